@@ -1,0 +1,1 @@
+"""Uncertainty guardrails for LLM apps that run a local model."""

@@ -1,0 +1,85 @@
+"""Every error this library raises on purpose.
+
+    GuardrailError
+    ├── InvalidInputError            what the caller gave cannot be used (exit status 2)
+    │   ├── PromptError              empty, too long, or refused by the chat template
+    │   ├── ResponseError            no tokens, or ids outside the vocabulary
+    │   ├── OptionError              an argument out of its range
+    │   ├── RecordError              a line of a data file that cannot be read
+    │   └── ModelReferenceError      a model name that leads nowhere
+    │       └── UnsafeModelError     pickled weights, or remote code that was not asked for
+    ├── ModelUnavailableError        the model exists but could not be had (exit status 1)
+    ├── GenerationError              the model ran and produced nothing usable
+    ├── ScoringError                 no uncertainty could be computed: never a number instead
+    └── MissingDependencyError       an optional extra is not installed
+
+Each message says what was wrong, where, and what to do about it. ``exit_status`` is what the command
+line ends with.
+"""
+
+__all__ = [
+    "GenerationError",
+    "GuardrailError",
+    "InvalidInputError",
+    "MissingDependencyError",
+    "ModelReferenceError",
+    "ModelUnavailableError",
+    "OptionError",
+    "PromptError",
+    "RecordError",
+    "ResponseError",
+    "ScoringError",
+    "UnsafeModelError",
+]
+
+
+class GuardrailError(Exception):
+    """Base of every error raised by guardrail on purpose."""
+
+    exit_status = 1
+
+
+class InvalidInputError(GuardrailError, ValueError):
+    """What the caller gave cannot be used as it is."""
+
+    exit_status = 2
+
+
+class PromptError(InvalidInputError):
+    """A prompt that is empty, longer than the context, or refused by the chat template."""
+
+
+class ResponseError(InvalidInputError):
+    """A response to be scored that has no tokens or holds ids outside the vocabulary."""
+
+
+class OptionError(InvalidInputError):
+    """An argument that is out of its range or does not fit the others."""
+
+
+class RecordError(InvalidInputError):
+    """A line of a data file that cannot be read."""
+
+
+class ModelReferenceError(InvalidInputError):
+    """A model name that leads to no model."""
+
+
+class UnsafeModelError(ModelReferenceError):
+    """A model that would need unpickling, or code from the hub, which was not asked for."""
+
+
+class ModelUnavailableError(GuardrailError):
+    """A model that exists but could not be fetched, verified or opened."""
+
+
+class GenerationError(GuardrailError):
+    """The model ran, but what it produced cannot be used."""
+
+
+class ScoringError(GuardrailError):
+    """The uncertainty of a response could not be computed."""
+
+
+class MissingDependencyError(GuardrailError, ImportError):
+    """An optional dependency is missing; the message names the pip command that installs it."""

@@ -1,0 +1,113 @@
+"""Where a causal language model keeps the parts that scoring looks at.
+
+Nothing here knows a family by name: parts are found through what every transformers model offers
+(``get_decoder``, ``get_output_embeddings``, ``num_hidden_layers``), so that a family added tomorrow works.
+"""
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from guardrail.errors import ModelReferenceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """The decoder layers and the head of a causal language model.
+
+    Attributes:
+        layers: The decoder layers, first to last.
+        head: The module that turns final hidden states (… × d) into logits (… × V).
+        config: The configuration of the text decoder.
+    """
+
+    layers: "Sequence[nn.Module]"
+    head: nn.Module
+    config: Any
+
+    @property
+    def upper_half(self) -> range:
+        """Indices of the upper half of the layers, L − ⌊L/2⌋ … L − 1."""
+        count = len(self.layers)
+        return range(count - count // 2, count)
+
+    @property
+    def context_length(self) -> int | None:
+        """The largest number of positions the model was made for, if its configuration says."""
+        length = getattr(self.config, "max_position_embeddings", None)
+        return int(length) if length else None
+
+
+def dissect(model: "PreTrainedModel") -> Anatomy:
+    """Find the decoder layers and the head of a model.
+
+    Raises:
+        ModelReferenceError: The model is not a decoder with a list of layers and a language-model head.
+    """
+    config = model.config.get_text_config(decoder=True)
+    head = model.get_output_embeddings()
+    count = getattr(config, "num_hidden_layers", None)
+    stacks = [
+        module
+        for module in model.get_decoder().modules()
+        if isinstance(module, nn.ModuleList) and len(module) == count
+    ]
+    if head is None or not stacks:
+        raise ModelReferenceError(
+            f"{type(model).__name__} has no stack of decoder layers with a language-model head; "
+            "guardrail scores causal language models (AutoModelForCausalLM)."
+        )
+    return Anatomy(layers=tuple(stacks[0]), head=head, config=config)
+
+
+def layer_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """The hidden states among the arguments of a decoder layer's forward."""
+    states = args[0] if args else kwargs["hidden_states"]
+    if not isinstance(states, Tensor):
+        raise TypeError(f"a decoder layer was called with {type(states).__name__}, not with hidden states")
+    return states
+
+
+@contextmanager
+def passing_through(layers: "Sequence[nn.Module]") -> "Iterator[None]":
+    """Let these layers hand on their input untouched, so that only the layers after them are run."""
+
+    def identity(*args: Any, **kwargs: Any) -> Tensor:
+        return layer_input(args, kwargs)
+
+    with _forward_replaced(layers, identity):
+        yield
+
+
+@contextmanager
+def headless(head: nn.Module) -> "Iterator[None]":
+    """Spare the product with the vocabulary: the head returns one column of its input instead of logits."""
+
+    def first_column(states: Tensor) -> Tensor:
+        return states[..., :1]
+
+    with _forward_replaced([head], first_column):
+        yield
+
+
+@contextmanager
+def _forward_replaced(modules: "Sequence[nn.Module]", forward: Any) -> "Iterator[None]":
+    # Accelerate keeps its own forward as an instance attribute, which has to come back as it was.
+    kept = [module.__dict__.get("forward") for module in modules]
+    try:
+        for module in modules:
+            module.forward = forward
+        yield
+    finally:
+        for module, before in zip(modules, kept, strict=True):
+            if before is None:
+                del module.forward
+            else:
+                module.forward = before

@@ -1,0 +1,38 @@
+"""From response ids to text: the whole, and token by token."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+# Characters are at most 4 bytes: a longer run of undecodable tokens is broken text, not a broken-up character.
+_LONGEST_CHARACTER = 4
+
+
+def token_texts(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> list[str]:
+    """The text of each token, such that together they spell the whole.
+
+    A character that is spread over several tokens stands with the last of them; those before it are empty.
+    Decoding goes on from the token before, because some tokenizers write a space only between tokens.
+    """
+    texts: list[str] = []
+    begin = 0
+    for end in range(1, len(ids) + 1):
+        context = ids[max(0, begin - 1) : begin]
+        text = tokenizer.decode([*context, *ids[begin:end]])
+        text = text[len(tokenizer.decode(list(context))) :] if context else text
+        if text.endswith(_INCOMPLETE) and end < len(ids) and end - begin < _LONGEST_CHARACTER:
+            texts.append("")
+            continue
+        texts.append(text)
+        begin = end
+    return texts
+
+
+def response_text(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], stop: Sequence[str] = ()) -> str:
+    """The response without special tokens, cut before the first stop string."""
+    text = str(tokenizer.decode(list(ids), skip_special_tokens=True))
+    found = [at for at in (text.find(string) for string in stop) if at >= 0]
+    return text[: min(found)] if found else text

@@ -1,0 +1,253 @@
+"""A causal language model on this machine: text in, traces out."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from threading import RLock
+from typing import TYPE_CHECKING, Self
+
+
+from guardrail.errors import OptionError, PromptError, ResponseError
+from guardrail.models.anatomy import Anatomy, dissect
+from guardrail.models.decoding import response_text, token_texts
+from guardrail.models.loading import LoadOptions, open_model
+from guardrail.models.prompt import EncodedPrompt, Prompt, encode_ids, encode_prompt, end_of_turn
+from guardrail.models.reference import DEFAULT_MODEL, ModelReference
+from guardrail.models.running import Machine, Run, generate, open_machine, read
+from guardrail.models.sampling import Sampling
+from guardrail.models.trace import FinishReason, Kept, KeptBatch, Trace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from guardrail.models.store import ProgressCallback
+
+
+class LocalModel:
+    """A model that answers, and leaves what is needed to say how sure it was.
+
+    Runs are serialised by a lock: a model is one set of weights with hooks on it.
+
+    Example:
+        >>> model = LocalModel.load("smollm2-135m")
+        >>> trace = model.generate("What is the capital of France?")
+
+    Args:
+        model: A causal language model of transformers.
+        tokenizer: Its tokenizer.
+        name: What traces call the model.
+    """
+
+    def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.name = name
+        self.anatomy: Anatomy = dissect(model)
+        self.lock = RLock()
+
+    @classmethod
+    def load(
+        cls,
+        reference: str | ModelReference = DEFAULT_MODEL,
+        options: LoadOptions | None = None,
+        progress: "ProgressCallback | None" = None,
+    ) -> Self:
+        """Open a built-in model, a local folder, a GGUF file or a model of the Hugging Face hub.
+
+        Args:
+            reference: ``smollm2-135m``, ``./folder``, ``model.gguf``, ``owner/name`` or ``owner/name@revision``.
+            options: Device, dtype, quantisation; chosen for this machine if not given.
+            progress: Told of each stage of a download or conversion.
+
+        Raises:
+            ModelReferenceError: The name leads to no model.
+            ModelUnavailableError: The model could not be fetched, verified or opened.
+        """
+        if isinstance(reference, str):
+            reference = ModelReference.parse(reference)
+        opened = open_model(reference, options or LoadOptions(), progress)
+        return cls(opened.model, opened.tokenizer, str(reference))
+
+    @cached_property
+    def machine(self) -> Machine:
+        """The model with what runs need to know of it."""
+        with self.lock:
+            return open_machine(self.model, self.tokenizer, self.anatomy)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of token ids the model can read."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
+
+    def generate(
+        self, prompt: Prompt, sampling: Sampling | None = None, *, depths: Sequence[float] = ()
+    ) -> Trace:
+        """Answer one question or conversation.
+
+        Args:
+            prompt: A question, or messages with ``role`` and ``content``.
+            sampling: How to decode; greedily if not given.
+            depths: Keep hidden-state summaries at these fractions of the layers (2/3 is a good one).
+
+        Raises:
+            PromptError: Nothing was asked, or the prompt does not fit the context.
+            GenerationError: The model gave logits that are not numbers.
+        """
+        return self.generate_batch([prompt], sampling, depths=depths)[0]
+
+    def generate_batch(
+        self, prompts: Sequence[Prompt], sampling: Sampling | None = None, *, depths: Sequence[float] = ()
+    ) -> list[Trace]:
+        """Answer several prompts in one run; see :meth:`generate`."""
+        sampling = sampling or Sampling()
+        encoded = [encode_prompt(self.tokenizer, prompt) for prompt in prompts]
+        return self.generate_encoded(encoded, sampling, depths=depths)
+
+    def generate_encoded(
+        self, prompts: Sequence[EncodedPrompt], sampling: Sampling, *, depths: Sequence[float] = ()
+    ) -> list[Trace]:
+        """Answer prompts that are token ids already; see :meth:`generate`."""
+        if not prompts:
+            return []
+        room = min(self._room(prompt) for prompt in prompts)
+        if room < sampling.max_tokens:
+            sampling = Sampling(
+                room, sampling.temperature, sampling.top_p, sampling.seed, sampling.stop, sampling.ignore_end
+            )
+        with self.lock:
+            run = generate(self.machine, [p.ids for p in prompts], sampling, self._layers_at(depths))
+        reasons = [self._finish_reason(response, sampling) for response in run.responses]
+        return self._traces(prompts, run, reasons, sampling.stop)
+
+    def read(
+        self,
+        prompt: Prompt | EncodedPrompt,
+        response: str | Sequence[int],
+        *,
+        finish_reason: FinishReason | None = None,
+        depths: Sequence[float] = (),
+    ) -> Trace:
+        """Read a response that was produced elsewhere by the same weights, by teacher forcing.
+
+        Args:
+            prompt: A question, messages, or an encoded prompt.
+            response: The response as text or token ids. The end-of-turn token is part of what is scored: a
+                text given to a chat model gets it, unless it was cut off (``finish_reason="length"``).
+            finish_reason: Why the response ended, if it is known.
+            depths: As for :meth:`generate`.
+
+        Raises:
+            PromptError: As for :meth:`generate`.
+            ResponseError: No tokens, too many, or ids outside the vocabulary.
+            GenerationError: The model gave logits that are not numbers.
+        """
+        encoded = prompt if isinstance(prompt, EncodedPrompt) else encode_prompt(self.tokenizer, prompt)
+        ids = self.encode_response(response, finish_reason) if isinstance(response, str) else list(response)
+        return self.read_encoded([encoded], [ids], depths=depths)[0]
+
+    def read_encoded(
+        self,
+        prompts: Sequence[EncodedPrompt],
+        responses: Sequence[Sequence[int]],
+        *,
+        depths: Sequence[float] = (),
+    ) -> list[Trace]:
+        """Read several responses in one run; see :meth:`read`."""
+        if not prompts:
+            return []
+        for prompt, response in zip(prompts, responses, strict=True):
+            self._check_response(prompt, response)
+        with self.lock:
+            run = read(self.machine, [p.ids for p in prompts], responses, self._layers_at(depths))
+        reasons: list[FinishReason | None] = [
+            "stop" if response[-1] in self.machine.end_ids else None for response in responses
+        ]
+        return self._traces(prompts, run, reasons, ())
+
+    def encode_ids(self, ids: Sequence[int]) -> EncodedPrompt:
+        """Take a prompt that is token ids already."""
+        return encode_ids(self.tokenizer, ids)
+
+    def encode_response(self, text: str, finish_reason: FinishReason | None = None) -> list[int]:
+        """Token ids of a response, with the end of turn where the model would have written it."""
+        ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        end = end_of_turn(self.tokenizer, self.machine.end_ids)
+        if end is None and finish_reason == "stop" and self.machine.end_ids:
+            end = self.machine.end_ids[0]
+        return ids if not ids or end is None or finish_reason == "length" else [*ids, end]
+
+    def _traces(
+        self,
+        prompts: Sequence[EncodedPrompt],
+        run: Run,
+        reasons: Sequence[FinishReason | None],
+        stop: Sequence[str],
+    ) -> list[Trace]:
+        batch = KeptBatch(run.states)
+        log_probabilities, entropies = run.statistics.log_probabilities, run.statistics.entropies
+        return [
+            Trace(
+                model=self.name,
+                prompt_ids=prompt.ids,
+                response_ids=response,
+                text=response_text(self.tokenizer, response, stop),
+                token_texts=token_texts(self.tokenizer, response),
+                log_probabilities=log_probabilities[row, : len(response)].tolist(),
+                entropies=entropies[row, : len(response)].tolist(),
+                finish_reason=reasons[row],
+                semantic_token=prompt.semantic_token,
+                generate_s=run.seconds,
+                hidden=run.hidden[row],
+                kept=Kept(batch, row),
+            )
+            for row, (prompt, response) in enumerate(zip(prompts, run.responses, strict=True))
+        ]
+
+    def _finish_reason(self, response: Sequence[int], sampling: Sampling) -> FinishReason:
+        if response[-1] in self.machine.end_ids or len(response) < sampling.max_tokens:
+            return "stop"
+        text = response_text(self.tokenizer, response)
+        return "stop" if any(string in text for string in sampling.stop) else "length"
+
+    def _room(self, prompt: EncodedPrompt) -> int:
+        """How many tokens of an answer fit behind the prompt."""
+        self._check_prompt(prompt)
+        context = self.anatomy.context_length
+        if context is None:
+            return 2**31
+        if len(prompt.ids) >= context:
+            raise PromptError(
+                f"The prompt has {len(prompt.ids):,} tokens and {self.name} reads {context:,} with the answer. "
+                "Shorten the prompt, or choose a model with a longer context."
+            )
+        return context - len(prompt.ids)
+
+    def _check_prompt(self, prompt: EncodedPrompt) -> None:
+        if not prompt.ids:
+            raise PromptError("The prompt has no tokens.")
+        self._check_vocabulary(prompt.ids, "prompt", PromptError)
+
+    def _check_response(self, prompt: EncodedPrompt, response: Sequence[int]) -> None:
+        if not response:
+            raise ResponseError("The response has no tokens, so there is nothing to score.")
+        self._check_vocabulary(response, "response", ResponseError)
+        room = self._room(prompt)
+        if len(response) > room:
+            raise ResponseError(
+                f"Prompt and response have {len(prompt.ids) + len(response):,} tokens and {self.name} reads "
+                f"{self.anatomy.context_length:,}."
+            )
+
+    def _check_vocabulary(
+        self, ids: Sequence[int], what: str, error: type[PromptError] | type[ResponseError]
+    ) -> None:
+        size = self.vocabulary_size
+        for at, token in enumerate(ids):
+            if not 0 <= token < size:
+                raise error(f"Token {at} of the {what} is {token}; {self.name} knows ids 0 to {size - 1}.")
+
+    def _layers_at(self, depths: Sequence[float]) -> list[int]:
+        count = len(self.anatomy.layers)
+        for depth in depths:
+            if not 0 <= depth < 1:
+                raise OptionError(f"depth {depth} is not a fraction of the layers, at least 0 and below 1.")
+        return sorted({round(depth * count) if round(depth * count) < count else count - 1 for depth in depths})

@@ -1,0 +1,125 @@
+"""From what a person asks to token ids, and where in them the semantics-preserving token stands."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jinja2.exceptions import TemplateError
+
+from guardrail.errors import PromptError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Stands for a message's text where what the template writes after it is looked for.
+_MARK = "guardrail\N{SECTION SIGN}mark"
+
+Message = Mapping[str, Any]
+Prompt = str | Sequence[Message]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """Token ids of a prompt and the semantics-preserving token among them.
+
+    Attributes:
+        ids: The token ids.
+        semantic_token: Its position counted from the end, −1 for the last.
+    """
+
+    ids: list[int]
+    semantic_token: int
+
+
+def encode_prompt(tokenizer: "PreTrainedTokenizerBase", prompt: Prompt) -> EncodedPrompt:
+    """Encode a question or a conversation the way the model was taught to read it.
+
+    A text is a user's message. With a chat template the conversation is rendered by it; a base model without
+    one is given the contents as they are, a blank line between messages.
+
+    Raises:
+        PromptError: Nothing was asked, a message is malformed, or the template refuses the conversation.
+    """
+    messages = _checked(prompt)
+    if not tokenizer.chat_template:
+        text = "\n\n".join(message["content"] for message in messages)
+        return EncodedPrompt(list(tokenizer(text)["input_ids"]), -1)
+    rendered = _render(tokenizer, messages, add_generation_prompt=True)
+    unprompted = _render(tokenizer, messages, add_generation_prompt=False)
+    ids = _tokenize(tokenizer, rendered)
+    return EncodedPrompt(ids, -min(len(ids), _tokens_after(tokenizer, messages, rendered, unprompted)))
+
+
+def encode_ids(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> EncodedPrompt:
+    """A prompt that is token ids already; t* by what the chat template adds, if the prompt ends with that."""
+    if not ids:
+        raise PromptError("The prompt has no tokens.")
+    added = _generation_prompt_ids(tokenizer) if tokenizer.chat_template else []
+    ends_with_it = bool(added) and list(ids[-len(added) :]) == added
+    return EncodedPrompt(list(ids), -len(added) if ends_with_it else -1)
+
+
+def end_of_turn(tokenizer: "PreTrainedTokenizerBase", end_ids: Sequence[int]) -> int | None:
+    """The token that ends an assistant's turn, by the chat template; None for a base model."""
+    if not tokenizer.chat_template:
+        return None
+    user, answer = {"role": "user", "content": "a"}, {"role": "assistant", "content": _MARK}
+    closed = _render(tokenizer, [user, answer], add_generation_prompt=False)
+    after = _tokenize(tokenizer, closed.partition(_MARK)[2])
+    return next((token for token in after if token in end_ids), end_ids[0] if end_ids else None)
+
+
+def _checked(prompt: Prompt) -> list[dict[str, Any]]:
+    if isinstance(prompt, str):
+        prompt = [{"role": "user", "content": prompt}]
+    messages = []
+    for number, message in enumerate(prompt, start=1):
+        role, content = (message.get("role"), message.get("content")) if isinstance(message, Mapping) else (0, 0)
+        if not isinstance(role, str) or not isinstance(content, str):
+            raise PromptError(f'Message {number} is not of the form {{"role": "user", "content": "…"}}.')
+        messages.append({**message, "role": role, "content": content})
+    if not messages or not any(m["content"].strip() for m in messages if m["role"] != "system"):
+        raise PromptError("The question is empty.")
+    return messages
+
+
+def _render(
+    tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], *, add_generation_prompt: bool
+) -> str:
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        )
+    except TemplateError as error:
+        raise PromptError(
+            f"The model's chat template refuses this conversation: {error}. "
+            "Change the roles or their order (many templates take no system message)."
+        ) from error
+
+
+def _tokenize(tokenizer: "PreTrainedTokenizerBase", rendered: str) -> list[int]:
+    # The template writes the special tokens itself; adding them again would double the first one.
+    return list(tokenizer(rendered, add_special_tokens=False)["input_ids"])
+
+
+def _tokens_after(
+    tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], rendered: str, unprompted: str
+) -> int:
+    """How far from the end t* is, by the rule for models that were never scanned (DESIGN section 3).
+
+    The first token that the template adds for generation; where it adds none, the last of the user's text.
+    """
+    if len(rendered) > len(unprompted) and rendered.startswith(unprompted):
+        return len(_tokenize(tokenizer, rendered[len(unprompted) :]))
+    marked = [*messages[:-1], {**messages[-1], "content": _MARK}]
+    closing = _render(tokenizer, marked, add_generation_prompt=True).rpartition(_MARK)[2]
+    return 1 + len(_tokenize(tokenizer, closing))
+
+
+def _generation_prompt_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    messages = [{"role": "user", "content": "a"}]
+    rendered = _render(tokenizer, messages, add_generation_prompt=True)
+    unprompted = _render(tokenizer, messages, add_generation_prompt=False)
+    return _tokenize(tokenizer, rendered[len(unprompted) :]) if rendered.startswith(unprompted) else []

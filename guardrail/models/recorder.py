@@ -1,0 +1,96 @@
+"""Hooks that keep, while the model runs anyway, what scoring would otherwise have to compute again."""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from torch import Tensor, nn
+
+from guardrail.models.anatomy import Anatomy, layer_input
+
+if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
+    from transformers import PreTrainedModel
+
+# Beyond this the logits of a batch are dropped; the head gives them again, block by block.
+LOGITS_BUDGET_BYTES = 256 * 2**20
+
+
+class Recorder:
+    """Watches the first (prompt) and the following (one token each) forward passes of a generation.
+
+    Used as a context manager around ``generate``, or around one forward pass over prompt and response.
+
+    Args:
+        model: The model to watch.
+        anatomy: Its parts.
+        layer: The decoder layer whose inputs are kept.
+        depths: Further layers whose inputs are kept where response tokens are predicted.
+        tail: How many of the first pass's last columns are kept of ``layer``'s inputs.
+        predicted: How many of the first pass's last columns predict response tokens.
+        logits_budget: Bytes of logits that may be kept; None for no bound.
+    """
+
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        anatomy: Anatomy,
+        layer: int,
+        depths: Sequence[int],
+        tail: int,
+        predicted: int = 1,
+        logits_budget: int | None = LOGITS_BUDGET_BYTES,
+    ) -> None:
+        self.model, self.anatomy = model, anatomy
+        self.layer, self.tail, self.predicted = layer, tail, predicted
+        self.entering: list[Tensor] = []
+        self.final: list[Tensor] = []
+        self.logits: list[Tensor] | None = []
+        self.inputs: dict[int, list[Tensor]] = {depth: [] for depth in depths}
+        self._logits_budget, self._logits_bytes = logits_budget, 0
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> Self:
+        layers = self.anatomy.layers
+        hooks = [
+            layers[self.layer].register_forward_pre_hook(self._keep_entering, with_kwargs=True),
+            self.anatomy.head.register_forward_pre_hook(self._keep_final),
+            self.model.register_forward_hook(self._keep_logits),
+        ]
+        for depth, kept in self.inputs.items():
+            hooks.append(
+                layers[depth].register_forward_pre_hook(self._keeper(kept, self.predicted), with_kwargs=True)
+            )
+        self._handles = hooks
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _keep_entering(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._keeper(self.entering, self.tail)(module, args, kwargs)
+
+    def _keeper(self, kept: list[Tensor], tail: int) -> Any:
+        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            kept.append(_last(layer_input(args, kwargs), tail))
+
+        return hook
+
+    def _keep_final(self, _module: nn.Module, args: tuple[Any, ...]) -> None:
+        self.final.append(_last(args[0], self.predicted))
+
+    def _keep_logits(self, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+        if self.logits is None:
+            return
+        self.logits.append(_last(output.logits, self.predicted))
+        self._logits_bytes += self.logits[-1].nbytes
+        if self._logits_budget is not None and self._logits_bytes > self._logits_budget:
+            self.logits = None
+
+
+def _last(states: Tensor, count: int) -> Tensor:
+    # A slice would hold on to the memory of the whole prompt.
+    return states if states.shape[1] <= count else states[:, -count:].clone()

@@ -1,0 +1,301 @@
+"""Runs of the model that leave something to score: generating a batch of responses, or reading given ones."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationConfig
+
+from guardrail.errors import GenerationError
+from guardrail.models.anatomy import Anatomy, headless
+from guardrail.models.decoding import response_text
+from guardrail.models.kv_cache import retaining_cache
+from guardrail.models.positions import keeping_logits, positions_of
+from guardrail.models.recorder import LOGITS_BUDGET_BYTES, Recorder
+from guardrail.models.sampling import Sampling
+from guardrail.models.statistics import TokenStatistics, token_statistics
+from guardrail.models.trace import HiddenSummary, KeptStates
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# How many of a prompt's last columns are kept: room for any t* that chat templates put there.
+TAIL = 16
+
+
+class Machine(NamedTuple):
+    """A model ready to run, with what is known of it.
+
+    Attributes:
+        model: The model; evaluation mode, every parameter frozen.
+        tokenizer: Its tokenizer.
+        anatomy: Its parts.
+        plain_head: Whether its logits are the head's output as it is.
+        end_ids: The tokens that end a response.
+    """
+
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    anatomy: Anatomy
+    plain_head: bool
+    end_ids: tuple[int, ...]
+
+
+class Run(NamedTuple):
+    """What a run of a batch leaves.
+
+    Attributes:
+        responses: Token ids of each response.
+        states: The states kept for scoring.
+        statistics: Per-token statistics, padded to the longest response.
+        hidden: For each row, summaries by decoder layer.
+        seconds: Wall time.
+    """
+
+    responses: list[list[int]]
+    states: KeptStates
+    statistics: TokenStatistics
+    hidden: list[dict[int, HiddenSummary]]
+    seconds: float
+
+
+def open_machine(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", anatomy: Anatomy) -> Machine:
+    """Find out what generation and scoring need to know, at the price of one token through the model."""
+    config = model.generation_config.eos_token_id if model.generation_config else None
+    ends = config if config is not None else tokenizer.eos_token_id
+    end_ids = tuple(ends) if isinstance(ends, list) else (() if ends is None else (ends,))
+    return Machine(model, tokenizer, anatomy, _has_plain_head(model, anatomy.head), end_ids)
+
+
+def generate(
+    machine: Machine, prompts: Sequence[Sequence[int]], sampling: Sampling, depths: Sequence[int] = ()
+) -> Run:
+    """Generate with transformers' own ``generate``, keeping what scoring needs as it goes by.
+
+    Raises:
+        GenerationError: The model gave logits that are not numbers.
+    """
+    began = time.perf_counter()
+    model = machine.model
+    ids, mask = _padded(model, prompts, left=True)
+    width = ids.shape[1]
+    layer = machine.anatomy.upper_half[0]
+    budget = LOGITS_BUDGET_BYTES if machine.plain_head else None
+    with Recorder(model, machine.anatomy, layer, depths, TAIL, logits_budget=budget) as recorder:
+        output = run_generate(machine, ids, mask, sampling, past_key_values=retaining_cache(model, TAIL))
+    new = output.sequences[:, width:]
+    responses = [_until_end(machine, row, sampling.stop) for row in new.tolist()]
+    longest = max(map(len, responses))
+    states = KeptStates(
+        ids=output.sequences[:, : width + longest - 1],
+        mask=torch.cat([mask, mask.new_ones(len(prompts), longest - 1)], dim=1),
+        prompt_width=width,
+        cache=output.past_key_values,
+        layer=layer,
+        entering=torch.cat(recorder.entering[:longest], dim=1),
+        entering_from=max(0, width - TAIL),
+        final=torch.cat(recorder.final[:longest], dim=1),
+        logits=torch.cat(recorder.logits[:longest], dim=1) if recorder.logits else None,
+        log_normalizers=None,
+        plain_head=machine.plain_head,
+    )
+    return _finished(machine, recorder, states, responses, new[:, :longest], began)
+
+
+def run_generate(machine: Machine, ids: Tensor, mask: Tensor, sampling: Sampling, **kwargs: Any) -> Any:
+    """Call ``generate`` with every option given, so that none comes from the checkpoint unseen."""
+    drawing = sampling.temperature > 0
+    config = GenerationConfig(
+        max_new_tokens=sampling.max_tokens,
+        min_new_tokens=sampling.max_tokens if sampling.ignore_end else 0,
+        do_sample=drawing,
+        temperature=sampling.temperature if drawing else 1.0,
+        top_p=sampling.top_p if drawing else 1.0,
+        # The whole distribution when drawing; when not, transformers' own default keeps it from complaining.
+        top_k=0 if drawing else 50,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        num_beams=1,
+        eos_token_id=list(machine.end_ids) or None,
+        pad_token_id=_pad_id(machine),
+        stop_strings=list(sampling.stop) or None,
+        return_dict_in_generate=True,
+        use_cache=True,
+    )
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        if sampling.seed is not None:
+            stack.enter_context(torch.random.fork_rng())
+            torch.manual_seed(sampling.seed)
+        tokenizer = {"tokenizer": machine.tokenizer} if sampling.stop else {}
+        try:
+            return machine.model.generate(
+                inputs=ids, attention_mask=mask, generation_config=config, **tokenizer, **kwargs
+            )
+        except RuntimeError as error:
+            # What torch.multinomial says of a distribution with NaN.
+            if "probability tensor contains" in str(error):
+                raise GenerationError(_not_numbers(machine, "while drawing a token")) from error
+            raise
+
+
+def read(
+    machine: Machine,
+    prompts: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[int]],
+    depths: Sequence[int] = (),
+) -> Run:
+    """Read given responses by teacher forcing; what is left is as if they had been generated here.
+
+    Raises:
+        GenerationError: The model gave logits that are not numbers.
+    """
+    began = time.perf_counter()
+    model, anatomy = machine.model, machine.anatomy
+    prompt_ids, prompt_mask = _padded(model, prompts, left=True)
+    response_ids, response_mask = _padded(model, responses, left=False)
+    width, longest = prompt_ids.shape[1], response_ids.shape[1]
+    ids = torch.cat([prompt_ids, response_ids[:, :-1]], dim=1)
+    mask = torch.cat([prompt_mask, response_mask[:, :-1]], dim=1)
+    layer = anatomy.upper_half[0]
+    tail = TAIL + longest - 1
+    recorder = Recorder(model, anatomy, layer, depths, tail, predicted=longest, logits_budget=None)
+    with ExitStack() as stack:
+        stack.enter_context(recorder)
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.no_grad())
+        if machine.plain_head:
+            stack.enter_context(headless(anatomy.head))
+        output = model(
+            input_ids=ids,
+            attention_mask=mask,
+            past_key_values=retaining_cache(model, tail),
+            use_cache=True,
+            **positions_of(model, mask, 0),
+            **keeping_logits(model, longest),
+        )
+    final = recorder.final[0]
+    logits: Tensor | None = output.logits[:, -longest:]
+    if machine.plain_head:
+        size = final.shape[0] * longest * anatomy.config.vocab_size * final.element_size()
+        logits = _head(anatomy.head, final) if size <= LOGITS_BUDGET_BYTES else None
+    states = KeptStates(
+        ids=ids,
+        mask=mask,
+        prompt_width=width,
+        cache=getattr(output, "past_key_values", None),
+        layer=layer,
+        entering=recorder.entering[0],
+        entering_from=max(0, width - TAIL),
+        final=final,
+        logits=logits,
+        log_normalizers=None,
+        plain_head=machine.plain_head,
+    )
+    return _finished(machine, recorder, states, [list(r) for r in responses], response_ids, began)
+
+
+def _finished(
+    machine: Machine,
+    recorder: Recorder,
+    states: KeptStates,
+    responses: list[list[int]],
+    targets: Tensor,
+    began: float,
+) -> Run:
+    pieces = iter([states.logits]) if states.logits is not None else _recomputed(machine, states.final)
+    statistics = token_statistics(pieces, targets)
+    states.log_normalizers = statistics.log_normalizers
+    # Copied in one go: each row's own lists would make the device wait for every number.
+    statistics = TokenStatistics(*(column.cpu() for column in statistics))
+    for row, response in enumerate(responses):
+        for column in statistics[:2]:
+            finite = torch.isfinite(column[row, : len(response)])
+            if not finite.all():
+                at = int((~finite).nonzero()[0]) + 1
+                raise GenerationError(_not_numbers(machine, f"at response token {at}"))
+    lengths = [len(response) for response in responses]
+    hidden = [
+        {
+            depth: _summary(torch.cat(pieces[: max(lengths)], dim=1)[row], lengths[row])
+            for depth, pieces in recorder.inputs.items()
+        }
+        for row in range(len(responses))
+    ]
+    return Run(responses, states, statistics, hidden, time.perf_counter() - began)
+
+
+def _summary(states: Tensor, length: int) -> HiddenSummary:
+    states = states[:length].detach().float()
+    return HiddenSummary(states.mean(0).cpu(), states[-1].cpu())
+
+
+def _recomputed(machine: Machine, final: Tensor) -> Iterator[Tensor]:
+    per_step = final.shape[0] * machine.anatomy.config.vocab_size * final.element_size()
+    for part in final.split(max(1, LOGITS_BUDGET_BYTES // per_step), dim=1):
+        yield _head(machine.anatomy.head, part)
+
+
+@torch.no_grad()
+def _head(head: nn.Module, final: Tensor) -> Tensor:
+    logits: Tensor = head(final)
+    return logits
+
+
+@torch.no_grad()
+def _has_plain_head(model: "PreTrainedModel", head: nn.Module) -> bool:
+    seen: list[int] = []
+
+    def note(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
+        seen.append(output.data_ptr())
+
+    handle = head.register_forward_hook(note)
+    try:
+        output = model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
+    finally:
+        handle.remove()
+    return seen == [output.logits.data_ptr()]
+
+
+def _padded(
+    model: "PreTrainedModel", sequences: Sequence[Sequence[int]], *, left: bool
+) -> tuple[Tensor, Tensor]:
+    width = max(map(len, sequences))
+    # Any id does where nothing looks; 0 is one of every vocabulary.
+    ids = torch.zeros(len(sequences), width, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, sequence in enumerate(sequences):
+        columns = slice(width - len(sequence), width) if left else slice(0, len(sequence))
+        ids[row, columns] = torch.tensor(sequence, dtype=torch.long)
+        mask[row, columns] = 1
+    return ids.to(model.device), mask.to(model.device)
+
+
+def _until_end(machine: Machine, row: list[int], stop: Sequence[str]) -> list[int]:
+    """The response without what ``generate`` padded it with: up to its end of turn or its stop string."""
+    end = next((at + 1 for at, token in enumerate(row) if token in machine.end_ids), len(row))
+    if not stop:
+        return row[:end]
+    for at in range(1, end + 1):
+        text = response_text(machine.tokenizer, row[:at])
+        if any(string in text for string in stop):
+            return row[:at]
+    return row[:end]
+
+
+def _pad_id(machine: Machine) -> int:
+    pad = machine.tokenizer.pad_token_id
+    if pad is not None:
+        return int(pad)
+    return machine.end_ids[0] if machine.end_ids else 0
+
+
+def _not_numbers(machine: Machine, where: str) -> str:
+    dtype = str(machine.model.dtype).removeprefix("torch.")
+    return (
+        f"The model gave logits that are not numbers {where} (dtype {dtype}), so nothing can be said of this "
+        "response. Try dtype bfloat16 or float32; if it stays, the weights are broken."
+    )

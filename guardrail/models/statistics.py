@@ -1,0 +1,51 @@
+"""What logits say about each token: log-probability, entropy, and the normaliser that gives both."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+# Bounds the float32 copies made along the way; long answers over large vocabularies are cut in time.
+_CHUNK_ELEMENTS = 1 << 24
+
+
+class TokenStatistics(NamedTuple):
+    """Per response token, in nats, at temperature 1 (each B × T, float32 or float64)."""
+
+    log_probabilities: Tensor
+    entropies: Tensor
+    log_normalizers: Tensor
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """The tensor in the precision of softmax, entropy and norms: float32, or float64 if it came in that."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def token_statistics(logits: Iterator[Tensor], targets: Tensor) -> TokenStatistics:
+    """Log-probability of each target and entropy of each distribution.
+
+    Args:
+        logits: Raw logits in consecutive pieces along time (each B × t × V).
+        targets: The tokens that were taken (B × T).
+
+    Returns:
+        The statistics. Where logits hold NaN or +∞ they are NaN; −∞ (a masked token) has probability 0.
+    """
+    pieces: list[tuple[Tensor, Tensor, Tensor]] = []
+    done = 0
+    for piece in logits:
+        for part in piece.split(max(1, _CHUNK_ELEMENTS // (piece.shape[0] * piece.shape[2])), dim=1):
+            raw = at_least_float32(part)
+            normalizers = torch.logsumexp(raw, dim=-1)
+            taken = targets[:, done : done + part.shape[1], None]
+            log_probabilities = raw - normalizers[..., None]
+            chosen = log_probabilities.gather(-1, taken)[..., 0]
+            probabilities = log_probabilities.exp()
+            # 0 · −∞ is NaN, and must not hide the NaN of a broken model: clamp keeps the latter.
+            smallest = torch.finfo(raw.dtype).min
+            entropies = -(probabilities.mul_(log_probabilities.clamp_(min=smallest))).sum(-1)
+            pieces.append((chosen, entropies, normalizers))
+            done += part.shape[1]
+    return TokenStatistics(*(torch.cat(column, dim=1) for column in zip(*pieces, strict=True)))

@@ -1,0 +1,191 @@
+"""Gradients at the language-model head, block by block of the vocabulary.
+
+With the loss −Σ w_t log p(y_t) the gradient by the logits is w_t (p_t − onehot(y_t)); from it follow the
+gradient by the head's input, G·W, and by its weight, Gᵀ·H, of which only the mean absolute value is wanted
+(DESIGN: what need not be computed, 3). The weights are kept out of G, so that ExGrad, which has none, comes
+from the same blocks and half precision has nothing to lose.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from guardrail.models.statistics import at_least_float32
+from guardrail.scoring.options import Norm
+
+# Gᵀ·H of a block should stay in the cache of a core; a device with its own memory wants larger products.
+_CPU_BLOCK_BYTES = 5 << 19
+_DEVICE_BLOCK_BYTES = 1 << 26
+
+
+class Predictions(NamedTuple):
+    """Where the head predicted response tokens: N positions, response after response.
+
+    Attributes:
+        final: What the head was given (N × d).
+        logits: What the model answered (rows × V), and ``rows``, which of them are the N; None to compute
+            them again from ``final``.
+        rows: Indices into ``logits``; None for all of them.
+        log_normalizers: Logarithm of the softmax denominators (N).
+        targets: The tokens that were taken (N, on the CPU).
+        lengths: How many positions each response has; they add up to N.
+        weights: Factor of each position in the loss (N).
+        even_weights: The same without entropies (N), for ExGrad; None if it is not wanted.
+    """
+
+    final: Tensor
+    logits: Tensor | None
+    rows: Tensor | None
+    log_normalizers: Tensor
+    targets: Tensor
+    lengths: Sequence[int]
+    weights: Tensor
+    even_weights: Tensor | None
+
+
+class HeadGradients(NamedTuple):
+    """What the head says of each response.
+
+    Attributes:
+        by_input: Gradient of the summed losses by the head's input (N × d, float32 or float64).
+        paragrad: Mean absolute (or root mean square) gradient by the head's weight, per response.
+        exgrad: The same without entropy weights; empty if it was not wanted.
+    """
+
+    by_input: Tensor
+    paragrad: list[float]
+    exgrad: list[float]
+
+
+def head_gradients(
+    head: nn.Module,
+    predictions: Predictions,
+    norm: Norm,
+    by_head_output: Tensor | None = None,
+    embedding_gradients: Sequence[Tensor] | None = None,
+) -> HeadGradients:
+    """Gradients by the head's input and, in size, by its weight.
+
+    Args:
+        head: The head.
+        predictions: What it predicted.
+        norm: How the size of a gradient is measured.
+        by_head_output: p − onehot led back through what the model does to the head's output (N × V), for a
+            head that is not plain.
+        embedding_gradients: Per response, a V × d gradient to be added to the weight's (a tied embedding).
+    """
+    final = predictions.final
+    weight = _usable_weight(head)
+    if by_head_output is None and weight is None:
+        by_head_output = unweighted_by_logits(head(final), predictions)
+    blocks = _blocks_of_plain_head(head, predictions) if by_head_output is None else by_head_output
+    vocabulary = weight.shape[0] if weight is not None else by_head_output.shape[1]
+    by_input = torch.zeros_like(at_least_float32(final))
+    sizes = _Sizes(predictions, norm, embedding_gradients)
+    step = _block_rows(final)
+    for low in range(0, vocabulary, step):
+        high = min(low + step, vocabulary)
+        gradient = blocks(low, high) if callable(blocks) else blocks[:, low:high]
+        if weight is not None:
+            _add_product(by_input, gradient, weight[low:high])
+        sizes.add(gradient, low)
+    if weight is None:
+        by_input = _through(head, final, by_head_output)
+    paragrad, exgrad = sizes.means(vocabulary)
+    return HeadGradients(by_input * predictions.weights[:, None], paragrad, exgrad)
+
+
+def unweighted_by_logits(logits: Tensor, predictions: Predictions) -> Tensor:
+    """p − onehot for every position and the whole vocabulary (N × V)."""
+    gradient = (at_least_float32(logits) - predictions.log_normalizers[:, None]).exp_()
+    at = torch.arange(len(predictions.targets), device=gradient.device)
+    gradient[at, predictions.targets.to(gradient.device)] -= 1
+    return gradient
+
+
+class _Sizes:
+    """Sums up, block by block, the size of Gᵀ·H of each response, with and without entropy weights."""
+
+    def __init__(
+        self, predictions: Predictions, norm: Norm, embedding_gradients: Sequence[Tensor] | None
+    ) -> None:
+        final = predictions.final
+        # Single gradients are as small as 1e-9, which float16 does not know.
+        self.dtype = torch.float32 if final.dtype == torch.float16 else final.dtype
+        weights = [w for w in (predictions.weights, predictions.even_weights) if w is not None]
+        self.sides = [(at_least_float32(final) * w[:, None]).to(self.dtype) for w in weights]
+        self.norm, self.extra = norm, embedding_gradients
+        ends = list(accumulate(predictions.lengths))
+        self.spans = list(zip([0, *ends[:-1]], ends, strict=True))
+        # One buffer for every block: a fresh one would be handed back to the system and faulted in each time.
+        self.buffer = torch.empty(_block_rows(final), final.shape[1], dtype=self.dtype, device=final.device)
+        self.sums: list[Tensor] = []
+
+    def add(self, gradient: Tensor, low: int) -> None:
+        gradient = gradient.to(self.dtype)
+        count = gradient.shape[1]
+        for which, side in enumerate(self.sides):
+            for response, (start, end) in enumerate(self.spans):
+                out = torch.mm(gradient[start:end].T, side[start:end], out=self.buffer[:count])
+                if self.extra is not None and which == 0:
+                    out += self.extra[response][low : low + count]
+                # A sum within a block keeps its precision; one float32 for all of V × d would lose 2 to 4 %.
+                size = out.abs_() if self.norm == "l1" else out.square_()
+                self.sums.append(size.sum(dtype=at_least_float32(size[0, 0]).dtype))
+
+    def means(self, vocabulary: int) -> tuple[list[float], list[float]]:
+        sums = torch.stack(self.sums).cpu().double().view(-1, len(self.sides), len(self.spans)).sum(0)
+        means = sums / (vocabulary * self.buffer.shape[1])
+        paragrad, *exgrad = (means if self.norm == "l1" else means.sqrt()).tolist()
+        return paragrad, exgrad[0] if exgrad else []
+
+
+def _blocks_of_plain_head(head: nn.Module, predictions: Predictions) -> Callable[[int, int], Tensor]:
+    """p − onehot of any block of the vocabulary, from kept logits or from the head's weight."""
+    logits, rows, targets = predictions.logits, predictions.rows, predictions.targets
+    bias = getattr(head, "bias", None)
+
+    def block(low: int, high: int) -> Tensor:
+        if logits is not None:
+            raw = logits[:, low:high] if rows is None else logits[:, low:high][rows]
+        else:
+            raw = nn.functional.linear(
+                predictions.final, head.weight[low:high], None if bias is None else bias[low:high]
+            )
+        gradient = (at_least_float32(raw) - predictions.log_normalizers[:, None]).exp_()
+        inside = ((targets >= low) & (targets < high)).nonzero()[:, 0]
+        if len(inside):
+            gradient[inside.to(gradient.device), (targets[inside] - low).to(gradient.device)] -= 1
+        return gradient
+
+    return block
+
+
+def _add_product(total: Tensor, gradient: Tensor, weight: Tensor) -> None:
+    if total.dtype == weight.dtype:
+        total.addmm_(gradient, weight)
+    else:
+        total += gradient.to(weight.dtype) @ weight
+
+
+def _usable_weight(head: nn.Module) -> Tensor | None:
+    """The head's weight (V × d), unless it is quantised or not in memory: then autograd has to go through."""
+    weight = getattr(head, "weight", None)
+    usable = type(head) is nn.Linear and weight.is_floating_point() and weight.device.type != "meta"
+    return weight if usable else None
+
+
+def _through(head: nn.Module, final: Tensor, by_head_output: Tensor) -> Tensor:
+    with torch.enable_grad():
+        leaf = final.detach().requires_grad_()
+        output = head(leaf)
+        (gradient,) = torch.autograd.grad(output, leaf, by_head_output.to(output.dtype))
+    return at_least_float32(gradient)
+
+
+def _block_rows(final: Tensor) -> int:
+    target = _CPU_BLOCK_BYTES if final.device.type == "cpu" else _DEVICE_BLOCK_BYTES
+    return max(64, target // (final.shape[1] * final.element_size()) // 64 * 64)

@@ -1,0 +1,167 @@
+"""Scores of finished responses: one, or a batch of unequal lengths."""
+
+import time
+from collections.abc import Sequence
+from math import exp, isfinite
+
+import torch
+from torch import Tensor
+
+from guardrail.errors import OptionError, ScoringError
+from guardrail.models.local import LocalModel
+from guardrail.models.prompt import EncodedPrompt
+from guardrail.models.statistics import at_least_float32
+from guardrail.models.trace import Trace
+from guardrail.scoring.batch import Batch, lay_out
+from guardrail.scoring.head import head_gradients, unweighted_by_logits
+from guardrail.scoring.hidden import semgrad
+from guardrail.scoring.options import ScoringOptions
+from guardrail.scoring.tied import embedding_gradients
+from guardrail.scoring.uncertainty import SemanticToken, TokenScore, Uncertainty, combine, token_weights
+from guardrail.scoring.ways import Way, differentiable
+
+
+def score(
+    model: LocalModel, trace: Trace, options: ScoringOptions | None = None, *, release: bool = True
+) -> Uncertainty:
+    """Compute HybridGrad and what comes with it for one response.
+
+    Args:
+        model: The model that the trace came from.
+        trace: A response that was generated or read.
+        options: How to score it.
+        release: Let go of the states kept for the trace. Scoring it again then reads the response once more.
+
+    Raises:
+        OptionError: t* lies before the prompt.
+        ScoringError: The result is not a number.
+    """
+    return score_batch(model, [trace], options, release=release)[0]
+
+
+def score_batch(
+    model: LocalModel,
+    traces: Sequence[Trace],
+    options: ScoringOptions | None = None,
+    *,
+    release: bool = True,
+) -> list[Uncertainty]:
+    """Score several responses; those that were generated or read together share one backward pass.
+
+    Arguments and errors are those of :func:`score`.
+    """
+    options = options or ScoringOptions()
+    for trace in traces:
+        _check_semantic_token(trace, options)
+    results: dict[int, Uncertainty] = {}
+    with model.lock:
+        for indices, group in _groups(model, traces):
+            results |= dict(zip(indices, _score_group(model, group, options), strict=True))
+            if release:
+                for index in indices:
+                    traces[index].release()
+    return [results[index] for index in range(len(traces))]
+
+
+def _groups(model: LocalModel, traces: Sequence[Trace]) -> list[tuple[list[int], list[Trace]]]:
+    """Traces whose states were kept together; those without any are read again, in one run."""
+    together: dict[int, list[int]] = {}
+    for index, trace in enumerate(traces):
+        together.setdefault(id(trace.states) if trace.states else 0, []).append(index)
+    groups = []
+    for key, indices in together.items():
+        group = [traces[index] for index in indices]
+        if key == 0:
+            prompts = [EncodedPrompt(trace.prompt_ids, trace.semantic_token) for trace in group]
+            group = model.read_encoded(prompts, [trace.response_ids for trace in group])
+        groups.append((indices, group))
+    return groups
+
+
+def _score_group(model: LocalModel, traces: Sequence[Trace], options: ScoringOptions) -> list[Uncertainty]:
+    began = time.perf_counter()
+    batch = lay_out(traces, options)
+    layers = options.layer_indices(len(model.anatomy.layers))
+    way = differentiable(model, batch, layers, options)
+    by_head_output = None if batch.states.plain_head else _by_head_output(way, batch)
+    head = head_gradients(model.anatomy.head, batch.predictions, options.norm, by_head_output)
+    by_final = torch.zeros_like(way.run.final, dtype=head.by_input.dtype)
+    by_final[batch.row_of, batch.step_of] = head.by_input
+    if options.include_tied_embedding and (shared := embedding_gradients(model, batch, by_final)):
+        head = head_gradients(model.anatomy.head, batch.predictions, options.norm, by_head_output, shared)
+    sizes = semgrad(way.run, by_final, layers, batch.rows, batch.columns, options.norm)
+    seconds = time.perf_counter() - began
+    return [
+        _assembled(
+            model, trace, options, way, seconds, sizes[i], head.paragrad[i], head.exgrad[i] if head.exgrad else None
+        )
+        for i, trace in enumerate(traces)
+    ]
+
+
+def _by_head_output(way: Way, batch: Batch) -> Tensor:
+    """p − onehot by what the head answered, through what the model makes of it (soft-capping, scaling)."""
+    logits, output = way.run.logits, way.run.head_output
+    if logits is None or output is None:
+        raise ScoringError("The head's output was not seen; nothing can be scored.")
+    gradient = torch.zeros_like(logits, dtype=batch.predictions.log_normalizers.dtype)
+    gradient[batch.row_of, batch.step_of] = unweighted_by_logits(
+        logits.detach()[batch.row_of, batch.step_of], batch.predictions
+    )
+    (led_back,) = torch.autograd.grad(logits, output, gradient.to(logits.dtype))
+    return at_least_float32(led_back[:, -logits.shape[1] :][batch.row_of, batch.step_of])
+
+
+def _assembled(
+    model: LocalModel,
+    trace: Trace,
+    options: ScoringOptions,
+    way: Way,
+    seconds: float,
+    semgrad: float,
+    paragrad: float,
+    exgrad: float | None,
+) -> Uncertainty:
+    mean_entropy = sum(trace.entropies) / len(trace.entropies)
+    log_likelihood = sum(trace.log_probabilities)
+    position = options.semantic_token or trace.semantic_token
+    uncertainty = Uncertainty(
+        hybridgrad=combine(semgrad, paragrad, mean_entropy),
+        semgrad=semgrad,
+        paragrad=paragrad,
+        exgrad=exgrad,
+        mean_entropy=mean_entropy,
+        max_entropy=max(trace.entropies),
+        sum_entropy=sum(trace.entropies),
+        log_likelihood=log_likelihood,
+        perplexity=exp(-log_likelihood / len(trace.response_ids)),
+        min_token_probability=exp(min(trace.log_probabilities)),
+        tokens=tuple(
+            TokenScore(*values)
+            for values in zip(
+                trace.token_texts,
+                trace.response_ids,
+                trace.log_probabilities,
+                trace.entropies,
+                token_weights(trace.entropies, options),
+                strict=True,
+            )
+        ),
+        semantic_token=SemanticToken(position, model.tokenizer.decode([trace.prompt_ids[position]])),
+        options=options,
+        computation=way.computation,
+        computation_reason=way.reason,
+        score_s=seconds,
+    )
+    for name, value in uncertainty.scores().items():
+        if not isfinite(value):
+            raise ScoringError(f"{name} of this response is {value}; it is not scored.")
+    return uncertainty
+
+
+def _check_semantic_token(trace: Trace, options: ScoringOptions) -> None:
+    position = options.semantic_token or trace.semantic_token
+    if -position > len(trace.prompt_ids):
+        raise OptionError(
+            f"semantic_token is {position}, and the prompt has only {len(trace.prompt_ids)} tokens."
+        )

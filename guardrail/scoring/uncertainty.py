@@ -1,0 +1,104 @@
+"""What a score is made of. Plain values: nothing here needs torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import exp
+
+from guardrail.scoring.options import Computation, ScoringOptions
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScore:
+    """One token of the response.
+
+    Attributes:
+        text: The token as text.
+        id: Its id.
+        log_probability: Log-probability in nats.
+        entropy: Entropy (nats) of the distribution it was taken from.
+        weight: Its factor in the loss: entropy, divided by the number of tokens where the loss is a mean.
+    """
+
+    text: str
+    id: int
+    log_probability: float
+    entropy: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class SemanticToken:
+    """The semantics-preserving token t*: its position from the end of the prompt, and its text."""
+
+    position: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertainty:
+    """How unsure the model was of one response. Every score but the likelihoods goes up with uncertainty.
+
+    Attributes:
+        hybridgrad: (1 − e^−ω̄) · SemGrad + e^−ω̄ · ParaGrad, with ω̄ the mean entropy.
+        semgrad: Mean absolute gradient of the loss by the hidden states of t* in the upper layers.
+        paragrad: Mean absolute gradient of the loss by the weights of the language-model head.
+        exgrad: ParaGrad without entropy weights; None where it was not asked for.
+        mean_entropy: Mean entropy ω̄ of the response's tokens, nats.
+        max_entropy: Largest of them.
+        sum_entropy: Their sum.
+        log_likelihood: Log-probability of the response, nats.
+        perplexity: e to the mean negative log-probability of a token.
+        min_token_probability: Probability of the least probable token.
+        tokens: Each token of the response.
+        semantic_token: The token t* that SemGrad was taken at.
+        options: How it was scored.
+        computation: ``short`` or ``plain``: the way the gradients were computed.
+        computation_reason: Why it was the plain one, or empty.
+        score_s: Seconds that scoring took for the batch that this response was in.
+    """
+
+    hybridgrad: float
+    semgrad: float
+    paragrad: float
+    exgrad: float | None
+    mean_entropy: float
+    max_entropy: float
+    sum_entropy: float
+    log_likelihood: float
+    perplexity: float
+    min_token_probability: float
+    tokens: Sequence[TokenScore]
+    semantic_token: SemanticToken
+    options: ScoringOptions
+    computation: Computation
+    computation_reason: str
+    score_s: float
+
+    def scores(self) -> Mapping[str, float]:
+        """Every score by its name, without those that were not asked for."""
+        names = (
+            "hybridgrad",
+            "semgrad",
+            "paragrad",
+            "exgrad",
+            "mean_entropy",
+            "max_entropy",
+            "sum_entropy",
+            "log_likelihood",
+            "perplexity",
+            "min_token_probability",
+        )
+        values = ((name, getattr(self, name)) for name in names)
+        return {name: value for name, value in values if value is not None}
+
+
+def token_weights(entropies: Sequence[float], options: ScoringOptions) -> list[float]:
+    """Each token's factor in the loss (DESIGN section 3)."""
+    share = 1 / len(entropies) if options.reduction == "mean" else 1.0
+    return [share * (entropy if options.entropy_weight else 1.0) for entropy in entropies]
+
+
+def combine(semgrad: float, paragrad: float, mean_entropy: float) -> float:
+    """HybridGrad of its two parts, weighted by the mean entropy (nats)."""
+    certain = exp(-mean_entropy)
+    return (1 - certain) * semgrad + certain * paragrad
