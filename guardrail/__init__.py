@@ -1,1 +1,50 @@
-"""Uncertainty guardrails for LLM apps that run a local model."""
+"""Uncertainty guardrails for LLM apps that run a local model.
+
+    >>> import guardrail
+    >>> model = guardrail.LocalModel.load()
+    >>> trace = model.generate("What is the capital of France?")
+    >>> guardrail.score(model, trace).hybridgrad
+
+Importing the package loads neither torch nor transformers; the names below are imported when first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from guardrail.errors import GuardrailError as GuardrailError
+    from guardrail.models.loading import LoadOptions as LoadOptions
+    from guardrail.models.local import LocalModel as LocalModel
+    from guardrail.models.sampling import Sampling as Sampling
+    from guardrail.models.trace import Trace as Trace
+    from guardrail.scoring.options import ScoringOptions as ScoringOptions
+    from guardrail.scoring.score import score as score
+    from guardrail.scoring.score import score_batch as score_batch
+    from guardrail.scoring.uncertainty import Uncertainty as Uncertainty
+
+_HOMES = {
+    "GuardrailError": "guardrail.errors",
+    "LoadOptions": "guardrail.models.loading",
+    "LocalModel": "guardrail.models.local",
+    "Sampling": "guardrail.models.sampling",
+    "ScoringOptions": "guardrail.scoring.options",
+    "Trace": "guardrail.models.trace",
+    "Uncertainty": "guardrail.scoring.uncertainty",
+    "score": "guardrail.scoring.score",
+    "score_batch": "guardrail.scoring.score",
+}
+
+__all__ = [*sorted(_HOMES)]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'guardrail' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -75,6 +75,13 @@ def layer_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     return states
 
 
+def with_layer_input(
+    args: tuple[Any, ...], kwargs: dict[str, Any], states: Tensor
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The same arguments with other hidden states."""
+    return ((states, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": states})
+
+
 @contextmanager
 def passing_through(layers: "Sequence[nn.Module]") -> "Iterator[None]":
     """Let these layers hand on their input untouched, so that only the layers after them are run."""

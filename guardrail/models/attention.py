@@ -1,26 +1,61 @@
-"""Attention over a long cache without expanding it: queries that share a key head are stacked.
+"""Attention of a replayed suffix over a long cache, without expanding the cache and without its gradient.
 
 Most models have several query heads for each key head. transformers repeats keys and values for every query
-head when a mask is given, which for a replayed suffix would copy, and keep for the backward pass, the whole
-cache several times over. Stacking the query heads of a group along the positions gives the same numbers and
-copies nothing.
+head when a mask is given, which for a replay would copy, and keep for the backward pass, the whole cache
+several times over; PyTorch's kernels then compute a gradient for every key, of which only those of the
+suffix are wanted. Here the query heads of a group are stacked along the positions, and nothing of the size
+of queries × keys outlives a layer: the backward pass computes the weights again.
 """
 
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-NAME = "guardrail_grouped_sdpa"
+NAME = "guardrail_suffix"
 
 
-def grouped_sdpa(
+class _SuffixAttention(torch.autograd.Function):
+    """Softmax attention of S queries for each of G heads over K keys, of which the last S are their own.
+
+    Shapes: queries B × heads × G·S × D, keys and values B × heads × K × D, hidden B × 1 × S × K.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor, scale: float) -> Tensor:
+        products = _products(query, key, hidden, scale)
+        normalizer = torch.logsumexp(products, dim=-1, keepdim=True)
+        output = products.sub_(normalizer).exp_() @ value
+        ctx.save_for_backward(query, key, value, hidden, normalizer, output)
+        ctx.scale = scale
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        query, key, value, hidden, normalizer, output = ctx.saved_tensors
+        own = hidden.shape[-2]
+        weights = _products(query, key, hidden, ctx.scale).sub_(normalizer).exp_()
+        of_value = torch.zeros_like(value)
+        of_value[..., -own:, :] = weights[..., -own:].mT @ grads[0]
+        of_products = (grads[0] @ value.mT).sub_((grads[0] * output).sum(-1, keepdim=True)).mul_(weights)
+        of_key = torch.zeros_like(key)
+        of_key[..., -own:, :] = (of_products[..., -own:].mT @ query).mul_(ctx.scale)
+        return (of_products @ key).mul_(ctx.scale), of_key, of_value, None, None
+
+
+def _products(query: Tensor, key: Tensor, hidden: Tensor, scale: float) -> Tensor:
+    products = (query @ key.mT).mul_(scale)
+    grouped = products.unflatten(2, (-1, hidden.shape[-2]))
+    grouped.masked_fill_(hidden[:, :, None], -torch.inf)
+    return products
+
+
+def suffix_attention(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -29,12 +64,12 @@ def grouped_sdpa(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Scaled dot-product attention in the form transformers' attention interface asks for.
+    """Attention in the form that transformers' attention interface asks for.
 
     Args:
         module: The attention module that calls.
         query: Queries (B × heads × S × D).
-        key: Keys (B × key heads × K × D).
+        key: Keys (B × key heads × K × D), of which the last S belong to the queries' own positions.
         value: Values (B × key heads × K × D).
         attention_mask: True where a query may look (B × 1 × S × K).
         scaling: Factor on the products; 1/√D if not given.
@@ -44,27 +79,26 @@ def grouped_sdpa(
         The attended values (B × S × heads × D), and no weights.
     """
     batch, heads, length, size = query.shape
-    groups = heads // key.shape[1]
     shared_mask = attention_mask is not None and attention_mask.shape[1] == 1
-    if groups == 1 or not shared_mask or kwargs.get("position_bias") is not None:
+    if not shared_mask or attention_mask.dtype != torch.bool or kwargs.get("position_bias") is not None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-    output = nn.functional.scaled_dot_product_attention(
-        query.reshape(batch, key.shape[1], groups * length, size),
-        key,
-        value,
-        attn_mask=attention_mask.repeat(1, 1, groups, 1) if attention_mask is not None else None,
-        scale=scaling,
-    )
+    stacked = query.reshape(batch, key.shape[1], -1, size)
+    if query.dtype in (torch.float32, torch.float64):
+        output = _SuffixAttention.apply(stacked, key, value, ~attention_mask, scaling or size**-0.5)
+    else:
+        # In half precision the products have to be held in float32, which PyTorch's kernels do.
+        mask = attention_mask.repeat(1, 1, heads // key.shape[1], 1)
+        output = nn.functional.scaled_dot_product_attention(stacked, key, value, mask, scale=scaling)
     return output.reshape(batch, heads, length, value.shape[-1]).transpose(1, 2).contiguous(), None
 
 
-AttentionInterface.register(NAME, grouped_sdpa)
+AttentionInterface.register(NAME, suffix_attention)
 AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 @contextmanager
-def grouped_attention(config: Any) -> "Iterator[None]":
-    """Use grouped attention where the model would use PyTorch's scaled dot-product attention."""
+def attending_from_suffix(config: Any) -> Iterator[None]:
+    """Use this attention where the model would use PyTorch's scaled dot-product attention."""
     implementation = config._attn_implementation
     if implementation != "sdpa":
         yield
@@ -74,5 +108,3 @@ def grouped_attention(config: Any) -> "Iterator[None]":
         yield
     finally:
         config._attn_implementation = implementation
-
-

@@ -5,7 +5,6 @@ from functools import cached_property
 from threading import RLock
 from typing import TYPE_CHECKING, Self
 
-
 from guardrail.errors import OptionError, PromptError, ResponseError
 from guardrail.models.anatomy import Anatomy, dissect
 from guardrail.models.decoding import response_text, token_texts
@@ -114,7 +113,7 @@ class LocalModel:
                 room, sampling.temperature, sampling.top_p, sampling.seed, sampling.stop, sampling.ignore_end
             )
         with self.lock:
-            run = generate(self.machine, [p.ids for p in prompts], sampling, self._layers_at(depths))
+            run = generate(self.machine, prompts, sampling, self._layers_at(depths))
         reasons = [self._finish_reason(response, sampling) for response in run.responses]
         return self._traces(prompts, run, reasons, sampling.stop)
 
@@ -157,7 +156,7 @@ class LocalModel:
         for prompt, response in zip(prompts, responses, strict=True):
             self._check_response(prompt, response)
         with self.lock:
-            run = read(self.machine, [p.ids for p in prompts], responses, self._layers_at(depths))
+            run = read(self.machine, prompts, responses, self._layers_at(depths))
         reasons: list[FinishReason | None] = [
             "stop" if response[-1] in self.machine.end_ids else None for response in responses
         ]
@@ -250,4 +249,6 @@ class LocalModel:
         for depth in depths:
             if not 0 <= depth < 1:
                 raise OptionError(f"depth {depth} is not a fraction of the layers, at least 0 and below 1.")
-        return sorted({round(depth * count) if round(depth * count) < count else count - 1 for depth in depths})
+        return sorted(
+            {round(depth * count) if round(depth * count) < count else count - 1 for depth in depths}
+        )

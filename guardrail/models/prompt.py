@@ -74,7 +74,9 @@ def _checked(prompt: Prompt) -> list[dict[str, Any]]:
         prompt = [{"role": "user", "content": prompt}]
     messages = []
     for number, message in enumerate(prompt, start=1):
-        role, content = (message.get("role"), message.get("content")) if isinstance(message, Mapping) else (0, 0)
+        role, content = (
+            (message.get("role"), message.get("content")) if isinstance(message, Mapping) else (0, 0)
+        )
         if not isinstance(role, str) or not isinstance(content, str):
             raise PromptError(f'Message {number} is not of the form {{"role": "user", "content": "…"}}.')
         messages.append({**message, "role": role, "content": content})

@@ -1,15 +1,16 @@
 """Hooks that keep, while the model runs anyway, what scoring would otherwise have to compute again."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor, nn
 
 from guardrail.models.anatomy import Anatomy, layer_input
+from guardrail.models.linears import LinearOutputs, linear_maps
 
 if TYPE_CHECKING:
-    from torch.utils.hooks import RemovableHandle
     from transformers import PreTrainedModel
 
 # Beyond this the logits of a batch are dropped; the head gives them again, block by block.
@@ -47,31 +48,31 @@ class Recorder:
         self.final: list[Tensor] = []
         self.logits: list[Tensor] | None = []
         self.inputs: dict[int, list[Tensor]] = {depth: [] for depth in depths}
+        self.linears = LinearOutputs(linear_maps(anatomy.layers[layer:]), tail)
         self._logits_budget, self._logits_bytes = logits_budget, 0
-        self._handles: list[RemovableHandle] = []
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         layers = self.anatomy.layers
         hooks = [
-            layers[self.layer].register_forward_pre_hook(self._keep_entering, with_kwargs=True),
+            layers[self.layer].register_forward_pre_hook(
+                self._keeper(self.entering, self.tail), with_kwargs=True
+            ),
             self.anatomy.head.register_forward_pre_hook(self._keep_final),
             self.model.register_forward_hook(self._keep_logits),
         ]
         for depth, kept in self.inputs.items():
-            hooks.append(
-                layers[depth].register_forward_pre_hook(self._keeper(kept, self.predicted), with_kwargs=True)
-            )
-        self._handles = hooks
+            hook = self._keeper(kept, self.predicted)
+            hooks.append(layers[depth].register_forward_pre_hook(hook, with_kwargs=True))
+        for handle in hooks:
+            self._stack.callback(handle.remove)
+        self._stack.enter_context(self.linears.watching())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def _keep_entering(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._keeper(self.entering, self.tail)(module, args, kwargs)
+        self._stack.close()
 
     def _keeper(self, kept: list[Tensor], tail: int) -> Any:
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

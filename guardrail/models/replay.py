@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from guardrail.models.anatomy import Anatomy, headless, layer_input, passing_through
-from guardrail.models.attention import grouped_attention
+from guardrail.models.anatomy import Anatomy, headless, layer_input, passing_through, with_layer_input
+from guardrail.models.attention import attending_from_suffix
 from guardrail.models.kv_cache import replay_cache
+from guardrail.models.linears import remembered
 from guardrail.models.positions import keeping_logits, positions_of
 
 if TYPE_CHECKING:
@@ -53,12 +54,13 @@ def replay(
         return None
     lowest = min(layers)
     entering = None
-    if lowest == states.layer and start >= states.entering_from:
-        entering = states.entering[:, start - states.entering_from :]
     with ExitStack() as stack:
-        stack.enter_context(grouped_attention(anatomy.config))
-        if entering is not None:
-            stack.enter_context(passing_through(anatomy.layers[:lowest]))
+        stack.enter_context(attending_from_suffix(anatomy.config))
+        if lowest >= states.layer and start >= states.entering_from:
+            kept = slice(start - states.entering_from, None)
+            entering = states.entering[:, kept]
+            stack.enter_context(passing_through(anatomy.layers[: states.layer]))
+            stack.enter_context(remembered({m: out[:, kept] for m, out in states.linears.items()}))
         return run_with_graph(model, anatomy, states, start, layers, entering, past_key_values=cache)
 
 
@@ -98,19 +100,21 @@ def run_with_graph(
         states: The batch to run.
         start: First column.
         layers: Decoder layers whose inputs are wanted.
-        entering: Inputs of the lowest of these layers, if known (B × S × d).
+        entering: Inputs of the kept layer, if the run is to begin there (B × S × d).
         **kwargs: Passed to the model's forward.
     """
     predicted = states.final.shape[1]
     inputs: dict[int, Tensor] = {}
     seen: dict[str, Tensor] = {}
 
+    def enter(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return with_layer_input(args, kwargs, entering)
+
     def begin(index: int) -> Any:
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            values = layer_input(args, kwargs) if entering is None else entering
             # Every parameter is frozen: the graph begins here or nowhere.
-            inputs[index] = leaf = values.detach().requires_grad_()
-            return ((leaf, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": leaf})
+            inputs[index] = layer_input(args, kwargs).detach().requires_grad_()
+            return with_layer_input(args, kwargs, inputs[index])
 
         return hook
 
@@ -129,6 +133,9 @@ def run_with_graph(
 
     with ExitStack() as stack:
         stack.callback(anatomy.head.register_forward_pre_hook(end).remove)
+        if entering is not None:
+            first = anatomy.layers[states.layer]
+            stack.callback(first.register_forward_pre_hook(enter, with_kwargs=True).remove)
         for index in layers:
             hook = (begin if index == min(layers) else note)(index)
             handle = anatomy.layers[index].register_forward_pre_hook(hook, with_kwargs=True)

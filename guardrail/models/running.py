@@ -22,8 +22,10 @@ from guardrail.models.trace import HiddenSummary, KeptStates
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# How many of a prompt's last columns are kept: room for any t* that chat templates put there.
-TAIL = 16
+    from guardrail.models.prompt import EncodedPrompt
+
+# How many of a prompt's last columns are kept at least: a t* that is tried out is near the one expected.
+SHORTEST_TAIL = 8
 
 
 class Machine(NamedTuple):
@@ -71,21 +73,27 @@ def open_machine(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase",
 
 
 def generate(
-    machine: Machine, prompts: Sequence[Sequence[int]], sampling: Sampling, depths: Sequence[int] = ()
+    machine: Machine, prompts: Sequence["EncodedPrompt"], sampling: Sampling, depths: Sequence[int] = ()
 ) -> Run:
     """Generate with transformers' own ``generate``, keeping what scoring needs as it goes by.
+
+    Args:
+        machine: The model.
+        prompts: The prompts; their t* says how much of the prompt's end is kept.
+        sampling: How to decode.
+        depths: Decoder layers to summarise.
 
     Raises:
         GenerationError: The model gave logits that are not numbers.
     """
     began = time.perf_counter()
     model = machine.model
-    ids, mask = _padded(model, prompts, left=True)
-    width = ids.shape[1]
+    ids, mask = _padded(model, [prompt.ids for prompt in prompts], left=True)
+    width, tail = ids.shape[1], _tail(prompts)
     layer = machine.anatomy.upper_half[0]
     budget = LOGITS_BUDGET_BYTES if machine.plain_head else None
-    with Recorder(model, machine.anatomy, layer, depths, TAIL, logits_budget=budget) as recorder:
-        output = run_generate(machine, ids, mask, sampling, past_key_values=retaining_cache(model, TAIL))
+    with Recorder(model, machine.anatomy, layer, depths, tail, logits_budget=budget) as recorder:
+        output = run_generate(machine, ids, mask, sampling, past_key_values=retaining_cache(model, tail))
     new = output.sequences[:, width:]
     responses = [_until_end(machine, row, sampling.stop) for row in new.tolist()]
     longest = max(map(len, responses))
@@ -96,7 +104,8 @@ def generate(
         cache=output.past_key_values,
         layer=layer,
         entering=torch.cat(recorder.entering[:longest], dim=1),
-        entering_from=max(0, width - TAIL),
+        entering_from=max(0, width - tail),
+        linears=recorder.linears.joined(longest),
         final=torch.cat(recorder.final[:longest], dim=1),
         logits=torch.cat(recorder.logits[:longest], dim=1) if recorder.logits else None,
         log_normalizers=None,
@@ -144,7 +153,7 @@ def run_generate(machine: Machine, ids: Tensor, mask: Tensor, sampling: Sampling
 
 def read(
     machine: Machine,
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence["EncodedPrompt"],
     responses: Sequence[Sequence[int]],
     depths: Sequence[int] = (),
 ) -> Run:
@@ -155,14 +164,14 @@ def read(
     """
     began = time.perf_counter()
     model, anatomy = machine.model, machine.anatomy
-    prompt_ids, prompt_mask = _padded(model, prompts, left=True)
+    prompt_ids, prompt_mask = _padded(model, [prompt.ids for prompt in prompts], left=True)
     response_ids, response_mask = _padded(model, responses, left=False)
-    width, longest = prompt_ids.shape[1], response_ids.shape[1]
+    width, longest, tail = prompt_ids.shape[1], response_ids.shape[1], _tail(prompts)
     ids = torch.cat([prompt_ids, response_ids[:, :-1]], dim=1)
     mask = torch.cat([prompt_mask, response_mask[:, :-1]], dim=1)
     layer = anatomy.upper_half[0]
-    tail = TAIL + longest - 1
-    recorder = Recorder(model, anatomy, layer, depths, tail, predicted=longest, logits_budget=None)
+    columns = tail + longest - 1
+    recorder = Recorder(model, anatomy, layer, depths, columns, predicted=longest, logits_budget=None)
     with ExitStack() as stack:
         stack.enter_context(recorder)
         stack.enter_context(torch.inference_mode(False))
@@ -172,7 +181,7 @@ def read(
         output = model(
             input_ids=ids,
             attention_mask=mask,
-            past_key_values=retaining_cache(model, tail),
+            past_key_values=retaining_cache(model, columns),
             use_cache=True,
             **positions_of(model, mask, 0),
             **keeping_logits(model, longest),
@@ -189,7 +198,8 @@ def read(
         cache=getattr(output, "past_key_values", None),
         layer=layer,
         entering=recorder.entering[0],
-        entering_from=max(0, width - TAIL),
+        entering_from=max(0, width - tail),
+        linears=recorder.linears.joined(1),
         final=final,
         logits=logits,
         log_normalizers=None,
@@ -258,6 +268,10 @@ def _has_plain_head(model: "PreTrainedModel", head: nn.Module) -> bool:
     finally:
         handle.remove()
     return seen == [output.logits.data_ptr()]
+
+
+def _tail(prompts: Sequence["EncodedPrompt"]) -> int:
+    return max(SHORTEST_TAIL, *(-prompt.semantic_token for prompt in prompts))
 
 
 def _padded(

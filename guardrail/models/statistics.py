@@ -40,12 +40,14 @@ def token_statistics(logits: Iterator[Tensor], targets: Tensor) -> TokenStatisti
             raw = at_least_float32(part)
             normalizers = torch.logsumexp(raw, dim=-1)
             taken = targets[:, done : done + part.shape[1], None]
-            log_probabilities = raw - normalizers[..., None]
-            chosen = log_probabilities.gather(-1, taken)[..., 0]
-            probabilities = log_probabilities.exp()
-            # 0 · −∞ is NaN, and must not hide the NaN of a broken model: clamp keeps the latter.
-            smallest = torch.finfo(raw.dtype).min
-            entropies = -(probabilities.mul_(log_probabilities.clamp_(min=smallest))).sum(-1)
+            chosen = raw.gather(-1, taken)[..., 0] - normalizers
+            probabilities = (raw - normalizers[..., None]).exp_()
+            # H = −Σ p log p = log Z − Σ p z
+            entropies = normalizers - torch.linalg.vecdot(probabilities, raw)
+            if entropies.isnan().any():
+                # 0 · −∞ of a masked token is NaN; that of a broken model stays, because clamp keeps it.
+                smallest = torch.finfo(raw.dtype).min
+                entropies = normalizers - torch.linalg.vecdot(probabilities, raw.clamp(min=smallest))
             pieces.append((chosen, entropies, normalizers))
             done += part.shape[1]
     return TokenStatistics(*(torch.cat(column, dim=1) for column in zip(*pieces, strict=True)))

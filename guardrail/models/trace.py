@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Cache
 
 FinishReason = Literal["stop", "length"]
@@ -49,6 +49,8 @@ class KeptStates:
         layer: The decoder layer whose inputs were kept.
         entering: Inputs of that layer in the columns from ``entering_from`` on (B × … × d).
         entering_from: First column of ``entering``.
+        linears: Outputs of the linear maps from that layer on, in the same columns (each B × … × out); those
+            that are missing are computed again.
         final: What the head was given where each response token was predicted (B × T × d).
         logits: What the model answered there (B × T × V), as raw logits; None where they took too much room
             and the head alone gives them again.
@@ -63,6 +65,7 @@ class KeptStates:
     layer: int
     entering: Tensor
     entering_from: int
+    linears: Mapping[nn.Linear, Tensor]
     final: Tensor
     logits: Tensor | None
     log_normalizers: Tensor | None

@@ -49,7 +49,9 @@ def lay_out(traces: Sequence["Trace"], options: ScoringOptions) -> Batch:
     device, dtype = states.final.device, states.log_normalizers.dtype
     rows = [trace.kept.row if trace.kept else 0 for trace in traces]
     lengths = [len(trace.response_ids) for trace in traces]
-    row_of = torch.tensor([row for row, n in zip(rows, lengths, strict=True) for _ in range(n)], device=device)
+    row_of = torch.tensor(
+        [row for row, n in zip(rows, lengths, strict=True) for _ in range(n)], device=device
+    )
     step_of = torch.tensor([step for n in lengths for step in range(n)], device=device)
     weights = [weight for trace in traces for weight in token_weights(trace.entropies, options)]
     even = [1 / n if options.reduction == "mean" else 1.0 for n in lengths for _ in range(n)]
@@ -65,7 +67,5 @@ def lay_out(traces: Sequence["Trace"], options: ScoringOptions) -> Batch:
         weights=torch.tensor(weights, dtype=dtype, device=device),
         even_weights=torch.tensor(even, dtype=dtype, device=device) if options.exgrad else None,
     )
-    columns = [
-        states.prompt_width + (options.semantic_token or trace.semantic_token) for trace in traces
-    ]
+    columns = [states.prompt_width + (options.semantic_token or trace.semantic_token) for trace in traces]
     return Batch(states, rows, columns, row_of, step_of, predictions)

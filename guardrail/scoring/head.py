@@ -19,6 +19,9 @@ from guardrail.scoring.options import Norm
 # Gᵀ·H of a block should stay in the cache of a core; a device with its own memory wants larger products.
 _CPU_BLOCK_BYTES = 5 << 19
 _DEVICE_BLOCK_BYTES = 1 << 26
+_ROWS_MULTIPLE = 64
+# G itself (N × a part of the vocabulary) is made in larger pieces, bounded for long answers and batches.
+_GRADIENT_ELEMENTS = 1 << 23
 
 
 class Predictions(NamedTuple):
@@ -85,7 +88,7 @@ def head_gradients(
     vocabulary = weight.shape[0] if weight is not None else by_head_output.shape[1]
     by_input = torch.zeros_like(at_least_float32(final))
     sizes = _Sizes(predictions, norm, embedding_gradients)
-    step = _block_rows(final)
+    step = max(_ROWS_MULTIPLE, _GRADIENT_ELEMENTS // len(final))
     for low in range(0, vocabulary, step):
         high = min(low + step, vocabulary)
         gradient = blocks(low, high) if callable(blocks) else blocks[:, low:high]
@@ -99,7 +102,7 @@ def head_gradients(
 
 
 def unweighted_by_logits(logits: Tensor, predictions: Predictions) -> Tensor:
-    """p − onehot for every position and the whole vocabulary (N × V)."""
+    """P − onehot for every position and the whole vocabulary (N × V)."""
     gradient = (at_least_float32(logits) - predictions.log_normalizers[:, None]).exp_()
     at = torch.arange(len(predictions.targets), device=gradient.device)
     gradient[at, predictions.targets.to(gradient.device)] -= 1
@@ -120,31 +123,36 @@ class _Sizes:
         self.norm, self.extra = norm, embedding_gradients
         ends = list(accumulate(predictions.lengths))
         self.spans = list(zip([0, *ends[:-1]], ends, strict=True))
+        self.parts = [(side, i, span) for side in range(len(self.sides)) for i, span in enumerate(self.spans)]
         # One buffer for every block: a fresh one would be handed back to the system and faulted in each time.
         self.buffer = torch.empty(_block_rows(final), final.shape[1], dtype=self.dtype, device=final.device)
-        self.sums: list[Tensor] = []
+        self.sums: list[list[Tensor]] = [[] for _ in self.parts]
+        self.sum_dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
 
     def add(self, gradient: Tensor, low: int) -> None:
-        gradient = gradient.to(self.dtype)
-        count = gradient.shape[1]
-        for which, side in enumerate(self.sides):
-            for response, (start, end) in enumerate(self.spans):
-                out = torch.mm(gradient[start:end].T, side[start:end], out=self.buffer[:count])
-                if self.extra is not None and which == 0:
-                    out += self.extra[response][low : low + count]
+        """Add G of the vocabulary from ``low`` on (N × block)."""
+        rows = len(self.buffer)
+        for at, (side, response, (start, end)) in enumerate(self.parts):
+            turned, right = gradient[start:end].to(self.dtype).T, self.sides[side][start:end]
+            for first in range(0, len(turned), rows):
+                part = turned[first : first + rows]
+                out = torch.mm(part, right, out=self.buffer[: len(part)])
+                if self.extra is not None and side == 0:
+                    out += self.extra[response][low + first : low + first + len(part)]
                 # A sum within a block keeps its precision; one float32 for all of V × d would lose 2 to 4 %.
                 size = out.abs_() if self.norm == "l1" else out.square_()
-                self.sums.append(size.sum(dtype=at_least_float32(size[0, 0]).dtype))
+                self.sums[at].append(size.sum(dtype=self.sum_dtype))
 
     def means(self, vocabulary: int) -> tuple[list[float], list[float]]:
-        sums = torch.stack(self.sums).cpu().double().view(-1, len(self.sides), len(self.spans)).sum(0)
+        sums = torch.stack([torch.stack(blocks) for blocks in self.sums]).cpu().double().sum(1)
+        sums = sums.view(len(self.sides), len(self.spans))
         means = sums / (vocabulary * self.buffer.shape[1])
         paragrad, *exgrad = (means if self.norm == "l1" else means.sqrt()).tolist()
         return paragrad, exgrad[0] if exgrad else []
 
 
 def _blocks_of_plain_head(head: nn.Module, predictions: Predictions) -> Callable[[int, int], Tensor]:
-    """p − onehot of any block of the vocabulary, from kept logits or from the head's weight."""
+    """P − onehot of any block of the vocabulary, from kept logits or from the head's weight."""
     logits, rows, targets = predictions.logits, predictions.rows, predictions.targets
     bias = getattr(head, "bias", None)
 
@@ -188,4 +196,5 @@ def _through(head: nn.Module, final: Tensor, by_head_output: Tensor) -> Tensor:
 
 def _block_rows(final: Tensor) -> int:
     target = _CPU_BLOCK_BYTES if final.device.type == "cpu" else _DEVICE_BLOCK_BYTES
-    return max(64, target // (final.shape[1] * final.element_size()) // 64 * 64)
+    rows = target // (final.shape[1] * final.element_size())
+    return max(_ROWS_MULTIPLE, rows // _ROWS_MULTIPLE * _ROWS_MULTIPLE)

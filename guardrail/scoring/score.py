@@ -93,14 +93,21 @@ def _score_group(model: LocalModel, traces: Sequence[Trace], options: ScoringOpt
     seconds = time.perf_counter() - began
     return [
         _assembled(
-            model, trace, options, way, seconds, sizes[i], head.paragrad[i], head.exgrad[i] if head.exgrad else None
+            model,
+            trace,
+            options,
+            way,
+            seconds,
+            sizes[i],
+            head.paragrad[i],
+            head.exgrad[i] if head.exgrad else None,
         )
         for i, trace in enumerate(traces)
     ]
 
 
 def _by_head_output(way: Way, batch: Batch) -> Tensor:
-    """p − onehot by what the head answered, through what the model makes of it (soft-capping, scaling)."""
+    """P − onehot by what the head answered, through what the model makes of it (soft-capping, scaling)."""
     logits, output = way.run.logits, way.run.head_output
     if logits is None or output is None:
         raise ScoringError("The head's output was not seen; nothing can be scored.")

@@ -1,0 +1,143 @@
+"""``guardrail models``: which models there are, fetching one, and where it lies."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from guardrail.errors import ModelUnavailableError
+from guardrail.models.builtin import BUILTIN_MODELS
+from guardrail.models.progress import ProgressCallback
+from guardrail.models.reference import DEFAULT_MODEL, ModelReference
+
+__all__ = ["app"]
+
+app = typer.Typer(help="The models on this machine: list, fetch, locate.", no_args_is_help=True)
+
+Name = Annotated[
+    str, typer.Argument(help="Built-in name, hub id (owner/name, owner/name@revision), folder or .gguf file.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+
+
+@app.command("list")
+def list_models(as_json: AsJson = False) -> None:
+    """List the built-in models and those converted on this machine."""
+    rows = _rows()
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    lines = [("NAME", "LICENCE", "SIZE", "STATE", "WHERE")]
+    for row in rows:
+        name = f"{row['name']} (default)" if row["name"] == DEFAULT_MODEL else row["name"]
+        size = row["bytes"] if row["bytes"] is not None else row["download_bytes"]
+        lines.append(
+            (name, row["licence"] or "-", f"{size / 1e6:,.0f} MB", row["state"], row["folder"] or "-")
+        )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        # Not a Rich table: that would break the paths to fit the terminal.
+        typer.echo("  ".join(map(str.ljust, line, widths)).rstrip())
+
+
+@app.command()
+def pull(name: Name = DEFAULT_MODEL, as_json: AsJson = False) -> None:
+    """Fetch a model, and convert it where needed, so that it opens at once. Prints its folder."""
+    from guardrail.models.sources import local_folder
+
+    reference = ModelReference.parse(name)
+    with _progress_bar() as progress:
+        folder = local_folder(reference, progress)
+    typer.echo(json.dumps({"model": str(reference), "folder": str(folder)}) if as_json else str(folder))
+
+
+@app.command()
+def path(name: Name = DEFAULT_MODEL) -> None:
+    """Print the folder of a model that is on this machine already. Fetches nothing."""
+    from guardrail.models.sources import present_folder
+
+    reference = ModelReference.parse(name)
+    folder = present_folder(reference)
+    if folder is None:
+        raise ModelUnavailableError(
+            f"{reference} is not on this machine yet: guardrail models pull {reference}"
+        )
+    typer.echo(str(folder))
+
+
+def _rows() -> list[dict[str, Any]]:
+    from guardrail.models.sources import builtin_source
+    from guardrail.models.store import stored, stored_models
+
+    rows: list[dict[str, Any]] = []
+    for model in BUILTIN_MODELS.values():
+        here = stored(model.name)
+        state = "not fetched" if here is None else "ready"
+        if here is not None and (here.damage is not None or here.source != builtin_source(model.name)):
+            state = f"to be fetched again: {here.damage or 'it was made from an older file'}"
+        rows.append(
+            {
+                "name": model.name,
+                "kind": "builtin",
+                "description": model.description,
+                "licence": model.licence,
+                "parameters": model.parameters,
+                "download_bytes": model.wheel_bytes,
+                "state": state,
+                "bytes": here.size if here else None,
+                "folder": str(here.folder) if here else None,
+            }
+        )
+    rows.extend(
+        {
+            "name": str(model.source.get("path", model.name)),
+            "kind": str(model.source.get("kind", "unknown")),
+            "description": "converted on this machine",
+            "licence": None,
+            "parameters": None,
+            "download_bytes": None,
+            "state": f"damaged: {model.damage}" if model.damage else "ready",
+            "bytes": model.size,
+            "folder": str(model.folder),
+        }
+        for model in stored_models()
+        if model.name not in BUILTIN_MODELS
+    )
+    return rows
+
+
+@contextmanager
+def _progress_bar() -> Iterator[ProgressCallback]:
+    """A bar on stderr; where that is no terminal, one line for each stage."""
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    bar = Progress(
+        *columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal
+    )
+    task: TaskID | None = None
+    current = ""
+
+    def show(stage: str, done: int, total: int | None) -> None:
+        nonlocal task, current
+        if task is None or stage != current:
+            if not console.is_terminal:
+                console.print(stage, highlight=False, markup=False, soft_wrap=True)
+            if task is not None:
+                bar.remove_task(task)
+            task, current = bar.add_task(stage, total=total), stage
+        bar.update(task, completed=done, total=total)
+
+    with bar:
+        yield show

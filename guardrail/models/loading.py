@@ -1,0 +1,239 @@
+"""Opening a local causal language model for reading: weights, tokenizer and device, and nothing unsafe."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from guardrail.errors import (
+    GuardrailError,
+    MissingDependencyError,
+    ModelReferenceError,
+    ModelUnavailableError,
+    OptionError,
+    UnsafeModelError,
+)
+from guardrail.models.checkpoint import Checkpoint, inspect_checkpoint
+from guardrail.models.placement import DTYPES, choose_device, choose_dtype, this_machine
+from guardrail.models.progress import ProgressCallback, report
+from guardrail.models.quiet import quiet_transformers
+from guardrail.models.reference import ModelReference
+from guardrail.models.sources import local_folder
+
+__all__ = ["LoadOptions", "OpenedModel", "local_folder", "open_model"]
+
+_BYTES_PER_QUANTIZED_VALUE = {"8bit": 1.0, "4bit": 0.6}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How a model is to be opened.
+
+    Attributes:
+        device: ``auto`` (CUDA, else MPS, else CPU) or a torch device such as ``cuda:1``.
+        dtype: ``auto``, ``float32``, ``bfloat16``, ``float16`` or ``float64``. ``auto`` is the type the
+            weights are stored in; on a CPU it is float32 where that takes at most half of the memory.
+        quantization: Quantize the weights while loading, by bitsandbytes; needs a CUDA device.
+        device_map: Passed on to accelerate as it is; leaves ``device`` no say.
+        trust_remote_code: Allow code that comes with the model to be run. Only for models you trust.
+
+    Raises:
+        OptionError: An option is not one of these, or two of them contradict each other.
+    """
+
+    device: str = "auto"
+    dtype: str = "auto"
+    quantization: Literal["8bit", "4bit"] | None = None
+    device_map: str | dict[str, Any] | None = None
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype != "auto" and self.dtype not in DTYPES:
+            raise OptionError(f"dtype={self.dtype!r} is not one of auto, {', '.join(DTYPES)}")
+        if self.quantization is not None and self.quantization not in _BYTES_PER_QUANTIZED_VALUE:
+            raise OptionError(f"quantization={self.quantization!r} is not one of 8bit, 4bit")
+        if self.device_map is not None and self.device != "auto":
+            raise OptionError("give either device or device_map, not both")
+
+
+class OpenedModel(NamedTuple):
+    """A model ready to be read: in evaluation mode, no parameter asks for gradients, padding on the left."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    folder: Path | None
+
+
+def open_model(
+    reference: ModelReference, options: LoadOptions = LoadOptions(), progress: ProgressCallback | None = None
+) -> OpenedModel:
+    """Open a model, fetching or converting it first where that was not done before.
+
+    Raises:
+        ModelReferenceError: The reference leads to no causal language model with a tokenizer.
+        UnsafeModelError: It would take unpickling, or running the model's own code without permission.
+        ModelUnavailableError: It could not be fetched, is damaged, or does not fit on the device.
+        OptionError: The machine lacks the device that was asked for.
+        MissingDependencyError: Quantization was asked for and bitsandbytes is not installed.
+    """
+    _require_quantization(options)
+    folder = local_folder(reference, progress, with_code=options.trust_remote_code)
+    checkpoint = inspect_checkpoint(folder)
+    report(progress, f"opening {reference.name}")
+    with quiet_transformers():
+        config = _open_config(checkpoint, options)
+        tokenizer = _open_tokenizer(folder, options)
+        model = _open_weights(checkpoint, config, options)
+    model.eval()  # type: ignore[no-untyped-call]
+    model.requires_grad_(False)
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return OpenedModel(model, tokenizer, folder)
+
+
+def _open_config(checkpoint: Checkpoint, options: LoadOptions) -> PreTrainedConfig:
+    folder, raw = checkpoint.folder, checkpoint.config
+    model_type, auto_map = raw.get("model_type"), raw.get("auto_map") or {}
+    known = model_type in CONFIG_MAPPING
+    if not known and not auto_map:
+        raise ModelReferenceError(
+            f"{folder} is of the type {model_type!r}, which the installed transformers does not know: check "
+            "its config.json, or upgrade transformers"
+        )
+    if not known and not options.trust_remote_code:
+        raise UnsafeModelError(
+            f"{folder} is of the type {model_type!r}, which only the model's own code can open: read that "
+            "code, and pass trust_remote_code=True if you trust it"
+        )
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=options.trust_remote_code
+        )
+    except Exception as error:  # configuration classes raise whatever their fields make them
+        raise _not_opened(folder, "its configuration", error) from error
+    causal = _causal_architectures()
+    named = raw.get("architectures") or []
+    own_code = options.trust_remote_code and "AutoModelForCausalLM" in auto_map
+    generates = own_code or (
+        model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and (not named or causal & set(named))
+    )
+    if getattr(config, "is_encoder_decoder", False) or not generates:
+        raise ModelReferenceError(
+            f"{folder} holds a {', '.join(named) or model_type}, which is not a causal (decoder-only) "
+            "language model: guardrail can only read those"
+        )
+    return config
+
+
+def _causal_architectures() -> set[str]:
+    names: set[str] = set()
+    for value in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
+        names.update([value] if isinstance(value, str) else value)
+    return names
+
+
+def _open_tokenizer(folder: Path, options: LoadOptions) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=options.trust_remote_code
+        )
+    except Exception as error:  # tokenizers raises a bare Exception for a damaged file
+        raise _not_opened(folder, "its tokenizer", error) from error
+    return tokenizer
+
+
+def _open_weights(checkpoint: Checkpoint, config: PreTrainedConfig, options: LoadOptions) -> PreTrainedModel:
+    folder, machine = checkpoint.folder, this_machine()
+    arguments: dict[str, Any] = {}
+    device: torch.device | None = None
+    if options.device_map is not None:
+        arguments["device_map"] = options.device_map
+    else:
+        device = choose_device(options.device, machine, _needed_bytes(checkpoint, options))
+        if device is None:
+            arguments["device_map"] = "auto"
+        elif device.type != "cpu":
+            arguments["device_map"] = {"": str(device)}
+    dtype = choose_dtype(options.dtype, device, machine, checkpoint.parameters)
+    if options.quantization is not None:
+        arguments["quantization_config"] = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+            load_in_8bit=options.quantization == "8bit",
+            load_in_4bit=options.quantization == "4bit",
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_compute_dtype=dtype or torch.bfloat16,
+        )
+    try:
+        opened: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype or "auto",
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=options.trust_remote_code,
+            output_loading_info=True,
+            **arguments,
+        )
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise ModelUnavailableError(
+            f"{folder} does not fit on {device or 'these devices'}: its weights take "
+            f"{checkpoint.weight_bytes / 1e9:.1f} GB; choose a smaller model, another device, bfloat16 or "
+            "quantization"
+        ) from error
+    except Exception as error:  # transformers raises many kinds, none of them its own
+        raise _not_opened(folder, "its weights", error) from error
+    model: PreTrainedModel = opened[0]
+    found: dict[str, Any] = opened[1]
+    # transformers would fill what is missing with random numbers and mention it in a log line.
+    wanting = sorted(found["missing_keys"]) + sorted(key for key, *_ in found["mismatched_keys"])
+    if wanting:
+        raise ModelUnavailableError(
+            f"{folder} does not hold the whole model: {len(wanting)} weights are missing or of another "
+            f"shape, such as {wanting[0]}; fetch it again"
+        )
+    return model
+
+
+def _needed_bytes(checkpoint: Checkpoint, options: LoadOptions) -> int:
+    if options.quantization is not None:
+        return int(checkpoint.parameters * _BYTES_PER_QUANTIZED_VALUE[options.quantization])
+    if options.dtype != "auto":
+        return checkpoint.parameters * DTYPES[options.dtype].itemsize
+    return checkpoint.weight_bytes
+
+
+def _require_quantization(options: LoadOptions) -> None:
+    if options.quantization is None:
+        return
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingDependencyError(
+            f"quantization={options.quantization!r} needs bitsandbytes: "
+            'pip install "guardrail-llm[quantization]"'
+        )
+    if not torch.cuda.is_available():
+        raise OptionError(
+            f"quantization={options.quantization!r} needs a CUDA device, and torch sees none here"
+        )
+
+
+def _not_opened(folder: Path, what: str, error: Exception) -> GuardrailError:
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    if "trust_remote_code" in reason:
+        return UnsafeModelError(
+            f"{folder}: {what} can only be opened by the model's own code: read that code, and pass "
+            "trust_remote_code=True if you trust it"
+        )
+    return ModelUnavailableError(f"{folder}: {what} could not be opened: {reason}")
