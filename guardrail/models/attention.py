@@ -7,7 +7,7 @@ suffix are wanted. Here the query heads of a group are stacked along the positio
 of queries × keys outlives a layer: the backward pass computes the weights again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,6 +48,9 @@ class _SuffixAttention(torch.autograd.Function):
         return (of_products @ key).mul_(ctx.scale), of_key, of_value, None, None
 
 
+_attend: Callable[..., Tensor] = _SuffixAttention.apply
+
+
 def _products(query: Tensor, key: Tensor, hidden: Tensor, scale: float) -> Tensor:
     products = (query @ key.mT).mul_(scale)
     grouped = products.unflatten(2, (-1, hidden.shape[-2]))
@@ -79,15 +82,16 @@ def suffix_attention(
         The attended values (B × S × heads × D), and no weights.
     """
     batch, heads, length, size = query.shape
-    shared_mask = attention_mask is not None and attention_mask.shape[1] == 1
-    if not shared_mask or attention_mask.dtype != torch.bool or kwargs.get("position_bias") is not None:
+    mask = attention_mask
+    understood = mask is not None and mask.shape[1] == 1 and mask.dtype == torch.bool
+    if mask is None or not understood or kwargs.get("position_bias") is not None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     stacked = query.reshape(batch, key.shape[1], -1, size)
     if query.dtype in (torch.float32, torch.float64):
-        output = _SuffixAttention.apply(stacked, key, value, ~attention_mask, scaling or size**-0.5)
+        output = _attend(stacked, key, value, ~mask, scaling or size**-0.5)
     else:
         # In half precision the products have to be held in float32, which PyTorch's kernels do.
-        mask = attention_mask.repeat(1, 1, heads // key.shape[1], 1)
+        mask = mask.repeat(1, 1, heads // key.shape[1], 1)
         output = nn.functional.scaled_dot_product_attention(stacked, key, value, mask, scale=scaling)
     return output.reshape(batch, heads, length, value.shape[-1]).transpose(1, 2).contiguous(), None
 

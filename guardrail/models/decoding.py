@@ -7,8 +7,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
-# Characters are at most 4 bytes: a longer run of undecodable tokens is broken text, not a broken-up character.
+# A character has at most 4 bytes: a longer run of undecodable tokens is broken text.
 _LONGEST_CHARACTER = 4
+
+
+def decode(
+    tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], *, skip_special_tokens: bool = False
+) -> str:
+    """The text of one sequence of tokens."""
+    return str(tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens))
 
 
 def token_texts(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> list[str]:
@@ -21,8 +28,8 @@ def token_texts(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> lis
     begin = 0
     for end in range(1, len(ids) + 1):
         context = ids[max(0, begin - 1) : begin]
-        text = tokenizer.decode([*context, *ids[begin:end]])
-        text = text[len(tokenizer.decode(list(context))) :] if context else text
+        text = decode(tokenizer, [*context, *ids[begin:end]])
+        text = text[len(decode(tokenizer, context)) :] if context else text
         if text.endswith(_INCOMPLETE) and end < len(ids) and end - begin < _LONGEST_CHARACTER:
             texts.append("")
             continue
@@ -33,6 +40,6 @@ def token_texts(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> lis
 
 def response_text(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], stop: Sequence[str] = ()) -> str:
     """The response without special tokens, cut before the first stop string."""
-    text = str(tokenizer.decode(list(ids), skip_special_tokens=True))
+    text = decode(tokenizer, ids, skip_special_tokens=True)
     found = [at for at in (text.find(string) for string in stop) if at >= 0]
     return text[: min(found)] if found else text

@@ -5,6 +5,7 @@ with the same numbers, so the replay reads the cache where it lies; only the gra
 keys and values are led back to where they came from.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -27,21 +28,23 @@ class _RetainingSlidingLayer(DynamicSlidingWindowLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        first = self.cumulative_length == 0
         count = key_states.shape[-2]
         self.cumulative_length += count
-        keys = torch.cat([self.keys, key_states], dim=-2)
-        values = torch.cat([self.values, value_states], dim=-2)
-        if first:
+        if self.keys is None or self.values is None:
+            self.lazy_initialization(key_states, value_states)
             behind = self.sliding_window - 1 + self.extra
             # A slice would hold on to the memory of the whole prompt.
-            self.keys, self.values = keys[..., -behind:, :].clone(), values[..., -behind:, :].clone()
-            return keys, values
-        self.keys, self.values = keys, values
+            self.keys = key_states[..., -behind:, :].clone()
+            self.values = value_states[..., -behind:, :].clone()
+            return key_states, value_states
+        self.keys = keys = torch.cat([self.keys, key_states], dim=-2)
+        self.values = values = torch.cat([self.values, value_states], dim=-2)
         visible = self.sliding_window - 1 + count
         return keys[..., -visible:, :], values[..., -visible:, :]
+
+
+# Subclasses of these may keep something else; they have to be looked at before they are trusted.
+_SLIDING = (DynamicSlidingWindowLayer, _RetainingSlidingLayer)
 
 
 def retaining_cache(model: PreTrainedModel, extra: int) -> DynamicCache | None:
@@ -53,11 +56,15 @@ def retaining_cache(model: PreTrainedModel, extra: int) -> DynamicCache | None:
     """
     config = model.config.get_text_config(decoder=True)
     cache = DynamicCache(config=config)
-    sliding = [i for i, layer in enumerate(cache.layers) if type(layer) is DynamicSlidingWindowLayer]
-    if not sliding or not model._supports_default_dynamic_cache():
+    sliding = {
+        index: layer.sliding_window
+        for index, layer in enumerate(cache.layers)
+        if isinstance(layer, DynamicSlidingWindowLayer) and type(layer) is DynamicSlidingWindowLayer
+    }
+    if not sliding:
         return None
-    for index in sliding:
-        cache.layers[index] = _RetainingSlidingLayer(cache.layers[index].sliding_window, extra)
+    for index, window in sliding.items():
+        cache.layers[index] = _RetainingSlidingLayer(window, extra)
     return cache
 
 
@@ -74,13 +81,16 @@ class _LeadBack(torch.autograd.Function):
         return grads[0][..., -ctx.count :, :], None
 
 
+_lead_back: Callable[..., Tensor] = _LeadBack.apply
+
+
 class _ReplayLayer(CacheLayerMixin):
     """One layer of a filled cache, read again from column ``start`` on."""
 
     def __init__(self, keys: Tensor, values: Tensor, start: int, offset: int, sliding: bool) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.keys, self.values = keys, values
-        self.start, self.offset = start, offset
+        self.start, self.offset, self.length = start, offset, keys.shape[-2]
         self.is_sliding = sliding
         self.is_initialized = True
 
@@ -90,12 +100,10 @@ class _ReplayLayer(CacheLayerMixin):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        keys: Tensor = _LeadBack.apply(key_states, self.keys)
-        values: Tensor = _LeadBack.apply(value_states, self.values)
-        return keys, values
+        return _lead_back(key_states, self.keys), _lead_back(value_states, self.values)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.keys.shape[-2], self.offset
+        return self.length, self.offset
 
     def get_seq_length(self) -> int:
         return self.start
@@ -118,16 +126,17 @@ def replay_cache(cache: Cache | None, columns: int, start: int) -> Cache | None:
     """
     if cache is None:
         return None
-    layers = []
+    layers: list[Any] = []
     for layer in cache.layers:
-        if type(layer) is DynamicLayer:
-            reach, sliding = columns, False
-        elif type(layer) in (DynamicSlidingWindowLayer, _RetainingSlidingLayer):
-            reach, sliding = min(columns, layer.sliding_window - 1 + columns - start), True
+        if isinstance(layer, DynamicSlidingWindowLayer) and type(layer) in _SLIDING:
+            reach = min(columns, layer.sliding_window - 1 + columns - start)
+        elif type(layer) is DynamicLayer:
+            reach = columns
         else:
             return None
-        if not layer.is_initialized or layer.keys.shape[-2] < reach:
+        keys, values = layer.keys, layer.values
+        if keys is None or values is None or keys.shape[-2] < reach:
             return None
-        keys, values = layer.keys[..., -reach:, :], layer.values[..., -reach:, :]
-        layers.append(_ReplayLayer(keys, values, start, columns - reach, sliding))
+        kept = keys[..., -reach:, :], values[..., -reach:, :]
+        layers.append(_ReplayLayer(*kept, start, columns - reach, layer.is_sliding))
     return Cache(layers=layers)

@@ -53,7 +53,7 @@ class LinearOutputs:
         maps = list(self.kept or ())
         # A replaced forward costs a tenth of a hook, and this runs for every map and token.
         for module in maps:
-            module.forward = self._watched(module, module.forward)  # type: ignore[method-assign]
+            module.forward = self._watched(module, module.forward)  # type: ignore[method-assign, assignment]
         try:
             yield
         finally:
@@ -102,19 +102,21 @@ class _Remembered(torch.autograd.Function):
         return grads[0] @ ctx.weight, None, None
 
 
+_remember: Callable[..., Tensor] = _Remembered.apply
+
+
 @contextmanager
 def remembered(outputs: Mapping[nn.Linear, Tensor]) -> Iterator[None]:
     """Let linear maps answer with these outputs instead of multiplying."""
 
     def answer(module: nn.Linear, output: Tensor) -> Callable[[Tensor], Tensor]:
         def forward(states: Tensor) -> Tensor:
-            result: Tensor = _Remembered.apply(states, module.weight, output)
-            return result
+            return _remember(states, module.weight, output)
 
         return forward
 
     for module, output in outputs.items():
-        module.forward = answer(module, output)  # type: ignore[method-assign]
+        module.forward = answer(module, output)  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:

@@ -97,7 +97,7 @@ def open_model(
         config = _open_config(checkpoint, options)
         tokenizer = _open_tokenizer(folder, options)
         model = _open_weights(checkpoint, config, options)
-    model.eval()  # type: ignore[no-untyped-call]
+    model.eval()
     model.requires_grad_(False)
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
@@ -170,7 +170,7 @@ def _open_weights(checkpoint: Checkpoint, config: PreTrainedConfig, options: Loa
             arguments["device_map"] = {"": str(device)}
     dtype = choose_dtype(options.dtype, device, machine, checkpoint.parameters)
     if options.quantization is not None:
-        arguments["quantization_config"] = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        arguments["quantization_config"] = BitsAndBytesConfig(
             load_in_8bit=options.quantization == "8bit",
             load_in_4bit=options.quantization == "4bit",
             bnb_4bit_quant_type="nf4",

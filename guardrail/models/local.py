@@ -18,7 +18,7 @@ from guardrail.models.trace import FinishReason, Kept, KeptBatch, Trace
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from guardrail.models.store import ProgressCallback
+    from guardrail.models.progress import ProgressCallback
 
 
 class LocalModel:
@@ -53,7 +53,8 @@ class LocalModel:
         """Open a built-in model, a local folder, a GGUF file or a model of the Hugging Face hub.
 
         Args:
-            reference: ``smollm2-135m``, ``./folder``, ``model.gguf``, ``owner/name`` or ``owner/name@revision``.
+            reference: ``smollm2-135m``, ``./folder``, ``model.gguf``, ``owner/name`` or
+                ``owner/name@revision``.
             options: Device, dtype, quantisation; chosen for this machine if not given.
             progress: Told of each stage of a download or conversion.
 
@@ -215,8 +216,8 @@ class LocalModel:
             return 2**31
         if len(prompt.ids) >= context:
             raise PromptError(
-                f"The prompt has {len(prompt.ids):,} tokens and {self.name} reads {context:,} with the answer. "
-                "Shorten the prompt, or choose a model with a longer context."
+                f"The prompt has {len(prompt.ids):,} tokens and {self.name} reads {context:,} with the "
+                "answer. Shorten the prompt, or choose a model with a longer context."
             )
         return context - len(prompt.ids)
 
@@ -249,6 +250,4 @@ class LocalModel:
         for depth in depths:
             if not 0 <= depth < 1:
                 raise OptionError(f"depth {depth} is not a fraction of the layers, at least 0 and below 1.")
-        return sorted(
-            {round(depth * count) if round(depth * count) < count else count - 1 for depth in depths}
-        )
+        return sorted({min(round(depth * count), count - 1) for depth in depths})

@@ -1,6 +1,7 @@
 """Position ids of a left-padded batch, for the models that take them."""
 
 import inspect
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ def positions_of(model: "PreTrainedModel", mask: Tensor, start: int) -> dict[str
     Returns:
         The keyword argument, or none for a model that works positions out from the mask.
     """
-    if not _takes(type(model), "position_ids"):
+    if "position_ids" not in _parameters(type(model).forward):
         return {}
     positions = (mask.long().cumsum(-1) - 1).masked_fill(mask == 0, 0)
     return {"position_ids": positions[:, start:]}
@@ -29,9 +30,9 @@ def positions_of(model: "PreTrainedModel", mask: Tensor, start: int) -> dict[str
 
 def keeping_logits(model: "PreTrainedModel", count: int) -> dict[str, int]:
     """The argument that limits logits to the last ``count`` columns, for the models that take it."""
-    return {"logits_to_keep": count} if _takes(type(model), "logits_to_keep") else {}
+    return {"logits_to_keep": count} if "logits_to_keep" in _parameters(type(model).forward) else {}
 
 
 @lru_cache
-def _takes(model_class: type, argument: str) -> bool:
-    return argument in inspect.signature(model_class.forward).parameters
+def _parameters(forward: Callable[..., object]) -> frozenset[str]:
+    return frozenset(inspect.signature(forward).parameters)

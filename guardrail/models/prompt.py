@@ -74,9 +74,8 @@ def _checked(prompt: Prompt) -> list[dict[str, Any]]:
         prompt = [{"role": "user", "content": prompt}]
     messages = []
     for number, message in enumerate(prompt, start=1):
-        role, content = (
-            (message.get("role"), message.get("content")) if isinstance(message, Mapping) else (0, 0)
-        )
+        fields = message if isinstance(message, Mapping) else {}
+        role, content = fields.get("role"), fields.get("content")
         if not isinstance(role, str) or not isinstance(content, str):
             raise PromptError(f'Message {number} is not of the form {{"role": "user", "content": "…"}}.')
         messages.append({**message, "role": role, "content": content})

@@ -67,4 +67,4 @@ def _silence(restore: ExitStack) -> None:
         logger.setLevel(logging.CRITICAL)
     if transformers_logging.is_progress_bar_enabled():
         restore.callback(transformers_logging.enable_progress_bar)
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        transformers_logging.disable_progress_bar()

@@ -107,8 +107,11 @@ def run_with_graph(
     inputs: dict[int, Tensor] = {}
     seen: dict[str, Tensor] = {}
 
-    def enter(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return with_layer_input(args, kwargs, entering)
+    def replace(states: Tensor) -> Any:
+        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            return with_layer_input(args, kwargs, states)
+
+        return hook
 
     def begin(index: int) -> Any:
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -135,7 +138,8 @@ def run_with_graph(
         stack.callback(anatomy.head.register_forward_pre_hook(end).remove)
         if entering is not None:
             first = anatomy.layers[states.layer]
-            stack.callback(first.register_forward_pre_hook(enter, with_kwargs=True).remove)
+            handle = first.register_forward_pre_hook(replace(entering), with_kwargs=True)
+            stack.callback(handle.remove)
         for index in layers:
             hook = (begin if index == min(layers) else note)(index)
             handle = anatomy.layers[index].register_forward_pre_hook(hook, with_kwargs=True)

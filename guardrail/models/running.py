@@ -141,7 +141,8 @@ def run_generate(machine: Machine, ids: Tensor, mask: Tensor, sampling: Sampling
             torch.manual_seed(sampling.seed)
         tokenizer = {"tokenizer": machine.tokenizer} if sampling.stop else {}
         try:
-            return machine.model.generate(
+            # The type of an attribute that torch's modules may have is the best that is known of it.
+            return machine.model.generate(  # type: ignore[operator]
                 inputs=ids, attention_mask=mask, generation_config=config, **tokenizer, **kwargs
             )
         except RuntimeError as error:

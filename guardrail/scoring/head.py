@@ -82,23 +82,39 @@ def head_gradients(
     """
     final = predictions.final
     weight = _usable_weight(head)
-    if by_head_output is None and weight is None:
-        by_head_output = unweighted_by_logits(head(final), predictions)
-    blocks = _blocks_of_plain_head(head, predictions) if by_head_output is None else by_head_output
-    vocabulary = weight.shape[0] if weight is not None else by_head_output.shape[1]
+    if weight is None:
+        whole = by_head_output
+        if whole is None:
+            whole = unweighted_by_logits(head(final), predictions)
+        return _with_foreign_head(head, predictions, norm, whole, embedding_gradients)
+    blocks = _blocks_of_plain_head(weight, getattr(head, "bias", None), predictions)
     by_input = torch.zeros_like(at_least_float32(final))
     sizes = _Sizes(predictions, norm, embedding_gradients)
     step = max(_ROWS_MULTIPLE, _GRADIENT_ELEMENTS // len(final))
-    for low in range(0, vocabulary, step):
-        high = min(low + step, vocabulary)
-        gradient = blocks(low, high) if callable(blocks) else blocks[:, low:high]
-        if weight is not None:
-            _add_product(by_input, gradient, weight[low:high])
+    for low in range(0, len(weight), step):
+        high = min(low + step, len(weight))
+        gradient = blocks(low, high) if by_head_output is None else by_head_output[:, low:high]
+        _add_product(by_input, gradient, weight[low:high])
         sizes.add(gradient, low)
-    if weight is None:
-        by_input = _through(head, final, by_head_output)
-    paragrad, exgrad = sizes.means(vocabulary)
-    return HeadGradients(by_input * predictions.weights[:, None], paragrad, exgrad)
+    return HeadGradients(by_input * predictions.weights[:, None], *sizes.means(len(weight)))
+
+
+def _with_foreign_head(
+    head: nn.Module,
+    predictions: Predictions,
+    norm: Norm,
+    by_head_output: Tensor,
+    embedding_gradients: Sequence[Tensor] | None,
+) -> HeadGradients:
+    """The same for a head whose weight cannot be multiplied with here: autograd goes through the module."""
+    with torch.enable_grad():
+        leaf = predictions.final.detach().requires_grad_()
+        output = head(leaf)
+        (by_input,) = torch.autograd.grad(output, leaf, by_head_output.to(output.dtype))
+    sizes = _Sizes(predictions, norm, embedding_gradients)
+    sizes.add(by_head_output, 0)
+    by_input = at_least_float32(by_input) * predictions.weights[:, None]
+    return HeadGradients(by_input, *sizes.means(by_head_output.shape[1]))
 
 
 def unweighted_by_logits(logits: Tensor, predictions: Predictions) -> Tensor:
@@ -151,22 +167,21 @@ class _Sizes:
         return paragrad, exgrad[0] if exgrad else []
 
 
-def _blocks_of_plain_head(head: nn.Module, predictions: Predictions) -> Callable[[int, int], Tensor]:
+def _blocks_of_plain_head(
+    weight: Tensor, bias: Tensor | None, predictions: Predictions
+) -> Callable[[int, int], Tensor]:
     """P − onehot of any block of the vocabulary, from kept logits or from the head's weight."""
     logits, rows, targets = predictions.logits, predictions.rows, predictions.targets
-    bias = getattr(head, "bias", None)
 
     def block(low: int, high: int) -> Tensor:
-        if logits is not None:
-            raw = logits[:, low:high] if rows is None else logits[:, low:high][rows]
+        if logits is None:
+            part = None if bias is None else bias[low:high]
+            raw = nn.functional.linear(predictions.final, weight[low:high], part)
         else:
-            raw = nn.functional.linear(
-                predictions.final, head.weight[low:high], None if bias is None else bias[low:high]
-            )
+            raw = logits[:, low:high] if rows is None else logits[:, low:high][rows]
         gradient = (at_least_float32(raw) - predictions.log_normalizers[:, None]).exp_()
         inside = ((targets >= low) & (targets < high)).nonzero()[:, 0]
-        if len(inside):
-            gradient[inside.to(gradient.device), (targets[inside] - low).to(gradient.device)] -= 1
+        gradient[inside.to(gradient.device), (targets[inside] - low).to(gradient.device)] -= 1
         return gradient
 
     return block
@@ -180,18 +195,11 @@ def _add_product(total: Tensor, gradient: Tensor, weight: Tensor) -> None:
 
 
 def _usable_weight(head: nn.Module) -> Tensor | None:
-    """The head's weight (V × d), unless it is quantised or not in memory: then autograd has to go through."""
-    weight = getattr(head, "weight", None)
-    usable = type(head) is nn.Linear and weight.is_floating_point() and weight.device.type != "meta"
-    return weight if usable else None
-
-
-def _through(head: nn.Module, final: Tensor, by_head_output: Tensor) -> Tensor:
-    with torch.enable_grad():
-        leaf = final.detach().requires_grad_()
-        output = head(leaf)
-        (gradient,) = torch.autograd.grad(output, leaf, by_head_output.to(output.dtype))
-    return at_least_float32(gradient)
+    """The head's weight (V × d), unless it is quantised or not in memory."""
+    if type(head) is not nn.Linear:
+        return None
+    in_memory = head.weight.is_floating_point() and head.weight.device.type != "meta"
+    return head.weight if in_memory else None
 
 
 def _block_rows(final: Tensor) -> int:

@@ -51,8 +51,8 @@ class ScoringOptions:
                 raise OptionError(f"{name} is {getattr(self, name)!r}; it can be {' or '.join(values)}.")
         if self.semantic_token is not None and self.semantic_token >= 0:
             raise OptionError(
-                f"semantic_token is {self.semantic_token}; it counts from the end of the prompt: −1 is the last "
-                "token."
+                f"semantic_token is {self.semantic_token}; it counts from the end of the prompt: −1 is "
+                "its last token."
             )
 
     def layer_indices(self, count: int) -> range:

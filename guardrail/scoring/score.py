@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from guardrail.errors import OptionError, ScoringError
+from guardrail.models.decoding import decode
 from guardrail.models.local import LocalModel
 from guardrail.models.prompt import EncodedPrompt
 from guardrail.models.statistics import at_least_float32
@@ -91,17 +92,9 @@ def _score_group(model: LocalModel, traces: Sequence[Trace], options: ScoringOpt
         head = head_gradients(model.anatomy.head, batch.predictions, options.norm, by_head_output, shared)
     sizes = semgrad(way.run, by_final, layers, batch.rows, batch.columns, options.norm)
     seconds = time.perf_counter() - began
+    exgrad: list[float | None] = [*head.exgrad] or [None] * len(traces)
     return [
-        _assembled(
-            model,
-            trace,
-            options,
-            way,
-            seconds,
-            sizes[i],
-            head.paragrad[i],
-            head.exgrad[i] if head.exgrad else None,
-        )
+        _assembled(model, trace, options, way, seconds, sizes[i], head.paragrad[i], exgrad[i])
         for i, trace in enumerate(traces)
     ]
 
@@ -154,7 +147,7 @@ def _assembled(
                 strict=True,
             )
         ),
-        semantic_token=SemanticToken(position, model.tokenizer.decode([trace.prompt_ids[position]])),
+        semantic_token=SemanticToken(position, decode(model.tokenizer, [trace.prompt_ids[position]])),
         options=options,
         computation=way.computation,
         computation_reason=way.reason,

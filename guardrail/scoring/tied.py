@@ -1,7 +1,7 @@
 """The input-embedding path of a tied head, for the numbers that autograd on the shared weight gives."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from guardrail.models.local import LocalModel
 from guardrail.models.replay import run_from_embedding
@@ -20,7 +20,8 @@ def embedding_gradients(model: LocalModel, batch: Batch, by_final: Tensor) -> li
         For each response a V × d tensor, which is why this is an ablation and not the default.
     """
     embedding = model.model.get_input_embeddings().weight
-    if getattr(model.anatomy.head, "weight", None) is not embedding:
+    tied = getattr(model.anatomy.head, "weight", None) is embedding
+    if not tied or not isinstance(embedding, nn.Parameter):
         return None
     gradients = []
     with run_from_embedding(model.model, model.anatomy, batch.states, embedding) as run:

@@ -23,9 +23,7 @@ def differentiable(model: LocalModel, batch: Batch, layers: Sequence[int], optio
     if options.computation == "plain":
         return Way(run_whole(*arguments, layers), "plain", "asked for")
     if options.include_tied_embedding:
-        return Way(
-            run_whole(*arguments, layers), "plain", "the path through the input embedding was asked for"
-        )
+        return Way(run_whole(*arguments, layers), "plain", "the path by the input embedding was asked for")
     start = min(batch.columns)
     if not bool(batch.states.mask[:, start].all()):
         return Way(run_whole(*arguments, layers), "plain", "a prompt of the batch begins after t* of another")
