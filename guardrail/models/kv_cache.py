@@ -135,8 +135,12 @@ def replay_cache(cache: Cache | None, columns: int, start: int) -> Cache | None:
         else:
             return None
         keys, values = layer.keys, layer.values
-        if keys is None or values is None or keys.shape[-2] < reach:
+        if keys is None or values is None:
             return None
-        kept = keys[..., -reach:, :], values[..., -reach:, :]
+        # A run may have gone on for a token more than is wanted of it.
+        end = keys.shape[-2] - (layer.get_seq_length() - columns)
+        if end < reach:
+            return None
+        kept = keys[..., end - reach : end, :], values[..., end - reach : end, :]
         layers.append(_ReplayLayer(*kept, start, columns - reach, layer.is_sliding))
     return Cache(layers=layers)

@@ -1,9 +1,12 @@
 """A causal language model on this machine: text in, traces out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from threading import RLock
 from typing import TYPE_CHECKING, Self
+
+import torch
 
 from guardrail.errors import OptionError, PromptError, ResponseError
 from guardrail.models.anatomy import Anatomy, dissect
@@ -64,13 +67,20 @@ class LocalModel:
         """
         if isinstance(reference, str):
             reference = ModelReference.parse(reference)
-        opened = open_model(reference, options or LoadOptions(), progress)
+        with torch.inference_mode(False):
+            opened = open_model(reference, options or LoadOptions(), progress)
         return cls(opened.model, opened.tokenizer, str(reference))
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Have the model to oneself, and tensors that autograd may use whatever mode the caller is in."""
+        with self.lock, torch.inference_mode(False):
+            yield
 
     @cached_property
     def machine(self) -> Machine:
         """The model with what runs need to know of it."""
-        with self.lock:
+        with self.alone():
             return open_machine(self.model, self.tokenizer, self.anatomy)
 
     @property
@@ -113,7 +123,7 @@ class LocalModel:
             sampling = Sampling(
                 room, sampling.temperature, sampling.top_p, sampling.seed, sampling.stop, sampling.ignore_end
             )
-        with self.lock:
+        with self.alone():
             run = generate(self.machine, prompts, sampling, self._layers_at(depths))
         reasons = [self._finish_reason(response, sampling) for response in run.responses]
         return self._traces(prompts, run, reasons, sampling.stop)
@@ -156,7 +166,7 @@ class LocalModel:
             return []
         for prompt, response in zip(prompts, responses, strict=True):
             self._check_response(prompt, response)
-        with self.lock:
+        with self.alone():
             run = read(self.machine, prompts, responses, self._layers_at(depths))
         reasons: list[FinishReason | None] = [
             "stop" if response[-1] in self.machine.end_ids else None for response in responses

@@ -148,7 +148,6 @@ def run_with_graph(
             stack.enter_context(headless(anatomy.head))
         else:
             stack.callback(anatomy.head.register_forward_hook(cut).remove)
-        stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         output = model(
             input_ids=states.ids[:, start:],

@@ -135,9 +135,9 @@ def run_generate(machine: Machine, ids: Tensor, mask: Tensor, sampling: Sampling
         use_cache=True,
     )
     with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
         if sampling.seed is not None:
-            stack.enter_context(torch.random.fork_rng())
+            cuda = [machine.model.device] if machine.model.device.type == "cuda" else []
+            stack.enter_context(torch.random.fork_rng(devices=cuda))
             torch.manual_seed(sampling.seed)
         tokenizer = {"tokenizer": machine.tokenizer} if sampling.stop else {}
         try:
@@ -175,7 +175,6 @@ def read(
     recorder = Recorder(model, anatomy, layer, depths, columns, predicted=longest, logits_budget=None)
     with ExitStack() as stack:
         stack.enter_context(recorder)
-        stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
         if machine.plain_head:
             stack.enter_context(headless(anatomy.head))

@@ -34,7 +34,7 @@ def score(
         release: Let go of the states kept for the trace. Scoring it again then reads the response once more.
 
     Raises:
-        OptionError: t* lies before the prompt.
+        OptionError: t* lies before the prompt, or the trace is another model's.
         ScoringError: The result is not a number.
     """
     return score_batch(model, [trace], options, release=release)[0]
@@ -53,9 +53,9 @@ def score_batch(
     """
     options = options or ScoringOptions()
     for trace in traces:
-        _check_semantic_token(trace, options)
+        _check(model, trace, options)
     results: dict[int, Uncertainty] = {}
-    with model.lock:
+    with model.alone():
         for indices, group in _groups(model, traces):
             results |= dict(zip(indices, _score_group(model, group, options), strict=True))
             if release:
@@ -159,7 +159,9 @@ def _assembled(
     return uncertainty
 
 
-def _check_semantic_token(trace: Trace, options: ScoringOptions) -> None:
+def _check(model: LocalModel, trace: Trace, options: ScoringOptions) -> None:
+    if trace.model != model.name:
+        raise OptionError(f"This trace is of {trace.model} and cannot be scored with {model.name}.")
     position = options.semantic_token or trace.semantic_token
     if -position > len(trace.prompt_ids):
         raise OptionError(
