@@ -1,25 +1,14 @@
 """``guardrail models``: which models there are, fetching one, and where it lies."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
 
+from guardrail.cli.options import AsJson
+from guardrail.cli.output import progress_bar
 from guardrail.errors import ModelUnavailableError
 from guardrail.models.builtin import BUILTIN_MODELS
-from guardrail.models.progress import ProgressCallback
 from guardrail.models.reference import DEFAULT_MODEL, ModelReference
 
 __all__ = ["app"]
@@ -29,7 +18,6 @@ app = typer.Typer(help="The models on this machine: list, fetch, locate.", no_ar
 Name = Annotated[
     str, typer.Argument(help="Built-in name, hub id (owner/name, owner/name@revision), folder or .gguf file.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 
 
 @app.command("list")
@@ -58,7 +46,7 @@ def pull(name: Name = DEFAULT_MODEL, as_json: AsJson = False) -> None:
     from guardrail.models.sources import local_folder
 
     reference = ModelReference.parse(name)
-    with _progress_bar() as progress:
+    with progress_bar() as progress:
         folder = local_folder(reference, progress)
     typer.echo(json.dumps({"model": str(reference), "folder": str(folder)}) if as_json else str(folder))
 
@@ -116,28 +104,3 @@ def _rows() -> list[dict[str, Any]]:
         if model.name not in BUILTIN_MODELS
     )
     return rows
-
-
-@contextmanager
-def _progress_bar() -> Iterator[ProgressCallback]:
-    """A bar on stderr; where that is no terminal, one line for each stage."""
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    bar = Progress(
-        *columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal
-    )
-    task: TaskID | None = None
-    current = ""
-
-    def show(stage: str, done: int, total: int | None) -> None:
-        nonlocal task, current
-        if task is None or stage != current:
-            if not console.is_terminal:
-                console.print(stage, highlight=False, markup=False, soft_wrap=True)
-            if task is not None:
-                bar.remove_task(task)
-            task, current = bar.add_task(stage, total=total), stage
-        bar.update(task, completed=done, total=total)
-
-    with bar:
-        yield show

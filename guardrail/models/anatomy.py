@@ -44,6 +44,17 @@ class Anatomy:
         length = getattr(self.config, "max_position_embeddings", None)
         return int(length) if length else None
 
+    @property
+    def rope_switch(self) -> int | None:
+        """The length beyond which all positions are turned by other angles (LongRoPE), if there is one."""
+        given = getattr(self.config, "rope_parameters", None) or {}
+        # Some models have one set of parameters for each type of layer.
+        sets = [given, *(value for value in given.values() if isinstance(value, dict))]
+        found = [
+            each["original_max_position_embeddings"] for each in sets if each.get("rope_type") == "longrope"
+        ]
+        return min(found, default=None)
+
 
 def dissect(model: "PreTrainedModel") -> Anatomy:
     """Find the decoder layers and the head of a model.
@@ -59,7 +70,8 @@ def dissect(model: "PreTrainedModel") -> Anatomy:
         for module in model.get_decoder().modules()
         if isinstance(module, nn.ModuleList) and len(module) == count
     ]
-    if head is None or not stacks:
+    # Of a single layer there is no upper half.
+    if head is None or not stacks or len(stacks[0]) < 2:
         raise ModelReferenceError(
             f"{type(model).__name__} has no stack of decoder layers with a language-model head; "
             "guardrail scores causal language models (AutoModelForCausalLM)."
@@ -83,14 +95,37 @@ def with_layer_input(
 
 
 @contextmanager
-def passing_through(layers: "Sequence[nn.Module]") -> "Iterator[None]":
-    """Let these layers hand on their input untouched, so that only the layers after them are run."""
+def passing_through(layers: "Sequence[nn.Module]", returned: int) -> "Iterator[None]":
+    """Let these layers hand on their input untouched, so that only the layers after them are run.
 
-    def identity(*args: Any, **kwargs: Any) -> Tensor:
-        return layer_input(args, kwargs)
+    Args:
+        layers: The layers.
+        returned: How many values a layer returns in a tuple; 0 where it returns hidden states as they are.
+    """
+
+    def identity(*args: Any, **kwargs: Any) -> Any:
+        states = layer_input(args, kwargs)
+        return (states, *[None] * (returned - 1)) if returned else states
 
     with _forward_replaced(layers, identity):
         yield
+
+
+@contextmanager
+def predicting(head: nn.Module, count: int) -> "Iterator[None]":
+    """Let the head see the last ``count`` columns only.
+
+    A model's own ``logits_to_keep`` will not do: some drop the other columns long before the head.
+    """
+
+    def last_columns(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (args[0][:, -count:], *args[1:])
+
+    handle = head.register_forward_pre_hook(last_columns)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
@@ -101,10 +101,11 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 @contextmanager
-def attending_from_suffix(config: Any) -> Iterator[None]:
+def attending_from_suffix(model: PreTrainedModel, config: Any) -> Iterator[None]:
     """Use this attention where the model would use PyTorch's scaled dot-product attention."""
     implementation = config._attn_implementation
-    if implementation != "sdpa":
+    # Elsewhere the name of the implementation chooses among the model's own ones (Falcon): leave it.
+    if implementation != "sdpa" or not model._supports_attention_backend:
         yield
         return
     config._attn_implementation = NAME

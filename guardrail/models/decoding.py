@@ -1,7 +1,11 @@
 """From response ids to text: the whole, and token by token."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import StoppingCriteria
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -43,3 +47,36 @@ def response_text(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], stop
     text = decode(tokenizer, ids, skip_special_tokens=True)
     found = [at for at in (text.find(string) for string in stop) if at >= 0]
     return text[: min(found)] if found else text
+
+
+def has_stop(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], stop: Sequence[str]) -> bool:
+    """Whether a stop string stands in a response, written out or as a special token."""
+    texts = [decode(tokenizer, ids, skip_special_tokens=skip) for skip in (True, False)] if stop else []
+    return any(string in text for string in stop for text in texts)
+
+
+class StopStrings(StoppingCriteria):
+    """Ends each row of a batch at its first stop string, and knows where that was.
+
+    Unlike transformers' own, it looks at the response alone (not at what the prompt ends with) and in its
+    text (not in the spelling of single tokens). Without ``ends``, what a finished row is padded with could be
+    taken for its response.
+
+    Args:
+        tokenizer: The tokenizer.
+        stop: The strings.
+        width: Columns of the prompt.
+        rows: Rows of the batch.
+    """
+
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerBase", stop: Sequence[str], width: int, rows: int
+    ) -> None:
+        self.tokenizer, self.stop, self.width = tokenizer, stop, width
+        self.ends: list[int | None] = [None] * rows
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:  # type: ignore[override]
+        for row, ids in enumerate(input_ids[:, self.width :].tolist()):
+            if self.ends[row] is None and has_stop(self.tokenizer, ids, self.stop):
+                self.ends[row] = len(ids)
+        return torch.tensor([end is not None for end in self.ends], device=input_ids.device)

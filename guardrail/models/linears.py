@@ -17,7 +17,8 @@ SMALLEST_WEIGHT_BYTES = 2**20
 # More than this is not kept: a long answer is replayed in full, which costs it little in proportion.
 OUTPUTS_BUDGET_BYTES = 256 * 2**20
 
-Kept = dict[nn.Linear, list[Tensor]]
+# Each output, and how often it had been written to when it was kept.
+Kept = dict[nn.Linear, list[tuple[Tensor, int]]]
 
 
 def linear_maps(layers: Sequence[nn.Module]) -> list[nn.Linear]:
@@ -60,17 +61,22 @@ class LinearOutputs:
             for module in maps:
                 del module.forward
 
-    def joined(self, passes: int) -> Mapping[nn.Linear, Tensor]:
+    def joined(self, states: Sequence[Tensor], passes: int) -> Mapping[nn.Linear, Tensor]:
         """What each map gave over the first ``passes`` passes, along time (B × columns × out).
 
-        A map that was not called once in each (an expert of a mixture, say) is left out.
+        A map that was not called exactly once in each (an expert of a mixture, a block that is used twice),
+        whose columns are not positions, or whose output was written to afterwards, is left out.
+
+        Args:
+            states: Hidden states of all passes, whose rows and columns these outputs have to have.
+            passes: How many passes are wanted.
         """
-        if self.kept is None:
-            return {}
+        shapes = [piece.shape[:2] for piece in states]
         return {
-            module: torch.cat(outputs[:passes], dim=1)
-            for module, outputs in self.kept.items()
-            if len(outputs) >= passes and all(output.ndim == 3 for output in outputs)
+            module: torch.cat([output for output, _ in outputs[:passes]], dim=1)
+            for module, outputs in (self.kept or {}).items()
+            if [output.shape[:-1] for output, _ in outputs] == shapes
+            and all(output._version == version for output, version in outputs)
         }
 
     def _watched(self, module: nn.Linear, forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -80,7 +86,7 @@ class LinearOutputs:
             output = forward(states)
             if self.kept is not None:
                 last = output if output.shape[1] <= self.tail else output[:, -self.tail :].clone()
-                outputs.append(last)
+                outputs.append((last, last._version))
                 self._bytes += last.nbytes
                 if self._bytes > OUTPUTS_BUDGET_BYTES:
                     self.kept = None

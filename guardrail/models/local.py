@@ -10,8 +10,9 @@ import torch
 
 from guardrail.errors import OptionError, PromptError, ResponseError
 from guardrail.models.anatomy import Anatomy, dissect
-from guardrail.models.decoding import response_text, token_texts
+from guardrail.models.decoding import has_stop, response_text, token_texts
 from guardrail.models.loading import LoadOptions, open_model
+from guardrail.models.padding import sees_padding
 from guardrail.models.prompt import EncodedPrompt, Prompt, encode_ids, encode_prompt, end_of_turn
 from guardrail.models.reference import DEFAULT_MODEL, ModelReference
 from guardrail.models.running import Machine, Run, generate, open_machine, read
@@ -45,6 +46,8 @@ class LocalModel:
         self.name = name
         self.anatomy: Anatomy = dissect(model)
         self.lock = RLock()
+        # Why the short way of scoring does not hold for this model; None until it was looked into.
+        self.distrust: str | None = None
 
     @classmethod
     def load(
@@ -124,9 +127,18 @@ class LocalModel:
                 room, sampling.temperature, sampling.top_p, sampling.seed, sampling.stop, sampling.ignore_end
             )
         with self.alone():
+            if not self._fit_together(prompts, [len(prompt.ids) for prompt in prompts]):
+                return [self.generate_encoded([prompt], sampling, depths=depths)[0] for prompt in prompts]
             run = generate(self.machine, prompts, sampling, self._layers_at(depths))
-        reasons = [self._finish_reason(response, sampling) for response in run.responses]
-        return self._traces(prompts, run, reasons, sampling.stop)
+            reasons = [self._finish_reason(response, sampling) for response in run.responses]
+            if not self._switched_on_the_way(prompts, run.responses):
+                return self._traces(prompts, run, reasons, sampling.stop)
+            traces = self.read_encoded(prompts, run.responses, depths=depths)
+        for trace, reason in zip(traces, reasons, strict=True):
+            trace.text = response_text(self.tokenizer, trace.response_ids, sampling.stop)
+            trace.finish_reason = reason
+            trace.generate_s += run.seconds
+        return traces
 
     def read(
         self,
@@ -152,7 +164,9 @@ class LocalModel:
         """
         encoded = prompt if isinstance(prompt, EncodedPrompt) else encode_prompt(self.tokenizer, prompt)
         ids = self.encode_response(response, finish_reason) if isinstance(response, str) else list(response)
-        return self.read_encoded([encoded], [ids], depths=depths)[0]
+        trace = self.read_encoded([encoded], [ids], depths=depths)[0]
+        trace.finish_reason = finish_reason or trace.finish_reason
+        return trace
 
     def read_encoded(
         self,
@@ -167,6 +181,9 @@ class LocalModel:
         for prompt, response in zip(prompts, responses, strict=True):
             self._check_response(prompt, response)
         with self.alone():
+            pairs = list(zip(prompts, responses, strict=True))
+            if not self._fit_together(prompts, [len(p.ids) + len(r) - 1 for p, r in pairs]):
+                return [self.read_encoded([p], [r], depths=depths)[0] for p, r in pairs]
             run = read(self.machine, prompts, responses, self._layers_at(depths))
         reasons: list[FinishReason | None] = [
             "stop" if response[-1] in self.machine.end_ids else None for response in responses
@@ -212,11 +229,29 @@ class LocalModel:
             for row, (prompt, response) in enumerate(zip(prompts, run.responses, strict=True))
         ]
 
+    def _fit_together(self, prompts: Sequence[EncodedPrompt], lengths: Sequence[int]) -> bool:
+        """Whether a batch gives each row the numbers that it has alone; ``lengths`` is what each row feeds."""
+        switch = self.anatomy.rope_switch
+        if switch is not None and len({length > switch for length in lengths}) > 1:
+            return False
+        return len({len(prompt.ids) for prompt in prompts}) == 1 or not self._sees_padding
+
+    def _switched_on_the_way(
+        self, prompts: Sequence[EncodedPrompt], responses: Sequence[Sequence[int]]
+    ) -> bool:
+        """Whether the angles of all positions changed while responses grew: what was kept is of both kinds."""
+        switch = self.anatomy.rope_switch
+        grown = max(len(p.ids) + len(r) - 1 for p, r in zip(prompts, responses, strict=True))
+        return switch is not None and min(len(prompt.ids) for prompt in prompts) <= switch < grown
+
+    @cached_property
+    def _sees_padding(self) -> bool:
+        return sees_padding(self.model, self.anatomy)
+
     def _finish_reason(self, response: Sequence[int], sampling: Sampling) -> FinishReason:
         if response[-1] in self.machine.end_ids or len(response) < sampling.max_tokens:
             return "stop"
-        text = response_text(self.tokenizer, response)
-        return "stop" if any(string in text for string in sampling.stop) else "length"
+        return "stop" if has_stop(self.tokenizer, response, sampling.stop) else "length"
 
     def _room(self, prompt: EncodedPrompt) -> int:
         """How many tokens of an answer fit behind the prompt."""

@@ -28,11 +28,6 @@ def positions_of(model: "PreTrainedModel", mask: Tensor, start: int) -> dict[str
     return {"position_ids": positions[:, start:]}
 
 
-def keeping_logits(model: "PreTrainedModel", count: int) -> dict[str, int]:
-    """The argument that limits logits to the last ``count`` columns, for the models that take it."""
-    return {"logits_to_keep": count} if "logits_to_keep" in _parameters(type(model).forward) else {}
-
-
 @lru_cache
 def _parameters(forward: Callable[..., object]) -> frozenset[str]:
     return frozenset(inspect.signature(forward).parameters)

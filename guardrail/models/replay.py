@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from guardrail.models.anatomy import Anatomy, headless, layer_input, passing_through, with_layer_input
+from guardrail.models.anatomy import (
+    Anatomy,
+    headless,
+    layer_input,
+    passing_through,
+    predicting,
+    with_layer_input,
+)
 from guardrail.models.attention import attending_from_suffix
 from guardrail.models.kv_cache import replay_cache
 from guardrail.models.linears import remembered
-from guardrail.models.positions import keeping_logits, positions_of
+from guardrail.models.positions import positions_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -55,11 +62,13 @@ def replay(
     lowest = min(layers)
     entering = None
     with ExitStack() as stack:
-        stack.enter_context(attending_from_suffix(anatomy.config))
-        if lowest >= states.layer and start >= states.entering_from:
+        stack.enter_context(attending_from_suffix(model, anatomy.config))
+        # Some models drop columns of a prompt on the way up; what was kept is then not what it seems.
+        whole = states.entering.shape[1] == states.columns - states.entering_from
+        if whole and lowest >= states.layer and start >= states.entering_from:
             kept = slice(start - states.entering_from, None)
             entering = states.entering[:, kept]
-            stack.enter_context(passing_through(anatomy.layers[: states.layer]))
+            stack.enter_context(passing_through(anatomy.layers[: states.layer], states.returned))
             stack.enter_context(remembered({m: out[:, kept] for m, out in states.linears.items()}))
         return run_with_graph(model, anatomy, states, start, layers, entering, past_key_values=cache)
 
@@ -135,6 +144,7 @@ def run_with_graph(
         return seen["head_output"]
 
     with ExitStack() as stack:
+        stack.enter_context(predicting(anatomy.head, predicted))
         stack.callback(anatomy.head.register_forward_pre_hook(end).remove)
         if entering is not None:
             first = anatomy.layers[states.layer]
@@ -153,11 +163,8 @@ def run_with_graph(
             input_ids=states.ids[:, start:],
             attention_mask=states.mask,
             **positions_of(model, states.mask, start),
-            **keeping_logits(model, predicted),
             **kwargs,
         )
-    # A model without ``logits_to_keep`` gives every column; the predicted ones are the last.
-    final = seen["final"][:, -predicted:]
     if states.plain_head:
-        return Differentiable(inputs, start, final, None, None)
-    return Differentiable(inputs, start, final, seen["head_output"], output.logits[:, -predicted:])
+        return Differentiable(inputs, start, seen["final"], None, None)
+    return Differentiable(inputs, start, seen["final"], seen["head_output"], output.logits)

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from guardrail.errors import GenerationError
-from guardrail.models.anatomy import Anatomy, headless
-from guardrail.models.decoding import response_text
+from guardrail.models.anatomy import Anatomy, headless, predicting
+from guardrail.models.decoding import StopStrings
 from guardrail.models.kv_cache import retaining_cache
-from guardrail.models.positions import keeping_logits, positions_of
+from guardrail.models.positions import positions_of
 from guardrail.models.recorder import LOGITS_BUDGET_BYTES, Recorder
 from guardrail.models.sampling import Sampling
 from guardrail.models.statistics import TokenStatistics, token_statistics
@@ -36,6 +36,7 @@ class Machine(NamedTuple):
         tokenizer: Its tokenizer.
         anatomy: Its parts.
         plain_head: Whether its logits are the head's output as it is.
+        returned: How many values its decoder layers return in a tuple; 0 where they return hidden states.
         end_ids: The tokens that end a response.
     """
 
@@ -43,6 +44,7 @@ class Machine(NamedTuple):
     tokenizer: "PreTrainedTokenizerBase"
     anatomy: Anatomy
     plain_head: bool
+    returned: int
     end_ids: tuple[int, ...]
 
 
@@ -69,7 +71,7 @@ def open_machine(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase",
     config = model.generation_config.eos_token_id if model.generation_config else None
     ends = config if config is not None else tokenizer.eos_token_id
     end_ids = tuple(ends) if isinstance(ends, list) else (() if ends is None else (ends,))
-    return Machine(model, tokenizer, anatomy, _has_plain_head(model, anatomy.head), end_ids)
+    return Machine(model, tokenizer, anatomy, *_tried(model, anatomy), end_ids)
 
 
 def generate(
@@ -93,9 +95,17 @@ def generate(
     layer = machine.anatomy.upper_half[0]
     budget = LOGITS_BUDGET_BYTES if machine.plain_head else None
     with Recorder(model, machine.anatomy, layer, depths, tail, logits_budget=budget) as recorder:
-        output = run_generate(machine, ids, mask, sampling, past_key_values=retaining_cache(model, tail))
+        stop = StopStrings(machine.tokenizer, sampling.stop, width, len(prompts))
+        output = run_generate(
+            machine,
+            ids,
+            mask,
+            sampling,
+            past_key_values=retaining_cache(model, tail),
+            stopping_criteria=[stop] if sampling.stop else None,
+        )
     new = output.sequences[:, width:]
-    responses = [_until_end(machine, row, sampling.stop) for row in new.tolist()]
+    responses = [_until_end(machine, row, stop.ends[at]) for at, row in enumerate(new.tolist())]
     longest = max(map(len, responses))
     states = KeptStates(
         ids=output.sequences[:, : width + longest - 1],
@@ -105,11 +115,12 @@ def generate(
         layer=layer,
         entering=torch.cat(recorder.entering[:longest], dim=1),
         entering_from=max(0, width - tail),
-        linears=recorder.linears.joined(longest),
+        linears=recorder.linears.joined(recorder.entering, longest),
         final=torch.cat(recorder.final[:longest], dim=1),
         logits=torch.cat(recorder.logits[:longest], dim=1) if recorder.logits else None,
         log_normalizers=None,
         plain_head=machine.plain_head,
+        returned=machine.returned,
     )
     return _finished(machine, recorder, states, responses, new[:, :longest], began)
 
@@ -130,7 +141,6 @@ def run_generate(machine: Machine, ids: Tensor, mask: Tensor, sampling: Sampling
         num_beams=1,
         eos_token_id=list(machine.end_ids) or None,
         pad_token_id=_pad_id(machine),
-        stop_strings=list(sampling.stop) or None,
         return_dict_in_generate=True,
         use_cache=True,
     )
@@ -139,11 +149,10 @@ def run_generate(machine: Machine, ids: Tensor, mask: Tensor, sampling: Sampling
             cuda = [machine.model.device] if machine.model.device.type == "cuda" else []
             stack.enter_context(torch.random.fork_rng(devices=cuda))
             torch.manual_seed(sampling.seed)
-        tokenizer = {"tokenizer": machine.tokenizer} if sampling.stop else {}
         try:
             # The type of an attribute that torch's modules may have is the best that is known of it.
             return machine.model.generate(  # type: ignore[operator]
-                inputs=ids, attention_mask=mask, generation_config=config, **tokenizer, **kwargs
+                inputs=ids, attention_mask=mask, generation_config=config, **kwargs
             )
         except RuntimeError as error:
             # What torch.multinomial says of a distribution with NaN.
@@ -166,16 +175,19 @@ def read(
     began = time.perf_counter()
     model, anatomy = machine.model, machine.anatomy
     prompt_ids, prompt_mask = _padded(model, [prompt.ids for prompt in prompts], left=True)
-    response_ids, response_mask = _padded(model, responses, left=False)
+    response_ids, _ = _padded(model, responses, left=False)
     width, longest, tail = prompt_ids.shape[1], response_ids.shape[1], _tail(prompts)
     ids = torch.cat([prompt_ids, response_ids[:, :-1]], dim=1)
-    mask = torch.cat([prompt_mask, response_mask[:, :-1]], dim=1)
+    # As after a generation, what follows a response counts as text: nothing of the row looks at it, and a
+    # window that held padding only would give NaN.
+    mask = torch.cat([prompt_mask, prompt_mask.new_ones(len(prompts), longest - 1)], dim=1)
     layer = anatomy.upper_half[0]
     columns = tail + longest - 1
     recorder = Recorder(model, anatomy, layer, depths, columns, predicted=longest, logits_budget=None)
     with ExitStack() as stack:
         stack.enter_context(recorder)
         stack.enter_context(torch.no_grad())
+        stack.enter_context(predicting(anatomy.head, longest))
         if machine.plain_head:
             stack.enter_context(headless(anatomy.head))
         output = model(
@@ -184,10 +196,9 @@ def read(
             past_key_values=retaining_cache(model, columns),
             use_cache=True,
             **positions_of(model, mask, 0),
-            **keeping_logits(model, longest),
         )
     final = recorder.final[0]
-    logits: Tensor | None = output.logits[:, -longest:]
+    logits: Tensor | None = output.logits
     if machine.plain_head:
         size = final.shape[0] * longest * anatomy.config.vocab_size * final.element_size()
         logits = _head(anatomy.head, final) if size <= LOGITS_BUDGET_BYTES else None
@@ -199,11 +210,12 @@ def read(
         layer=layer,
         entering=recorder.entering[0],
         entering_from=max(0, width - tail),
-        linears=recorder.linears.joined(1),
+        linears=recorder.linears.joined(recorder.entering, 1),
         final=final,
         logits=logits,
         log_normalizers=None,
         plain_head=machine.plain_head,
+        returned=machine.returned,
     )
     return _finished(machine, recorder, states, [list(r) for r in responses], response_ids, began)
 
@@ -256,18 +268,26 @@ def _head(head: nn.Module, final: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _has_plain_head(model: "PreTrainedModel", head: nn.Module) -> bool:
-    seen: list[int] = []
+def _tried(model: "PreTrainedModel", anatomy: Anatomy) -> tuple[bool, int]:
+    """Whether the logits are the head's output as it is, and how many values a layer returns in a tuple."""
+    before: list[Tensor] = []
+    returned: list[int] = []
 
-    def note(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
-        seen.append(output.data_ptr())
+    def note_head(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
+        before.extend((output, output.clone()))
 
-    handle = head.register_forward_hook(note)
-    try:
-        output = model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
-    finally:
-        handle.remove()
-    return seen == [output.logits.data_ptr()]
+    def note_layer(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+        returned.append(0 if isinstance(output, Tensor) else len(output))
+
+    with ExitStack() as stack:
+        stack.callback(anatomy.head.register_forward_hook(note_head).remove)
+        stack.callback(anatomy.layers[0].register_forward_hook(note_layer).remove)
+        token = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+        logits = model(input_ids=token, attention_mask=torch.ones_like(token), use_cache=False).logits
+    output, value = before
+    # The same memory may hold other numbers by now: some models scale or mask in place.
+    plain = logits.data_ptr() == output.data_ptr() and torch.equal(logits.nan_to_num(), value.nan_to_num())
+    return plain, returned[0]
 
 
 def _tail(prompts: Sequence["EncodedPrompt"]) -> int:
@@ -288,16 +308,10 @@ def _padded(
     return ids.to(model.device), mask.to(model.device)
 
 
-def _until_end(machine: Machine, row: list[int], stop: Sequence[str]) -> list[int]:
+def _until_end(machine: Machine, row: list[int], stopped: int | None) -> list[int]:
     """The response without what ``generate`` padded it with: up to its end of turn or its stop string."""
     end = next((at + 1 for at, token in enumerate(row) if token in machine.end_ids), len(row))
-    if not stop:
-        return row[:end]
-    for at in range(1, end + 1):
-        text = response_text(machine.tokenizer, row[:at])
-        if any(string in text for string in stop):
-            return row[:at]
-    return row[:end]
+    return row[: end if stopped is None else min(end, stopped)]
 
 
 def _pad_id(machine: Machine) -> int:

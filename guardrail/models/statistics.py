@@ -23,6 +23,14 @@ def at_least_float32(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
+def agree(tensor: Tensor, other: Tensor) -> bool:
+    """Whether two results of the same computation differ by no more than rounding does in their dtype."""
+    tolerance = {torch.float64: 1e-6, torch.float32: 1e-3}.get(tensor.dtype, 5e-2)
+    tensor, other = at_least_float32(tensor), at_least_float32(other)
+    # A NaN agrees with nothing.
+    return bool((tensor - other).norm() <= tolerance * other.norm())
+
+
 def token_statistics(logits: Iterator[Tensor], targets: Tensor) -> TokenStatistics:
     """Log-probability of each target and entropy of each distribution.
 

@@ -56,6 +56,7 @@ class KeptStates:
             and the head alone gives them again.
         log_normalizers: Logarithm of the softmax denominator of those logits (B × T).
         plain_head: Whether the model's logits are the head's output as it is (no soft-capping, no scaling).
+        returned: How many values a decoder layer returns in a tuple; 0 where it returns hidden states.
     """
 
     ids: Tensor
@@ -70,6 +71,7 @@ class KeptStates:
     logits: Tensor | None
     log_normalizers: Tensor | None
     plain_head: bool
+    returned: int
 
     @property
     def columns(self) -> int:

@@ -44,7 +44,8 @@ def semgrad(
     at = [column - run.start for column in columns]
     sizes = []
     for gradient in gradients:
-        here = at_least_float32(gradient[list(rows), at])
+        # Some models carry several streams of hidden states (B × S × streams × d).
+        here = at_least_float32(gradient[list(rows), at]).flatten(1)
         sizes.append((here.abs() if norm == "l1" else here.square()).mean(-1).to(by_final.device))
     means = torch.stack(sizes).mean(0)
     values = (means if norm == "l1" else means.sqrt()) / scale

@@ -65,18 +65,17 @@ def score_batch(
 
 
 def _groups(model: LocalModel, traces: Sequence[Trace]) -> list[tuple[list[int], list[Trace]]]:
-    """Traces whose states were kept together; those without any are read again, in one run."""
+    """Traces whose states were kept together; those without any are read again, together where they fit."""
+    kept = list(traces)
+    released = [index for index, trace in enumerate(traces) if trace.states is None]
+    prompts = [EncodedPrompt(traces[index].prompt_ids, traces[index].semantic_token) for index in released]
+    read = model.read_encoded(prompts, [traces[index].response_ids for index in released])
+    for index, trace in zip(released, read, strict=True):
+        kept[index] = trace
     together: dict[int, list[int]] = {}
-    for index, trace in enumerate(traces):
-        together.setdefault(id(trace.states) if trace.states else 0, []).append(index)
-    groups = []
-    for key, indices in together.items():
-        group = [traces[index] for index in indices]
-        if key == 0:
-            prompts = [EncodedPrompt(trace.prompt_ids, trace.semantic_token) for trace in group]
-            group = model.read_encoded(prompts, [trace.response_ids for trace in group])
-        groups.append((indices, group))
-    return groups
+    for index, trace in enumerate(kept):
+        together.setdefault(id(trace.states), []).append(index)
+    return [(indices, [kept[index] for index in indices]) for indices in together.values()]
 
 
 def _score_group(model: LocalModel, traces: Sequence[Trace], options: ScoringOptions) -> list[Uncertainty]:

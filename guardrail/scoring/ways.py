@@ -7,6 +7,7 @@ from guardrail.models.local import LocalModel
 from guardrail.models.replay import Differentiable, replay, run_whole
 from guardrail.scoring.batch import Batch
 from guardrail.scoring.options import Computation, ScoringOptions
+from guardrail.scoring.verification import distrust_of
 
 
 class Way(NamedTuple):
@@ -20,10 +21,13 @@ class Way(NamedTuple):
 def differentiable(model: LocalModel, batch: Batch, layers: Sequence[int], options: ScoringOptions) -> Way:
     """Run what is needed for the gradients at t*: only what follows it, where the architecture allows."""
     arguments = (model.model, model.anatomy, batch.states)
+    distrust = distrust_of(model)
     if options.computation == "plain":
         return Way(run_whole(*arguments, layers), "plain", "asked for")
     if options.include_tied_embedding:
         return Way(run_whole(*arguments, layers), "plain", "the path by the input embedding was asked for")
+    if distrust:
+        return Way(run_whole(*arguments, layers), "plain", distrust)
     start = min(batch.columns)
     if not bool(batch.states.mask[:, start].all()):
         return Way(run_whole(*arguments, layers), "plain", "a prompt of the batch begins after t* of another")

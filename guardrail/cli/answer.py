@@ -1,0 +1,153 @@
+"""How an answer and its uncertainty look on a terminal."""
+
+from collections.abc import Callable
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from guardrail.models.trace import Trace
+    from guardrail.scoring.uncertainty import TokenScore, Uncertainty
+
+# From hardly to most: backgrounds that black text is readable on.
+_PALE, _STRONG = (255, 244, 200), (240, 96, 72)
+_LEAST_SHARE = 0.08
+_END = "∎"
+
+Colours = Callable[[float], str]
+
+
+def print_answer(console: Console, trace: "Trace", uncertainty: "Uncertainty") -> None:
+    """Print the answer, coloured by what each token adds to the uncertainty, and the scores in words."""
+    coloured = console.color_system is not None and not console.no_color
+    colours = _shade if console.color_system in {"256", "truecolor"} else _step
+    console.print(
+        answer_text(trace, uncertainty.tokens, colours if coloured else None), soft_wrap=not coloured
+    )
+    console.print()
+    console.print(_scores(uncertainty))
+    console.print()
+    console.print(_circumstances(trace, uncertainty))
+    if coloured:
+        console.print()
+        console.print(_legend(colours))
+
+
+def answer_text(trace: "Trace", tokens: "Sequence[TokenScore]", colours: "Colours | None") -> Text:
+    """The answer, each token on a background that shows its weight beside the largest, if there are colours.
+
+    The end-of-turn token is scored too; where there is colour it is shown as ∎.
+    """
+    answer = trace.text
+    if colours is None:
+        return Text(_visible(answer))
+    largest = max(token.weight for token in tokens) or 1.0
+    text, at, shown = Text(), 0, ""
+    for token in tokens:
+        # Special tokens and what follows a stop string are not part of the answer.
+        shown = _in_common(token.text, answer[at:])
+        if not shown and at == 0:
+            # Some tokenizers write the space before a word, and drop that of the first.
+            shown = _in_common(token.text.lstrip(), answer)
+        text.append(_visible(shown), colours(token.weight / largest) if shown.strip() else "")
+        at += len(shown)
+    text.append(_visible(answer[at:]))
+    if trace.finish_reason == "stop" and not shown:
+        share = tokens[-1].weight / largest
+        text.append(" ").append(_END, colours(share) or "dim")
+    return text
+
+
+def _scores(uncertainty: "Uncertainty") -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("Uncertainty", no_wrap=True)
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("higher means less sure", style="dim", header_style="dim")
+    value, bold = uncertainty, "bold"
+    _add(table, "HybridGrad", value.hybridgrad, "SemGrad and ParaGrad, balanced by the entropy", bold)
+    _add(table, "  SemGrad", value.semgrad, "how the question's meaning sways the answer")
+    _add(table, "  ParaGrad", value.paragrad, "how the model's weights sway it")
+    if value.exgrad is not None:
+        _add(table, "  ExGrad", value.exgrad, "ParaGrad with every token counted alike")
+    _add(table, "Mean entropy", value.mean_entropy, "nats; 0 where only one token would do")
+    _add(table, "Largest entropy", value.max_entropy, _where_largest(uncertainty.tokens))
+    _add(table, "Perplexity", value.perplexity, "tokens it hesitated between, on average")
+    table.add_row()
+    table.add_row(Text("Likelihood", bold), "", "lower means less sure")
+    _add(table, "Whole answer", value.log_likelihood, "log-probability; 0 would be certain")
+    _add(table, "Unlikeliest token", value.min_token_probability, _where_least(uncertainty.tokens))
+    return table
+
+
+def _add(table: Table, name: str, value: float, words: str, style: str = "") -> None:
+    table.add_row(Text(name, style), Text(f"{value:.3g}", style), Text(words))
+
+
+def _circumstances(trace: "Trace", uncertainty: "Uncertainty") -> Table:
+    table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    usage, token = trace.usage, uncertainty.semantic_token
+    ended = ", cut off there" if trace.finish_reason == "length" else ""
+    computation: str = uncertainty.computation
+    if uncertainty.computation_reason:
+        computation += f": {uncertainty.computation_reason}"
+    seconds = uncertainty.score_s
+    rows = [
+        ("Model", trace.model),
+        (
+            "Tokens",
+            f"{usage.prompt_tokens:,} in the prompt, {usage.completion_tokens:,} in the answer{ended}",
+        ),
+        ("Semantic token", f"{token.position} from the end of the prompt: {_quoted(token.text)}"),
+        ("Computation", computation),
+        ("Time", f"{trace.generate_s:.2f} s to answer, {seconds:.2f} s to score"),
+    ]
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _legend(colours: "Colours") -> Text:
+    text = Text.assemble(("Colour: ", "dim"))
+    for share in (0.1, 0.4, 0.7, 1.0):
+        text.append("  ", colours(share))
+    return text.append(f" where the uncertainty comes from   {_END} the end of the answer", "dim")
+
+
+def _in_common(one: str, other: str) -> str:
+    return one[: len(list(takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))))]
+
+
+def _shade(share: float) -> str:
+    if share < _LEAST_SHARE:
+        return ""
+    mixed = (round(pale + share * (strong - pale)) for pale, strong in zip(_PALE, _STRONG, strict=True))
+    return f"black on rgb({','.join(map(str, mixed))})"
+
+
+def _step(share: float) -> str:
+    """For terminals that have no shades."""
+    return "black on red" if share > 0.5 else "black on yellow" if share > 0.15 else ""
+
+
+def _where_largest(tokens: "Sequence[TokenScore]") -> str:
+    return f"at {_quoted(max(tokens, key=lambda token: token.entropy).text)}"
+
+
+def _where_least(tokens: "Sequence[TokenScore]") -> str:
+    return f"probability of {_quoted(min(tokens, key=lambda token: token.log_probability).text)}"
+
+
+def _quoted(text: str) -> str:
+    return f"“{_visible(text).replace(chr(10), '⏎')}”"
+
+
+def _visible(text: str) -> str:
+    """Without control characters: a model must not be able to give orders to a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)

@@ -1,0 +1,85 @@
+"""``guardrail``: the commands together, and how each of them ends."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from guardrail import __version__
+from guardrail.cli import models
+from guardrail.cli.ask import ask
+from guardrail.cli.bench import bench
+from guardrail.cli.output import print_error
+from guardrail.cli.score import score
+from guardrail.errors import GuardrailError
+
+__all__ = ["app", "main"]
+
+_INTERRUPTED = 130
+
+
+class _Commands(TyperGroup):
+    """Ends a command that failed with one sentence and an exit status, in place of a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except GuardrailError as error:
+            print_error(ctx, error)
+            raise typer.Exit(error.exit_status) from error
+        except KeyboardInterrupt as error:
+            raise typer.Exit(_INTERRUPTED) from error
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                raise
+            print_error(
+                ctx,
+                GuardrailError(
+                    "The memory does not suffice: choose a smaller model, a shorter prompt, a smaller "
+                    "batch or --dtype bfloat16."
+                ),
+            )
+            raise typer.Exit(1) from error
+
+
+# Tracebacks that Typer makes pretty show local variables, and with them prompts and tokens.
+app = typer.Typer(
+    cls=_Commands,
+    help="Answers of a local language model, each with its uncertainty (HybridGrad).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(ask)
+app.command()(score)
+app.command()(bench)
+app.add_typer(models.app, name="models")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"guardrail {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line with the arguments of this process."""
+    app(prog_name="guardrail")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # Not imported: an error of torch can only come from a torch that is loaded.
+    torch = sys.modules.get("torch")
+    kinds = (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)

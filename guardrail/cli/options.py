@@ -1,0 +1,81 @@
+"""Options that several commands have, each described once."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from guardrail.cli.output import remember_json
+
+if TYPE_CHECKING:
+    from guardrail.models.local import LocalModel
+    from guardrail.models.progress import ProgressCallback
+
+_MODEL = "Model"
+_SCORE = "Uncertainty"
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Built-in name, folder, .gguf file or hub id (owner/name, owner/name@revision).",
+        rich_help_panel=_MODEL,
+    ),
+]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", metavar="DEVICE", rich_help_panel=_MODEL)
+]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        help="auto, float32, bfloat16, float16 or float64.", metavar="DTYPE", rich_help_panel=_MODEL
+    ),
+]
+Quantization = Annotated[
+    Literal["8bit", "4bit"] | None,
+    typer.Option(help="Quantize the weights while loading (CUDA only).", rich_help_panel=_MODEL),
+]
+SemanticToken = Annotated[
+    int | None,
+    typer.Option(
+        help="Position of the semantics-preserving token, counted from the end of the prompt (-1 is the last "
+        "token). Without it, the rule for the model's chat template.",
+        show_default=False,
+        rich_help_panel=_SCORE,
+    ),
+]
+Reduction = Annotated[
+    Literal["mean", "sum"],
+    typer.Option(
+        help="Loss over the answer's tokens: their mean, as in the paper's code, or their sum, as in its "
+        "text.",
+        rich_help_panel=_SCORE,
+    ),
+]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print JSON instead.", is_eager=True, callback=remember_json),
+]
+
+
+def readable(value: str | list[str] | None) -> str | list[str] | None:
+    """Refuse what a terminal handed over that is no text in its encoding."""
+    try:
+        "".join(value or ()).encode()
+    except UnicodeEncodeError as error:
+        raise typer.BadParameter("This is no text in the encoding of this terminal.") from error
+    return value
+
+
+def open_model(
+    name: str,
+    device: str,
+    dtype: str,
+    quantization: Literal["8bit", "4bit"] | None,
+    progress: "ProgressCallback",
+) -> "LocalModel":
+    """Open the model that these options name."""
+    from guardrail.models.loading import LoadOptions
+    from guardrail.models.local import LocalModel
+
+    return LocalModel.load(name, LoadOptions(device=device, dtype=dtype, quantization=quantization), progress)

@@ -1,0 +1,164 @@
+"""``guardrail score``: a file of prompts and responses, scored."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from guardrail.cli.options import (
+    AsJson,
+    Device,
+    Dtype,
+    Model,
+    Quantization,
+    Reduction,
+    SemanticToken,
+    open_model,
+)
+from guardrail.cli.output import print_json, progress_bar, results, stdout_is_terminal
+from guardrail.models.reference import DEFAULT_MODEL
+from guardrail.scoring.options import ScoringOptions
+
+if TYPE_CHECKING:
+    from guardrail.scoring.bulk import Tally
+
+_ABLATIONS = "Ablations"
+_SHOWN_FAILURES = 5
+
+
+def score(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="One JSON object a line: messages and response, prompt and response, or prompt_ids and "
+            "response_ids. Other fields are passed through.",
+            metavar="FILE.jsonl",
+            show_default=False,
+        ),
+    ],
+    model: Model = DEFAULT_MODEL,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    quantization: Quantization = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="How many lines the model reads at once.", rich_help_panel="Model")
+    ] = 8,
+    semantic_token: SemanticToken = None,
+    reduction: Reduction = "mean",
+    norm: Annotated[
+        Literal["l1", "l2"],
+        typer.Option(
+            help="Size of a gradient: mean absolute value or root mean square.", rich_help_panel=_ABLATIONS
+        ),
+    ] = "l1",
+    layers: Annotated[
+        Literal["upper", "lower", "last", "all"],
+        typer.Option(help="Decoder layers that SemGrad looks at.", rich_help_panel=_ABLATIONS),
+    ] = "upper",
+    no_entropy_weight: Annotated[
+        bool,
+        typer.Option(
+            "--no-entropy-weight",
+            help="Do not weigh the tokens' losses by their entropies.",
+            rich_help_panel=_ABLATIONS,
+        ),
+    ] = False,
+    tied_embedding: Annotated[
+        bool,
+        typer.Option(
+            "--tied-embedding",
+            help="Let ParaGrad collect the input-embedding path of a tied head too, as the public code does. "
+            "Slow.",
+            rich_help_panel=_ABLATIONS,
+        ),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write the lines here. The same command again goes on where it was interrupted.",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start afresh, whatever is in the output file.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score responses that the model gave before: a line out for each line in, in order.
+
+    A line that cannot be scored gets an error field and no numbers.
+
+    Exit status: 0 if all were scored, 2 if only lines were wrong, 1 if scoring failed.
+    """
+    from guardrail.scoring.results import ResultsFile, check_destination, read_lines
+
+    options = ScoringOptions(
+        semantic_token=semantic_token,
+        reduction=reduction,
+        norm=norm,
+        layers=layers,
+        entropy_weight=not no_entropy_weight,
+        include_tied_embedding=tied_embedding,
+    )
+    lines = read_lines(file)
+    if output is not None:
+        check_destination(output, file)
+    with progress_bar(quiet=output is None and stdout_is_terminal()) as progress:
+        local = open_model(model, device, dtype, quantization, progress)
+        from guardrail.scoring.bulk import Tally, made_by, score_lines
+
+        tally = Tally()
+        if output is None:
+            for record in score_lines(local, lines, options, batch_size=batch_size, progress=progress):
+                tally.add(record)
+                print_json(record)
+        else:
+            made = made_by(local, options)
+            with ResultsFile.open(output, lines, made, overwrite=overwrite, keep=tally.add) as results_file:
+                tally.kept = tally.lines
+                for record in score_lines(
+                    local, lines, options, batch_size=batch_size, start=tally.kept, progress=progress
+                ):
+                    results_file.write(record)
+                    tally.add(record)
+    _print_failures(tally)
+    if output is not None and as_json:
+        print_json({**tally.summary(), "model": local.name, "output": str(output)})
+    elif output is not None:
+        _print_summary(tally, local.name, output)
+    if tally.exit_status:
+        raise typer.Exit(tally.exit_status)
+
+
+def _print_failures(tally: "Tally") -> None:
+    if not tally.failures:
+        return
+    typer.echo(f"{len(tally.failures):,} of {tally.lines:,} lines were not scored:", err=True)
+    for failure in tally.failures[:_SHOWN_FAILURES]:
+        typer.echo(f"  line {failure.line}: {failure.reason}", err=True)
+    if len(tally.failures) > _SHOWN_FAILURES:
+        typer.echo(f"  and {len(tally.failures) - _SHOWN_FAILURES:,} more; see their error fields", err=True)
+
+
+def _print_summary(tally: "Tally", model: str, output: Path) -> None:
+    summary = tally.summary()
+    table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    table.add_column()
+    kept = f", {tally.kept:,} of them by an earlier run" if tally.kept else ""
+    table.add_row("Scored", f"{summary['scored']:,} of {tally.lines:,} lines{kept}")
+    if tally.failures:
+        table.add_row("Not scored", f"{len(tally.failures):,}")
+    if spread := summary["hybridgrad"]:
+        table.add_row(
+            "HybridGrad",
+            f"median {spread['median']:.3g}, from {spread['min']:.3g} to {spread['max']:.3g}",
+        )
+    table.add_row("Model", model)
+    console = results()
+    console.print(table)
+    # Not in the table, which would break a path to fit the terminal.
+    console.print(f"Results in {output}", soft_wrap=True, markup=False)

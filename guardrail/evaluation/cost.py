@@ -1,0 +1,236 @@
+"""What the guard costs on this machine, beside generation and beside the plain computation."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, NamedTuple
+
+from guardrail.errors import OptionError
+from guardrail.models.local import LocalModel
+from guardrail.models.memory import peak_memory
+from guardrail.models.progress import ProgressCallback, report
+from guardrail.models.prompt import EncodedPrompt, encode_prompt
+from guardrail.models.running import run_generate
+from guardrail.models.runtime import Runtime, runtime_of
+from guardrail.models.sampling import Sampling
+from guardrail.scoring.options import Computation, ScoringOptions
+from guardrail.scoring.score import score
+
+__all__ = ["CostReport", "Extra", "PromptCost", "measure_cost", "prompt_of_length"]
+
+# What HybridGrad needs: ExGrad is a number for comparison.
+GUARD = ScoringOptions(exgrad=False)
+PLAIN = ScoringOptions(exgrad=False, computation="plain")
+
+_TEXT = "The quick brown fox jumps over the lazy dog, and the dog wonders what it was that went by. "
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """What one way of scoring costs beside generation alone.
+
+    Attributes:
+        computation: The way that was taken: ``short``, or ``plain`` where the short one does not hold.
+        extra_s: Median over rounds of what was added: by hooks during generation, and by scoring.
+        ratio: That, by the median of generation alone.
+        peak_bytes: The most memory that scoring held beyond what was held before it.
+        largest_bytes: Largest single tensor that scoring made; None where it cannot be seen (CUDA).
+        largest_shape: Its shape; likewise.
+    """
+
+    computation: Computation
+    extra_s: float
+    ratio: float
+    peak_bytes: int
+    largest_bytes: int | None
+    largest_shape: tuple[int, ...] | None
+
+
+class Round(NamedTuple):
+    """Seconds of one round: generation alone, generation with the guard's hooks, scoring in both ways."""
+
+    generation_s: float
+    guarded_generation_s: float
+    score_s: float
+    plain_score_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PromptCost:
+    """Costs at one length of the prompt.
+
+    Attributes:
+        prompt_tokens: The length.
+        generation_s: Median of generation alone.
+        guard: What the guard adds.
+        plain: What it would add by the plain computation.
+        rounds: Every round, for a look at their spread.
+    """
+
+    prompt_tokens: int
+    generation_s: float
+    guard: Extra
+    plain: Extra
+    rounds: tuple[Round, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CostReport:
+    """Costs of the guard for answers of one length behind prompts of several.
+
+    Attributes:
+        model: The model.
+        runtime: What it ran on.
+        answer_tokens: Length of every answer.
+        prompts: By length of the prompt.
+    """
+
+    model: str
+    runtime: Runtime
+    answer_tokens: int
+    prompts: tuple[PromptCost, ...]
+
+
+def measure_cost(
+    model: LocalModel,
+    prompt_tokens: Sequence[int] = (64, 512, 2048),
+    answer_tokens: int = 18,
+    rounds: int = 5,
+    progress: ProgressCallback | None = None,
+) -> CostReport:
+    """Measure what the guard adds to a generation, in time and memory.
+
+    Every round generates alone (transformers' ``generate``, no hooks), generates with the guard's hooks, and
+    scores that answer in the short and in the plain way, for HybridGrad and its parts without ExGrad. What is
+    added is the difference of the two generations of the same round and the scoring. The order is turned
+    round by round, so that a machine that slows down or warms up does not favour one. One more round before
+    warms up, and memory is measured in a run of its own.
+
+    Args:
+        model: The model.
+        prompt_tokens: Lengths of prompts.
+        answer_tokens: Length of every answer, whatever the model would have said.
+        rounds: How many rounds the medians are of.
+        progress: Told of each round.
+
+    Raises:
+        OptionError: A length that is too small, or beyond the model's context.
+    """
+    if rounds < 1:
+        raise OptionError(f"rounds is {rounds}; a median needs at least 1.")
+    if not prompt_tokens:
+        raise OptionError("No length of a prompt was given.")
+    sampling = Sampling(max_tokens=answer_tokens, ignore_end=True)
+    prompts = [prompt_of_length(model, tokens, room=answer_tokens) for tokens in prompt_tokens]
+    return CostReport(
+        model=model.name,
+        runtime=runtime_of(model),
+        answer_tokens=answer_tokens,
+        prompts=tuple(_cost(model, prompt, sampling, rounds, progress) for prompt in prompts),
+    )
+
+
+def prompt_of_length(model: LocalModel, tokens: int, room: int = 0) -> EncodedPrompt:
+    """A question of exactly so many tokens, in the model's chat template with its generation prompt.
+
+    Args:
+        model: The model.
+        tokens: Length of the prompt.
+        room: How many tokens are to fit behind it.
+
+    Raises:
+        OptionError: It is shorter than the chat template alone, or beyond the context.
+    """
+    context = model.anatomy.context_length
+    if context is not None and tokens + room > context:
+        raise OptionError(
+            f"A prompt of {tokens:,} tokens and an answer of {room:,} are more than the {context:,} that "
+            f"{model.name} reads."
+        )
+    text = _TEXT
+    encoded = encode_prompt(model.tokenizer, text)
+    # What the template adds is common to any two questions; between that, ids of the text can be taken out.
+    other = encode_prompt(model.tokenizer, "Why?")
+    head = _in_common(encoded.ids, other.ids)
+    tail = _in_common(encoded.ids[head:][::-1], other.ids[head:][::-1])
+    if tokens <= head + tail:
+        raise OptionError(
+            f"A prompt of {tokens} tokens is too short: the chat template of {model.name} alone takes "
+            f"{head + tail}."
+        )
+    while len(encoded.ids) < tokens:
+        text += text
+        encoded = encode_prompt(model.tokenizer, text)
+    surplus = len(encoded.ids) - tokens
+    return EncodedPrompt(encoded.ids[:head] + encoded.ids[head + surplus :], encoded.semantic_token)
+
+
+def _in_common(one: Sequence[int], other: Sequence[int]) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _cost(
+    model: LocalModel,
+    prompt: EncodedPrompt,
+    sampling: Sampling,
+    rounds: int,
+    progress: ProgressCallback | None,
+) -> PromptCost:
+    stage = f"measuring prompts of {len(prompt.ids):,} tokens"
+    report(progress, stage, 0, rounds + 2)
+    _round(model, prompt, sampling, turned=False)
+    report(progress, stage, 1, rounds + 2)
+    (trace,) = model.generate_encoded([prompt], sampling)
+    extras: dict[str, dict[str, Any]] = {}
+    for name, options in (("guard", GUARD), ("plain", PLAIN)):
+        with peak_memory(model.model.device) as memory:
+            computation = score(model, trace, options, release=False).computation
+        extras[name] = {
+            "computation": computation,
+            "peak_bytes": memory.peak_bytes,
+            "largest_bytes": memory.largest_bytes,
+            "largest_shape": memory.largest_shape,
+        }
+    del trace
+    measured: list[Round] = []
+    for number in range(rounds):
+        report(progress, stage, 2 + number, rounds + 2)
+        measured.append(_round(model, prompt, sampling, turned=number % 2 == 1))
+    report(progress, stage, rounds + 2, rounds + 2)
+    generation = median(r.generation_s for r in measured)
+    guard = median(r.guarded_generation_s - r.generation_s + r.score_s for r in measured)
+    plain = median(r.guarded_generation_s - r.generation_s + r.plain_score_s for r in measured)
+    return PromptCost(
+        prompt_tokens=len(prompt.ids),
+        generation_s=generation,
+        guard=Extra(extra_s=guard, ratio=guard / generation, **extras["guard"]),
+        plain=Extra(extra_s=plain, ratio=plain / generation, **extras["plain"]),
+        rounds=tuple(measured),
+    )
+
+
+def _round(model: LocalModel, prompt: EncodedPrompt, sampling: Sampling, *, turned: bool) -> Round:
+    alone = 0.0 if turned else _generation_alone(model, prompt, sampling)
+    began = time.perf_counter()
+    (trace,) = model.generate_encoded([prompt], sampling)
+    guarded = time.perf_counter() - began
+    seconds = {}
+    for options in (PLAIN, GUARD) if turned else (GUARD, PLAIN):
+        began = time.perf_counter()
+        score(model, trace, options, release=False)
+        seconds[options] = time.perf_counter() - began
+    if turned:
+        del trace
+        alone = _generation_alone(model, prompt, sampling)
+    return Round(alone, guarded, seconds[GUARD], seconds[PLAIN])
+
+
+def _generation_alone(model: LocalModel, prompt: EncodedPrompt, sampling: Sampling) -> float:
+    began = time.perf_counter()
+    inputs = model.tokenizer.pad({"input_ids": [prompt.ids]}, return_tensors="pt").to(model.model.device)
+    output = run_generate(model.machine, inputs["input_ids"], inputs["attention_mask"], sampling)
+    # Fetching the tokens waits for a device that works on its own time.
+    output.sequences.tolist()
+    return time.perf_counter() - began

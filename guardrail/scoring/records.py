@@ -1,0 +1,277 @@
+"""A line of a data file: what may stand in it, and the record that comes out for it.
+
+A line is a JSON object in one of three forms; whatever else is in it is passed through to its record.
+
+    {"messages": [{"role": "user", "content": "…"}], "response": "…"}
+    {"prompt": "…", "response": "…"}
+    {"prompt_ids": [1, …], "response_ids": [1, …]}
+
+``finish_reason`` ("stop" or "length") says whether a response given as text was cut off. Reading lines and
+writing records needs no torch.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+import guardrail.errors
+from guardrail.errors import GuardrailError, RecordError
+from guardrail.scoring.options import ScoringOptions
+
+if TYPE_CHECKING:
+    from guardrail.models.local import LocalModel
+    from guardrail.models.prompt import EncodedPrompt, Prompt
+    from guardrail.models.trace import FinishReason, Trace
+    from guardrail.scoring.uncertainty import Uncertainty
+
+_SCORES = (
+    "hybridgrad",
+    "semgrad",
+    "paragrad",
+    "exgrad",
+    "mean_entropy",
+    "max_entropy",
+    "sum_entropy",
+    "log_likelihood",
+    "perplexity",
+    "min_token_probability",
+)
+# What a record holds of ours; a field of the input by one of these names gives way.
+OUR_FIELDS = frozenset(
+    {
+        "answer",
+        "model",
+        "finish_reason",
+        "uncertainty",
+        "tokens",
+        "semantic_token",
+        "computation",
+        "computation_reason",
+        "usage",
+        "timing",
+        "scoring",
+        "error",
+        "error_type",
+    }
+)
+_FINISH_REASONS = ("stop", "length")
+_FORMS = "messages and response, prompt and response, or prompt_ids and response_ids"
+
+
+@dataclass(frozen=True, slots=True)
+class TextRequest:
+    """A question or conversation and the text that answered it."""
+
+    prompt: "Prompt"
+    response: str
+    finish_reason: "FinishReason | None"
+
+
+@dataclass(frozen=True, slots=True)
+class IdsRequest:
+    """The same as token ids, exactly as they are to be read."""
+
+    prompt_ids: Sequence[int]
+    response_ids: Sequence[int]
+    finish_reason: "FinishReason | None"
+
+
+Request = TextRequest | IdsRequest
+
+
+class Encoded(NamedTuple):
+    """A request as the model reads it."""
+
+    prompt: "EncodedPrompt"
+    response_ids: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a data file.
+
+    Attributes:
+        digest: What tells this line from another.
+        fields: What is passed through to its record.
+        request: What is to be scored; or
+        problem: why that cannot be told.
+        is_object: Whether the line is a JSON object at all.
+    """
+
+    digest: str
+    fields: Mapping[str, Any]
+    request: Request | None = None
+    problem: RecordError | None = None
+    is_object: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What made a record, so that an interrupted run is only ever continued by the same.
+
+    Attributes:
+        model: The model.
+        dtype: Type its weights are read in.
+        quantization: How they are quantized, if they are.
+        options: How it scored.
+    """
+
+    model: str
+    dtype: str
+    quantization: str | None
+    options: ScoringOptions
+
+    def fields(self) -> dict[str, Any]:
+        """The arguments as a record holds them; the model stands in its own field."""
+        return {**asdict(self.options), "dtype": self.dtype, "quantization": self.quantization}
+
+
+def parse_line(text: str) -> Line:
+    """Read a line. What is wrong with it becomes its ``problem``; nothing is raised."""
+    digest = sha256(text.strip().encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    try:
+        values = _json_object(text)
+    except RecordError as problem:
+        return Line(digest, {}, problem=problem, is_object=False)
+    fields = {name: value for name, value in values.items() if name not in OUR_FIELDS}
+    try:
+        return Line(digest, fields, _request(values))
+    except RecordError as problem:
+        return Line(digest, fields, problem=problem)
+
+
+def encode(model: "LocalModel", request: Request) -> Encoded:
+    """Turn a request into token ids.
+
+    Raises:
+        PromptError: The prompt is empty, or its chat template refuses it.
+    """
+    from guardrail.models.prompt import encode_prompt
+
+    if isinstance(request, IdsRequest):
+        return Encoded(model.encode_ids(request.prompt_ids), list(request.response_ids))
+    prompt = encode_prompt(model.tokenizer, request.prompt)
+    return Encoded(prompt, model.encode_response(request.response, request.finish_reason))
+
+
+def as_record(trace: "Trace", uncertainty: "Uncertainty") -> dict[str, Any]:
+    """An answer and its uncertainty as plain values for JSON.
+
+    ``timing`` is that of the batch that the answer was in.
+    """
+    usage = trace.usage
+    return {
+        "answer": trace.text,
+        "model": trace.model,
+        "finish_reason": trace.finish_reason,
+        "uncertainty": {name: getattr(uncertainty, name) for name in _SCORES},
+        "tokens": [asdict(token) for token in uncertainty.tokens],
+        "semantic_token": asdict(uncertainty.semantic_token),
+        "computation": uncertainty.computation,
+        "computation_reason": uncertainty.computation_reason,
+        "usage": {**usage._asdict(), "total_tokens": usage.total_tokens},
+        "timing": {"generate_s": trace.generate_s, "score_s": uncertainty.score_s},
+    }
+
+
+def line_record(line: Line, trace: "Trace", uncertainty: "Uncertainty", made: Made) -> dict[str, Any]:
+    """The record of a line that was scored."""
+    return {**line.fields, **as_record(trace, uncertainty), "scoring": _scoring(line, made)}
+
+
+def error_record(line: Line, error: GuardrailError, made: Made) -> dict[str, Any]:
+    """The record of a line that was not scored: why, and no number of any kind."""
+    reason = {"error": " ".join(str(error).split()), "error_type": type(error).__name__}
+    return {**line.fields, **reason, "model": made.model, "scoring": _scoring(line, made)}
+
+
+def failure_status(record: Mapping[str, Any]) -> int:
+    """0 for a record that was scored, 2 for one whose line was wrong, 1 for one that failed otherwise."""
+    if "error" not in record:
+        return 0
+    kind = getattr(guardrail.errors, str(record.get("error_type")), GuardrailError)
+    return int(kind.exit_status)
+
+
+def as_json(record: Mapping[str, Any]) -> str:
+    """One line of JSON, readable in any language."""
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    # Half a surrogate pair is legal in JSON and in no encoding.
+    return text if _is_unicode(text) else json.dumps(record, allow_nan=False)
+
+
+def _scoring(line: Line, made: Made) -> dict[str, Any]:
+    return {"line": line.digest, **made.fields()}
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    if not text.strip():
+        raise RecordError("The line is blank.")
+    try:
+        values = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise RecordError("The line is nested too deeply.") from error
+    except ValueError as error:
+        raise RecordError(f"The line is not JSON: {error}.") from error
+    if not isinstance(values, dict):
+        raise RecordError(f"The line is {_kind(values)}, and a JSON object is expected.")
+    return values
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _request(values: Mapping[str, Any]) -> Request:
+    finish_reason = values.get("finish_reason")
+    if finish_reason is not None and finish_reason not in _FINISH_REASONS:
+        raise RecordError(f'finish_reason is {_shown(finish_reason)}; it can be "stop" or "length".')
+    if "prompt_ids" in values and "response_ids" in values:
+        return IdsRequest(_ids(values, "prompt_ids"), _ids(values, "response_ids"), finish_reason)
+    if "response" not in values or not ({"messages", "prompt"} & set(values)):
+        given = ", ".join(sorted(values)[:8]) or "nothing"
+        raise RecordError(f"The line needs {_FORMS}; it has {given}.")
+    response = _text(values["response"], "response")
+    if "messages" not in values:
+        return TextRequest(_text(values["prompt"], "prompt"), response, finish_reason)
+    messages = values["messages"]
+    if not isinstance(messages, list):
+        raise RecordError(f"messages is {_kind(messages)}, and a list of messages is expected.")
+    if not _is_unicode(json.dumps(messages, ensure_ascii=False)):
+        raise RecordError("messages holds half a surrogate pair, which is no text.")
+    return TextRequest(messages, response, finish_reason)
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise RecordError(f"{name} is {_kind(value)}, and a text is expected.")
+    if not _is_unicode(value):
+        raise RecordError(f"{name} holds half a surrogate pair, which is no text.")
+    return value
+
+
+def _ids(values: Mapping[str, Any], name: str) -> list[int]:
+    ids = values[name]
+    # A bool is an int to Python, and never a token.
+    if not isinstance(ids, list) or any(type(token) is not int for token in ids):
+        raise RecordError(f"{name} is to be a list of token ids, such as [1, 9690, 198].")
+    return ids
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value)[:60]

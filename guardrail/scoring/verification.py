@@ -1,0 +1,114 @@
+"""Architectures nobody tried: a short text is differentiated both ways before the short one is trusted."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from guardrail.errors import ScoringError
+from guardrail.models.local import LocalModel
+from guardrail.models.prompt import EncodedPrompt
+from guardrail.models.replay import Differentiable, replay, run_whole
+from guardrail.models.statistics import agree
+from guardrail.models.trace import KeptStates, Trace
+
+# Families whose scores the tests compare with plain autograd (tests/scoring/test_architectures.py).
+VERIFIED = frozenset(
+    {
+        "bloom",
+        "cohere",
+        "cohere2",
+        "ernie4_5",
+        "exaone4",
+        "falcon",
+        "gemma",
+        "gemma2",
+        "gemma3_text",
+        "glm4",
+        "gpt2",
+        "gpt_bigcode",
+        "gpt_neox",
+        "gpt_oss",
+        "granite",
+        "llama",
+        "mistral",
+        "mixtral",
+        "olmo2",
+        "olmo3",
+        "opt",
+        "phi",
+        "phi3",
+        "qwen2",
+        "qwen3",
+        "qwen3_moe",
+        "seed_oss",
+        "smollm3",
+        "stablelm",
+        "starcoder2",
+    }
+)
+_PROMPT, _RESPONSE, _SEMANTIC_TOKEN = 8, 4, -4
+
+
+def distrust_of(model: LocalModel) -> str:
+    """Why this model is not to be scored the short way; empty where it may be. Found out once for a model.
+
+    Raises:
+        ScoringError: Nothing can be scored: its answers depend on what comes after them.
+    """
+    if model.distrust is None:
+        model.distrust = "" if is_verified(model) else _try_out(model)
+    return model.distrust
+
+
+def is_verified(model: LocalModel) -> bool:
+    """Whether the model is of a verified family, and all of it transformers' own code."""
+    parts = (model.model, model.model.get_decoder(), *model.anatomy.layers)
+    own = all(type(part).__module__.startswith("transformers.models.") for part in parts)
+    return own and model.anatomy.config.model_type in VERIFIED
+
+
+def _try_out(model: LocalModel) -> str:
+    size = model.vocabulary_size
+    ids = [(13 + 17 * at) % size for at in range(_PROMPT + _RESPONSE)]
+    trace = model.read_encoded([EncodedPrompt(ids[:_PROMPT], _SEMANTIC_TOKEN)], [ids[_PROMPT:]])[0]
+    _check_reading(model, ids, trace)
+    states = trace.states
+    if states is None:
+        return ""
+    count = len(model.anatomy.layers)
+    name = model.anatomy.config.model_type
+    for layers in (range(count - count // 2, count), range(count)):
+        whole = _gradients(run_whole(model.model, model.anatomy, states, layers), states, layers)
+        try:
+            run = replay(model.model, model.anatomy, states, _PROMPT + _SEMANTIC_TOKEN, layers)
+            short = _gradients(run, states, layers) if run else None
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            return f"the short way does not work for {name}: {type(error).__name__} when it was tried"
+        if short and not all(map(agree, short, whole)):
+            return f"the short way gives other gradients for {name}, as was found when it was tried"
+    return ""
+
+
+def _gradients(run: Differentiable, states: KeptStates, layers: Sequence[int]) -> list[Tensor]:
+    """The gradient of some function of the final hidden states by the input of each layer at t*."""
+    ramp = torch.arange(run.final.numel(), device=run.final.device)
+    some = torch.sin(ramp.double()).to(run.final.dtype).view_as(run.final)
+    gradients = torch.autograd.grad(run.final, [run.inputs[layer] for layer in layers], some)
+    return [gradient[:, states.prompt_width + _SEMANTIC_TOKEN - run.start] for gradient in gradients]
+
+
+@torch.no_grad()
+def _check_reading(model: LocalModel, ids: list[int], trace: Trace) -> None:
+    """Compare what was read with what the model says of the bare tokens, and of fewer of them."""
+    tokens = torch.tensor([ids], device=model.model.device)
+    said = []
+    for at in range(_PROMPT, len(ids)):
+        # One token more than what is known: a decoder never looks at it, an encoder does.
+        logits = model.model(input_ids=tokens[:, : at + 1], use_cache=False).logits[0, at - 1]
+        said.append(torch.log_softmax(logits.float(), dim=-1)[ids[at]])
+    if not agree(torch.stack(said).cpu().to(model.model.dtype), torch.tensor(trace.log_probabilities)):
+        raise ScoringError(
+            f"{model.name} ({model.anatomy.config.model_type}) does not read from left to right as a causal "
+            "language model does: token by token it gives other probabilities than in one piece."
+        )

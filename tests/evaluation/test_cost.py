@@ -1,0 +1,65 @@
+import pytest
+
+from guardrail.errors import OptionError
+from guardrail.evaluation.cost import measure_cost, prompt_of_length
+from guardrail.models.prompt import encode_prompt
+from tests.chat import CONTEXT, tiny_chat_model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_chat_model()
+
+
+@pytest.mark.parametrize("tokens", [40, 41, 97, 300, CONTEXT])
+def test_a_prompt_is_exactly_as_long_as_asked_for(model, tokens):
+    assert len(prompt_of_length(model, tokens).ids) == tokens
+
+
+def test_a_prompt_begins_and_ends_as_the_chat_template_has_it(model):
+    real, made = encode_prompt(model.tokenizer, "The question?"), prompt_of_length(model, 60)
+    end = -real.semantic_token
+    assert made.semantic_token == real.semantic_token
+    assert made.ids[-end:] == real.ids[-end:]
+    assert made.ids[:6] == real.ids[:6]
+
+
+def test_no_room_for_the_answer_is_refused(model):
+    assert prompt_of_length(model, CONTEXT - 5, room=5)
+    with pytest.raises(OptionError, match="more than the 512 that tiny reads"):
+        prompt_of_length(model, CONTEXT - 5, room=6)
+
+
+def test_what_the_plain_way_holds_grows_with_the_prompt_and_what_the_guard_holds_does_not(one_thread, model):
+    short, long = measure_cost(model, [64, 256], answer_tokens=4, rounds=1).prompts
+    layers_and_columns = 2 * (256 - 64)
+    assert long.plain.peak_bytes - short.plain.peak_bytes > layers_and_columns * 32 * 4
+    assert long.guard.peak_bytes - short.guard.peak_bytes < 16 * (256 - 64)
+    assert long.guard.peak_bytes < long.plain.peak_bytes
+
+
+def test_extra_is_what_was_added_to_the_generation_of_the_same_round(one_thread, model):
+    (cost,) = measure_cost(model, [64], answer_tokens=2, rounds=1).prompts
+    (only,) = cost.rounds
+    assert cost.generation_s == only.generation_s
+    added = only.guarded_generation_s - only.generation_s
+    assert cost.guard.extra_s == pytest.approx(added + only.score_s)
+    assert cost.plain.extra_s == pytest.approx(added + only.plain_score_s)
+    assert cost.guard.ratio == pytest.approx(cost.guard.extra_s / only.generation_s)
+
+
+def test_the_measurement_leaves_nothing_and_tells_how_far_it_is(one_thread, model):
+    told = []
+    measure_cost(model, [64, 80], answer_tokens=2, rounds=3, progress=lambda *step: told.append(step))
+    assert {stage for stage, *_ in told} == {
+        "measuring prompts of 64 tokens",
+        "measuring prompts of 80 tokens",
+    }
+    assert told[-1][1] == told[-1][2]
+    assert all(parameter.grad is None for parameter in model.model.parameters())
+
+
+@pytest.mark.parametrize("arguments", [{"rounds": 0}, {"prompt_tokens": []}, {"answer_tokens": 0}])
+def test_nothing_to_measure_is_refused(model, arguments):
+    with pytest.raises(OptionError):
+        measure_cost(model, **arguments)

@@ -1,0 +1,70 @@
+"""Heads that are not an ordinary linear map, and models that change what theirs answered."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import LlamaForCausalLM
+
+from guardrail.models.sampling import Sampling
+from guardrail.scoring.score import score
+from tests.reference import reference_scores
+from tests.scoring.agreement import assert_agrees
+from tests.tiny import FAMILIES, local, some_prompt, tiny_config, tiny_weights
+
+pytestmark = pytest.mark.usefixtures("exact")
+
+
+class ForeignLinear(nn.Linear):
+    """Like that of a quantised model: its weight is not to be multiplied with by anybody else."""
+
+
+class DoublingLlama(LlamaForCausalLM):
+    def forward(self, *args, **kwargs):
+        output = super().forward(*args, **kwargs)
+        output.logits = output.logits * 2
+        return output
+
+
+class MaskingLlama(LlamaForCausalLM):
+    """Writes into what the head gave, in the same memory."""
+
+    def forward(self, *args, **kwargs):
+        output = super().forward(*args, **kwargs)
+        if not output.logits.requires_grad:
+            output.logits.mul_(2)
+        return output
+
+
+def llama(kind=LlamaForCausalLM):
+    model = tiny_weights(tiny_config(FAMILIES["llama"]))
+    model.__class__ = kind
+    return local(model)
+
+
+def scored(model):
+    (trace,) = model.generate_encoded([some_prompt(13, seed=1)], Sampling(max_tokens=6))
+    found = score(model, trace)
+    at = {"semantic_token": -4}
+    return found, reference_scores(model.model, trace.prompt_ids, trace.response_ids, **at)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_head_of_another_class_is_differentiated_by_autograd(bias):
+    model = llama()
+    foreign = ForeignLinear(24, 331, bias=bias).double().requires_grad_(False)
+    with torch.no_grad():
+        foreign.weight.copy_(model.anatomy.head.weight)
+    model.model.lm_head = foreign
+    found, expected = scored(local(model.model))
+    assert_agrees(found, expected)
+
+
+def test_logits_that_a_model_changes_are_led_back_through_the_change():
+    model = llama(DoublingLlama)
+    assert not model.machine.plain_head
+    assert_agrees(*scored(model))
+
+
+def test_a_change_in_the_same_memory_is_noticed():
+    assert llama().machine.plain_head
+    assert not llama(MaskingLlama).machine.plain_head
