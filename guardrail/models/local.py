@@ -13,7 +13,7 @@ from guardrail.models.anatomy import Anatomy, dissect
 from guardrail.models.decoding import has_stop, response_text, token_texts
 from guardrail.models.loading import LoadOptions, open_model
 from guardrail.models.padding import sees_padding
-from guardrail.models.prompt import EncodedPrompt, Prompt, encode_ids, encode_prompt, end_of_turn
+from guardrail.models.prompt import EncodedPrompt, Prompt, encode_ids, encode_prompt, end_of_turn, is_text
 from guardrail.models.reference import DEFAULT_MODEL, ModelReference
 from guardrail.models.running import Machine, Run, generate, open_machine, read
 from guardrail.models.sampling import Sampling
@@ -196,6 +196,8 @@ class LocalModel:
 
     def encode_response(self, text: str, finish_reason: FinishReason | None = None) -> list[int]:
         """Token ids of a response, with the end of turn where the model would have written it."""
+        if not is_text(text):
+            raise ResponseError("The response holds half of a surrogate pair, which is no character.")
         ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         end = end_of_turn(self.tokenizer, self.machine.end_ids)
         if end is None and finish_reason == "stop" and self.machine.end_ids:

@@ -69,6 +69,11 @@ def end_of_turn(tokenizer: "PreTrainedTokenizerBase", end_ids: Sequence[int]) ->
     return next((token for token in after if token in end_ids), end_ids[0] if end_ids else None)
 
 
+def is_text(text: str) -> bool:
+    """Whether every character is one: JSON can hold halves of surrogate pairs, which no tokenizer takes."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def _checked(prompt: Prompt) -> list[dict[str, Any]]:
     if isinstance(prompt, str):
         prompt = [{"role": "user", "content": prompt}]
@@ -78,6 +83,8 @@ def _checked(prompt: Prompt) -> list[dict[str, Any]]:
         role, content = fields.get("role"), fields.get("content")
         if not isinstance(role, str) or not isinstance(content, str):
             raise PromptError(f'Message {number} is not of the form {{"role": "user", "content": "…"}}.')
+        if not is_text(content):
+            raise PromptError(f"Message {number} holds half of a surrogate pair, which is no character.")
         messages.append({**message, "role": role, "content": content})
     if not messages or not any(m["content"].strip() for m in messages if m["role"] != "system"):
         raise PromptError("The question is empty.")

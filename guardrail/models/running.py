@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -126,7 +126,7 @@ def generate(
 
 
 def run_generate(machine: Machine, ids: Tensor, mask: Tensor, sampling: Sampling, **kwargs: Any) -> Any:
-    """Call ``generate`` with every option given, so that none comes from the checkpoint unseen."""
+    """Call ``generate`` with these options and none of the checkpoint's own."""
     drawing = sampling.temperature > 0
     config = GenerationConfig(
         max_new_tokens=sampling.max_tokens,
@@ -145,6 +145,7 @@ def run_generate(machine: Machine, ids: Tensor, mask: Tensor, sampling: Sampling
         use_cache=True,
     )
     with ExitStack() as stack:
+        stack.enter_context(_without_defaults(machine.model))
         if sampling.seed is not None:
             cuda = [machine.model.device] if machine.model.device.type == "cuda" else []
             stack.enter_context(torch.random.fork_rng(devices=cuda))
@@ -159,6 +160,17 @@ def run_generate(machine: Machine, ids: Tensor, mask: Tensor, sampling: Sampling
             if "probability tensor contains" in str(error):
                 raise GenerationError(_not_numbers(machine, "while drawing a token")) from error
             raise
+
+
+@contextmanager
+def _without_defaults(model: "PreTrainedModel") -> Iterator[None]:
+    """Set aside the checkpoint's generation options: ``generate`` fills every gap in those it is given."""
+    kept = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = kept
 
 
 def read(

@@ -89,14 +89,14 @@ def head_gradients(
         return _with_foreign_head(head, predictions, norm, whole, embedding_gradients)
     blocks = _blocks_of_plain_head(weight, getattr(head, "bias", None), predictions)
     by_input = torch.zeros_like(at_least_float32(final))
-    sizes = _Sizes(predictions, norm, embedding_gradients)
+    sizes = _Sizes(predictions, norm, len(weight), embedding_gradients)
     step = max(_ROWS_MULTIPLE, _GRADIENT_ELEMENTS // len(final))
     for low in range(0, len(weight), step):
         high = min(low + step, len(weight))
         gradient = blocks(low, high) if by_head_output is None else by_head_output[:, low:high]
         _add_product(by_input, gradient, weight[low:high])
         sizes.add(gradient, low)
-    return HeadGradients(by_input * predictions.weights[:, None], *sizes.means(len(weight)))
+    return HeadGradients(by_input * predictions.weights[:, None], *sizes.means())
 
 
 def _with_foreign_head(
@@ -111,14 +111,14 @@ def _with_foreign_head(
         leaf = predictions.final.detach().requires_grad_()
         output = head(leaf)
         (by_input,) = torch.autograd.grad(output, leaf, by_head_output.to(output.dtype))
-    sizes = _Sizes(predictions, norm, embedding_gradients)
+    sizes = _Sizes(predictions, norm, by_head_output.shape[1], embedding_gradients)
     sizes.add(by_head_output, 0)
     by_input = at_least_float32(by_input) * predictions.weights[:, None]
-    return HeadGradients(by_input, *sizes.means(by_head_output.shape[1]))
+    return HeadGradients(by_input, *sizes.means())
 
 
 def unweighted_by_logits(logits: Tensor, predictions: Predictions) -> Tensor:
-    """P − onehot for every position and the whole vocabulary (N × V)."""
+    """The gradient p − onehot for every position and the whole vocabulary (N × V)."""
     gradient = (at_least_float32(logits) - predictions.log_normalizers[:, None]).exp_()
     at = torch.arange(len(predictions.targets), device=gradient.device)
     gradient[at, predictions.targets.to(gradient.device)] -= 1
@@ -129,19 +129,24 @@ class _Sizes:
     """Sums up, block by block, the size of Gᵀ·H of each response, with and without entropy weights."""
 
     def __init__(
-        self, predictions: Predictions, norm: Norm, embedding_gradients: Sequence[Tensor] | None
+        self,
+        predictions: Predictions,
+        norm: Norm,
+        vocabulary: int,
+        embedding_gradients: Sequence[Tensor] | None,
     ) -> None:
         final = predictions.final
         # Single gradients are as small as 1e-9, which float16 does not know.
         self.dtype = torch.float32 if final.dtype == torch.float16 else final.dtype
         weights = [w for w in (predictions.weights, predictions.even_weights) if w is not None]
         self.sides = [(at_least_float32(final) * w[:, None]).to(self.dtype) for w in weights]
-        self.norm, self.extra = norm, embedding_gradients
+        self.norm, self.vocabulary, self.extra = norm, vocabulary, embedding_gradients
         ends = list(accumulate(predictions.lengths))
         self.spans = list(zip([0, *ends[:-1]], ends, strict=True))
         self.parts = [(side, i, span) for side in range(len(self.sides)) for i, span in enumerate(self.spans)]
         # One buffer for every block: a fresh one would be handed back to the system and faulted in each time.
-        self.buffer = torch.empty(_block_rows(final), final.shape[1], dtype=self.dtype, device=final.device)
+        rows = min(_block_rows(final), vocabulary)
+        self.buffer = torch.empty(rows, final.shape[1], dtype=self.dtype, device=final.device)
         self.sums: list[list[Tensor]] = [[] for _ in self.parts]
         self.sum_dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
 
@@ -159,10 +164,10 @@ class _Sizes:
                 size = out.abs_() if self.norm == "l1" else out.square_()
                 self.sums[at].append(size.sum(dtype=self.sum_dtype))
 
-    def means(self, vocabulary: int) -> tuple[list[float], list[float]]:
+    def means(self) -> tuple[list[float], list[float]]:
         sums = torch.stack([torch.stack(blocks) for blocks in self.sums]).cpu().double().sum(1)
         sums = sums.view(len(self.sides), len(self.spans))
-        means = sums / (vocabulary * self.buffer.shape[1])
+        means = sums / (self.vocabulary * self.buffer.shape[1])
         paragrad, *exgrad = (means if self.norm == "l1" else means.sqrt()).tolist()
         return paragrad, exgrad[0] if exgrad else []
 
@@ -170,7 +175,7 @@ class _Sizes:
 def _blocks_of_plain_head(
     weight: Tensor, bias: Tensor | None, predictions: Predictions
 ) -> Callable[[int, int], Tensor]:
-    """P − onehot of any block of the vocabulary, from kept logits or from the head's weight."""
+    """The gradient p − onehot of any block of the vocabulary, from kept logits or from the head's weight."""
     logits, rows, targets = predictions.logits, predictions.rows, predictions.targets
 
     def block(low: int, high: int) -> Tensor:

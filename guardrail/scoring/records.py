@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import guardrail.errors
 from guardrail.errors import GuardrailError, RecordError
+from guardrail.models.prompt import encode_prompt, is_text
 from guardrail.scoring.options import ScoringOptions
 
 if TYPE_CHECKING:
@@ -148,8 +149,6 @@ def encode(model: "LocalModel", request: Request) -> Encoded:
     Raises:
         PromptError: The prompt is empty, or its chat template refuses it.
     """
-    from guardrail.models.prompt import encode_prompt
-
     if isinstance(request, IdsRequest):
         return Encoded(model.encode_ids(request.prompt_ids), list(request.response_ids))
     prompt = encode_prompt(model.tokenizer, request.prompt)
@@ -199,7 +198,7 @@ def as_json(record: Mapping[str, Any]) -> str:
     """One line of JSON, readable in any language."""
     text = json.dumps(record, ensure_ascii=False, allow_nan=False)
     # Half a surrogate pair is legal in JSON and in no encoding.
-    return text if _is_unicode(text) else json.dumps(record, allow_nan=False)
+    return text if is_text(text) else json.dumps(record, allow_nan=False)
 
 
 def _scoring(line: Line, made: Made) -> dict[str, Any]:
@@ -239,7 +238,7 @@ def _request(values: Mapping[str, Any]) -> Request:
     messages = values["messages"]
     if not isinstance(messages, list):
         raise RecordError(f"messages is {_kind(messages)}, and a list of messages is expected.")
-    if not _is_unicode(json.dumps(messages, ensure_ascii=False)):
+    if not is_text(json.dumps(messages, ensure_ascii=False)):
         raise RecordError("messages holds half a surrogate pair, which is no text.")
     return TextRequest(messages, response, finish_reason)
 
@@ -247,7 +246,7 @@ def _request(values: Mapping[str, Any]) -> Request:
 def _text(value: Any, name: str) -> str:
     if not isinstance(value, str):
         raise RecordError(f"{name} is {_kind(value)}, and a text is expected.")
-    if not _is_unicode(value):
+    if not is_text(value):
         raise RecordError(f"{name} holds half a surrogate pair, which is no text.")
     return value
 
@@ -258,14 +257,6 @@ def _ids(values: Mapping[str, Any], name: str) -> list[int]:
     if not isinstance(ids, list) or any(type(token) is not int for token in ids):
         raise RecordError(f"{name} is to be a list of token ids, such as [1, 9690, 198].")
     return ids
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _kind(value: Any) -> str:

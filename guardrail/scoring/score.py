@@ -18,7 +18,14 @@ from guardrail.scoring.head import head_gradients, unweighted_by_logits
 from guardrail.scoring.hidden import semgrad
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.tied import embedding_gradients
-from guardrail.scoring.uncertainty import SemanticToken, TokenScore, Uncertainty, combine, token_weights
+from guardrail.scoring.uncertainty import (
+    SemanticToken,
+    TokenScore,
+    Uncertainty,
+    combine,
+    perplexity,
+    token_weights,
+)
 from guardrail.scoring.ways import Way, differentiable
 
 
@@ -99,7 +106,7 @@ def _score_group(model: LocalModel, traces: Sequence[Trace], options: ScoringOpt
 
 
 def _by_head_output(way: Way, batch: Batch) -> Tensor:
-    """P − onehot by what the head answered, through what the model makes of it (soft-capping, scaling)."""
+    """The gradient p − onehot by the head's output, through soft-capping or scaling, if the model has it."""
     logits, output = way.run.logits, way.run.head_output
     if logits is None or output is None:
         raise ScoringError("The head's output was not seen; nothing can be scored.")
@@ -133,7 +140,7 @@ def _assembled(
         max_entropy=max(trace.entropies),
         sum_entropy=sum(trace.entropies),
         log_likelihood=log_likelihood,
-        perplexity=exp(-log_likelihood / len(trace.response_ids)),
+        perplexity=perplexity(log_likelihood, len(trace.response_ids)),
         min_token_probability=exp(min(trace.log_probabilities)),
         tokens=tuple(
             TokenScore(*values)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import exp
+from math import exp, inf
 
 from guardrail.scoring.options import Computation, ScoringOptions
 
@@ -96,6 +96,14 @@ def token_weights(entropies: Sequence[float], options: ScoringOptions) -> list[f
     """Each token's factor in the loss (DESIGN section 3)."""
     share = 1 / len(entropies) if options.reduction == "mean" else 1.0
     return [share * (entropy if options.entropy_weight else 1.0) for entropy in entropies]
+
+
+def perplexity(log_likelihood: float, tokens: int) -> float:
+    """Exponential of the mean negative log-probability of a token; infinite beyond what a float holds."""
+    try:
+        return exp(-log_likelihood / tokens)
+    except OverflowError:
+        return inf
 
 
 def combine(semgrad: float, paragrad: float, mean_entropy: float) -> float:

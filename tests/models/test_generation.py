@@ -156,9 +156,9 @@ def test_a_stop_string_that_the_prompt_began_is_not_there_yet():
     """A stop string is looked for in the response: not across its beginning, and not in the padding."""
     tokenizer = tiny_tokenizer()
     model = local(weights(), "llama", [], tokenizer)
-    expected = model.generate_encoded([PROMPT], Sampling(6))[0]
-    across = tokenizer.decode(PROMPT.ids[-1:]) + expected.token_texts[0]
-    (trace,) = model.generate_encoded([PROMPT], Sampling(6, stop=(across,)))
+    expected = model.generate("Once upon", Sampling(6))
+    across = "n" + expected.token_texts[0]
+    trace = model.generate("Once upon", Sampling(6, stop=(across,)))
     assert trace.response_ids == expected.response_ids
     assert trace.finish_reason == "length"
 
