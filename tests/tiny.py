@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -79,7 +79,8 @@ FAMILIES: dict[str, Family] = {
     "gemma": Family("gemma"),
     "gemma2": Family("gemma2", _sliding("sliding", "full"), far_reason=NOT_REPLAYED),
     "gemma3": Family(
-        "gemma3_text", {**_sliding("sliding", "sliding", "full"), "tie_word_embeddings": True},
+        "gemma3_text",
+        {**_sliding("sliding", "sliding", "full"), "tie_word_embeddings": True},
         far_reason=NOT_REPLAYED,
     ),
     "olmo2": Family("olmo2"),
@@ -96,7 +97,8 @@ FAMILIES: dict[str, Family] = {
         "cohere2", {"logit_scale": 0.25, **_sliding("sliding", "full")}, far_reason=NOT_REPLAYED
     ),
     "gpt-oss": Family(
-        "gpt_oss", {"num_local_experts": 4, "num_experts_per_tok": 2, **_sliding("sliding", "full")},
+        "gpt_oss",
+        {"num_local_experts": 4, "num_experts_per_tok": 2, **_sliding("sliding", "full")},
         far_reason=NOT_REPLAYED,
     ),
     "glm4": Family("glm4", {"rope_parameters": _PARTIAL}),
@@ -139,22 +141,38 @@ FAMILIES: dict[str, Family] = {
     # What these keep cannot be run again.
     "qwen3-next": Family(
         "qwen3_next",
-        {**_EXPERTS, **_LINEAR, "num_experts": 4, "layer_types": _MIXED, "shared_expert_intermediate_size": 16},
+        {
+            **_EXPERTS,
+            **_LINEAR,
+            "num_experts": 4,
+            "layer_types": _MIXED,
+            "shared_expert_intermediate_size": 16,
+        },
         reason=NOT_REPLAYED,
     ),
     "qwen3.5": Family("qwen3_5_text", {**_LINEAR, "layer_types": _MIXED}, reason=NOT_REPLAYED),
     "mamba": Family("mamba", {"state_size": 8}, "backbone.layers", NOT_REPLAYED),
     "mamba2": Family(
-        "mamba2", {"num_heads": 6, "head_dim": 8, "state_size": 8, "n_groups": 1}, "backbone.layers", NOT_REPLAYED
+        "mamba2",
+        {"num_heads": 6, "head_dim": 8, "state_size": 8, "n_groups": 1},
+        "backbone.layers",
+        NOT_REPLAYED,
     ),
     "lfm2": Family(
-        "lfm2", {"layer_types": ["conv", "full_attention"] * 3 + ["conv"], "block_multiple_of": 8},
+        "lfm2",
+        {"layer_types": ["conv", "full_attention"] * 3 + ["conv"], "block_multiple_of": 8},
         reason=NOT_REPLAYED,
     ),
     "falcon-h1": Family("falcon_h1", {**_MAMBA, "lm_head_multiplier": 0.5}, reason=NOT_REPLAYED),
     "jamba": Family(
         "jamba",
-        {**_MAMBA, "attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 4, "use_mamba_kernels": False},
+        {
+            **_MAMBA,
+            "attn_layer_period": 2,
+            "attn_layer_offset": 1,
+            "num_experts": 4,
+            "use_mamba_kernels": False,
+        },
         reason=NOT_REPLAYED,
     ),
     "gemma4": Family(
@@ -227,7 +245,7 @@ def tiny_weights(config: Any, dtype: torch.dtype = torch.float64, seed: int = 0)
     return model
 
 
-@lru_cache(maxsize=None)
+@cache
 def tiny_model(name: str, end_ids: tuple[int, ...] = ()) -> LocalModel:
     """The model of a family, in float64; the same each time."""
     model = tiny_weights(tiny_config(FAMILIES[name]))
@@ -289,7 +307,10 @@ MISTRAL = (
 
 
 def tiny_tokenizer(
-    template: str | None = None, words: Sequence[str] = ("assistant", "\n\n"), end: str = "</s>", pad: str = "<pad>"
+    template: str | None = None,
+    words: Sequence[str] = ("assistant", "\n\n"),
+    end: str = "</s>",
+    pad: str = "<pad>",
 ) -> PreTrainedTokenizerFast:
     """A byte-level tokenizer: special tokens, the 256 bytes, and these words with what they are merged of."""
     level = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -20,13 +20,16 @@ def test_the_layers_and_the_head_of_every_family_are_found(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "plain"), [("llama", True), ("phi", True), ("gemma2", False), ("granite", False), ("cohere2", False)]
+    ("name", "plain"),
+    [("llama", True), ("phi", True), ("gemma2", False), ("granite", False), ("cohere2", False)],
 )
 def test_a_head_is_plain_unless_its_output_is_capped_or_scaled(name, plain):
     assert tiny_model(name).machine.plain_head is plain
 
 
-@pytest.mark.parametrize(("name", "returned"), [("llama", 0), ("gpt2", 0), ("bloom", 2), ("falcon-rotary", 2)])
+@pytest.mark.parametrize(
+    ("name", "returned"), [("llama", 0), ("gpt2", 0), ("bloom", 2), ("falcon-rotary", 2)]
+)
 def test_layers_may_return_a_tuple(name, returned):
     assert tiny_model(name).machine.returned == returned
 
@@ -71,7 +74,8 @@ def test_positions_count_from_the_first_token_of_each_row():
 
 
 @pytest.mark.parametrize(
-    ("name", "seen"), [("llama", False), ("gemma3", False), ("bloom", False), ("opt", False), ("mamba", False)]
+    ("name", "seen"),
+    [("llama", False), ("gemma3", False), ("bloom", False), ("opt", False), ("mamba", False)],
 )
 def test_padding_is_invisible_to_most(name, seen):
     model = tiny_model(name)

@@ -50,7 +50,12 @@ def test_special_tokens_are_shown_token_by_token_and_not_in_the_text():
 
 @pytest.mark.parametrize(
     ("stop", "expected"),
-    [((), "Hello world. Bye."), ((".",), "Hello world"), (("Bye", " wor"), "Hello"), (("none",), "Hello world. Bye.")],
+    [
+        ((), "Hello world. Bye."),
+        ((".",), "Hello world"),
+        (("Bye", " wor"), "Hello"),
+        (("none",), "Hello world. Bye."),
+    ],
 )
 def test_the_text_is_cut_before_the_first_stop_string(stop, expected):
     assert response_text(TOKENIZER, ids_of("Hello world. Bye."), stop) == expected

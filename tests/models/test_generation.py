@@ -33,7 +33,9 @@ def weights(name="llama"):
 def plain_generate(model, prompt, **options):
     config = GenerationConfig(do_sample=False, pad_token_id=0, **options)
     with quiet_transformers(), torch.no_grad():
-        return model.generate(torch.tensor([prompt.ids]), generation_config=config)[0, len(prompt.ids) :].tolist()
+        return model.generate(torch.tensor([prompt.ids]), generation_config=config)[
+            0, len(prompt.ids) :
+        ].tolist()
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma2", "gemma3", "gpt2", "bloom", "lfm2", "gpt-oss"])
@@ -86,7 +88,9 @@ def test_a_seed_repeats_a_draw_and_leaves_the_callers_generator_alone():
 def test_a_draw_without_a_seed_goes_on_with_the_callers_generator():
     model = tiny_model("llama")
     torch.manual_seed(5)
-    drawn = [model.generate_encoded([PROMPT], Sampling(12, temperature=1.0))[0].response_ids for _ in range(2)]
+    drawn = [
+        model.generate_encoded([PROMPT], Sampling(12, temperature=1.0))[0].response_ids for _ in range(2)
+    ]
     assert drawn[0] != drawn[1]
 
 
@@ -119,7 +123,9 @@ def test_the_end_of_turn_is_part_of_the_response():
 @pytest.mark.parametrize("pad", ["<pad>", "</s>"])
 def test_rows_that_end_early_hold_no_padding(pad):
     prompts = [some_prompt(13, seed=1), some_prompt(9, seed=2), some_prompt(16, seed=3)]
-    alone = [tiny_model("llama").generate_encoded([prompt], Sampling(10))[0].response_ids for prompt in prompts]
+    alone = [
+        tiny_model("llama").generate_encoded([prompt], Sampling(10))[0].response_ids for prompt in prompts
+    ]
     first, second = alone[0][3], SPECIALS.index("</s>")
     model = local(weights(), "llama", [first, second], tiny_tokenizer(pad=pad))
     traces = model.generate_encoded(prompts, Sampling(10))

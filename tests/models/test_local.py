@@ -30,7 +30,8 @@ def chat():
 
 
 @pytest.mark.parametrize(
-    ("given_reason", "ends", "reason"), [(None, True, "stop"), ("stop", True, "stop"), ("length", False, "length")]
+    ("given_reason", "ends", "reason"),
+    [(None, True, "stop"), ("stop", True, "stop"), ("length", False, "length")],
 )
 def test_a_text_is_read_with_the_end_of_turn_unless_it_was_cut_off(chat, given_reason, ends, reason):
     trace = chat.read("Hi?", "Hello 😀", finish_reason=given_reason)
@@ -96,7 +97,9 @@ def test_summaries_are_of_the_states_that_predicted_the_response(name):
     prompts = [some_prompt(13, seed=1), some_prompt(9, seed=2)]
     made = model.generate_encoded(prompts, Sampling(5), depths=[0, 0.5, 2 / 3, 0.99])
     made += model.generate_encoded(prompts[:1], Sampling(1), depths=[0, 0.5, 2 / 3, 0.99])
-    made += model.read_encoded(prompts, [some_ids(4, seed=3), some_ids(7, seed=4)], depths=[0, 0.5, 2 / 3, 0.99])
+    made += model.read_encoded(
+        prompts, [some_ids(4, seed=3), some_ids(7, seed=4)], depths=[0, 0.5, 2 / 3, 0.99]
+    )
     for trace in made:
         ids = torch.tensor([[*trace.prompt_ids, *trace.response_ids]])
         with torch.no_grad():
@@ -121,7 +124,9 @@ def test_a_model_of_two_layers_is_scored():
     assert score(model, model.read("Once", "Hello")).semgrad > 0
 
 
-@pytest.mark.parametrize(("name", "seen"), [("llama", False), ("gpt2", False), ("trocr", True), ("recurrent-gemma", True)])
+@pytest.mark.parametrize(
+    ("name", "seen"), [("llama", False), ("gpt2", False), ("trocr", True), ("recurrent-gemma", True)]
+)
 def test_models_that_see_padding_run_one_by_one(name, seen):
     model = tiny_model(name)
     unequal = [some_prompt(13, seed=1), some_prompt(9, seed=2)]

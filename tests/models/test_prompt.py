@@ -50,7 +50,9 @@ def test_a_system_message_comes_before_the_question():
 
 def test_a_template_that_takes_no_system_message_says_so_in_one_sentence():
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
-    with pytest.raises(PromptError, match=r"refuses this conversation: Only user and assistant roles") as caught:
+    with pytest.raises(
+        PromptError, match=r"refuses this conversation: Only user and assistant roles"
+    ) as caught:
         encode_prompt(tiny_tokenizer(MISTRAL), messages)
     assert "\n" not in str(caught.value)
 
@@ -60,12 +62,15 @@ def test_a_base_model_takes_the_text_as_it_is():
     encoded = encode_prompt(tokenizer, "Once upon a time")
     assert encoded.ids == tokenizer("Once upon a time")["input_ids"]
     assert encoded.semantic_token == -1
-    both = encode_prompt(tokenizer, [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}])
+    both = encode_prompt(
+        tokenizer, [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    )
     assert spelled(tokenizer, both) == "Be brief.\n\nHi"
 
 
 @pytest.mark.parametrize(
-    "prompt", ["", "  \n", [], [{"role": "system", "content": "Be brief."}], [{"role": "user", "content": ""}]]
+    "prompt",
+    ["", "  \n", [], [{"role": "system", "content": "Be brief."}], [{"role": "user", "content": ""}]],
 )
 @pytest.mark.parametrize("template", [None, CHATML])
 def test_an_empty_question_is_refused(prompt, template):
@@ -73,7 +78,9 @@ def test_an_empty_question_is_refused(prompt, template):
         encode_prompt(tiny_tokenizer(template), prompt)
 
 
-@pytest.mark.parametrize("message", ["Hi", {"role": "user"}, {"content": "Hi"}, {"role": "user", "content": 3}, None])
+@pytest.mark.parametrize(
+    "message", ["Hi", {"role": "user"}, {"content": "Hi"}, {"role": "user", "content": 3}, None]
+)
 def test_a_malformed_message_is_named_by_its_number(message):
     with pytest.raises(PromptError, match="Message 2 is not of the form"):
         encode_prompt(tiny_tokenizer(CHATML), [{"role": "user", "content": "Hi"}, message])
@@ -87,7 +94,9 @@ def test_a_question_may_hold_what_looks_like_the_mark_or_the_template():
 
 
 @CHATS
-def test_ids_that_end_with_the_generation_prompt_have_its_semantic_token(template, words, end, position, text):
+def test_ids_that_end_with_the_generation_prompt_have_its_semantic_token(
+    template, words, end, position, text
+):
     tokenizer = tiny_tokenizer(template, words, end)
     ids = encode_prompt(tokenizer, "What is it?").ids
     added = template is not MISTRAL
@@ -101,7 +110,9 @@ def test_no_ids_are_no_prompt():
         encode_ids(tiny_tokenizer(), [])
 
 
-@pytest.mark.parametrize(("template", "expected"), [(CHATML, "<|im_end|>"), (LLAMA3, "<|eot_id|>"), (MISTRAL, "</s>")])
+@pytest.mark.parametrize(
+    ("template", "expected"), [(CHATML, "<|im_end|>"), (LLAMA3, "<|eot_id|>"), (MISTRAL, "</s>")]
+)
 def test_the_end_of_turn_is_the_one_that_the_template_writes(template, expected):
     tokenizer = tiny_tokenizer(template)
     ends = [SPECIALS.index(name) for name in ("</s>", "<|im_end|>", "<|eot_id|>")]

@@ -44,7 +44,9 @@ def test_a_tied_embedding_adds_what_autograd_on_the_shared_weight_adds(name, cha
     for trace, found in zip(traces, score_batch(model, traces, options), strict=True):
         assert found.computation == "plain"
         assert found.computation_reason
-        assert_agrees(found, reference(trace, tied=True, **change), names=["paragrad", "semgrad", "hybridgrad"])
+        assert_agrees(
+            found, reference(trace, tied=True, **change), names=["paragrad", "semgrad", "hybridgrad"]
+        )
         assert found.paragrad > 1.05 * reference(trace, **change).paragrad
 
 

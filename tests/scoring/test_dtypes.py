@@ -70,7 +70,10 @@ def test_float16_keeps_gradients_that_it_could_not_hold():
     for model in (fine, coarse):
         # Logits so far apart that the model is all but certain, and gradients are tiny.
         model.model.lm_head.weight.mul_(16)
-    traces = [model.generate_encoded([some_prompt(25, seed=1)], Sampling(max_tokens=3))[0] for model in (fine, coarse)]
+    traces = [
+        model.generate_encoded([some_prompt(25, seed=1)], Sampling(max_tokens=3))[0]
+        for model in (fine, coarse)
+    ]
     found = [score(model, trace) for model, trace in zip((fine, coarse), traces, strict=True)]
     assert found[0].paragrad < 1e-5
     assert found[1].paragrad == pytest.approx(found[0].paragrad, rel=0.3)

@@ -5,11 +5,14 @@ import torch
 from torch import nn
 from transformers import LlamaForCausalLM
 
+from guardrail.models import running
 from guardrail.models.sampling import Sampling
+from guardrail.scoring import head
+from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.score import score
 from tests.reference import reference_scores
-from tests.scoring.agreement import assert_agrees
-from tests.tiny import FAMILIES, local, some_prompt, tiny_config, tiny_weights
+from tests.scoring.agreement import assert_agrees, reference
+from tests.tiny import FAMILIES, VOCABULARY, local, some_prompt, tiny_config, tiny_model, tiny_weights
 
 pytestmark = pytest.mark.usefixtures("exact")
 
@@ -68,3 +71,16 @@ def test_logits_that_a_model_changes_are_led_back_through_the_change():
 def test_a_change_in_the_same_memory_is_noticed():
     assert llama().machine.plain_head
     assert not llama(MaskingLlama).machine.plain_head
+
+
+@pytest.mark.parametrize("budget", [0, 2**28])
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_blocks_of_the_vocabulary_add_up_wherever_the_tokens_are(monkeypatch, budget, norm):
+    monkeypatch.setattr(head, "_GRADIENT_ELEMENTS", 0)
+    monkeypatch.setattr(head, "_CPU_BLOCK_BYTES", 0)
+    monkeypatch.setattr(running, "LOGITS_BUDGET_BYTES", budget)
+    edges = [0, 63, 64, 127, 128, 255, 256, 319, 320, VOCABULARY - 1]
+    assert VOCABULARY % 64
+    model = tiny_model("llama")
+    (trace,) = model.read_encoded([some_prompt(13, seed=1)], [edges])
+    assert_agrees(score(model, trace, ScoringOptions(norm=norm)), reference(trace, norm=norm))

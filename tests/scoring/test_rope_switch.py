@@ -53,5 +53,8 @@ def test_a_batch_on_both_sides_of_the_switch_scores_as_if_alone(model):
     prompts = [some_prompt(9, seed=1), some_prompt(SWITCH - 2, seed=2), some_prompt(SWITCH + 5, seed=3)]
     read = model.read_encoded(prompts, [some_ids(7, seed=4)] * 3)
     made = model.generate_encoded(prompts, Sampling(max_tokens=7))
-    for trace, found in [*zip(read, score_batch(model, read), strict=True), *zip(made, score_batch(model, made), strict=True)]:
+    for trace, found in [
+        *zip(read, score_batch(model, read), strict=True),
+        *zip(made, score_batch(model, made), strict=True),
+    ]:
         assert_agrees(found, expected(model, trace))

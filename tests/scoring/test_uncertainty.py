@@ -39,7 +39,9 @@ def test_weights_are_shares_of_the_entropies(entropies):
     total = token_weights(entropies, ScoringOptions(reduction="sum"))
     assert total == entropies
     assert sum(mean) == pytest.approx(sum(entropies) / len(entropies))
-    assert token_weights(entropies, ScoringOptions(reduction="sum", entropy_weight=False)) == [1.0] * len(entropies)
+    assert token_weights(entropies, ScoringOptions(reduction="sum", entropy_weight=False)) == [1.0] * len(
+        entropies
+    )
 
 
 def test_the_likelihoods_are_those_of_the_tokens(exact):
