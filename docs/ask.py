@@ -1,4 +1,4 @@
-"""Makes docs/ask.svg, the picture in README.md: python docs/ask.py"""
+"""Makes docs/ask.svg, the picture in README.md. Run it as ``python docs/ask.py``."""
 
 import re
 from io import StringIO

@@ -301,8 +301,10 @@ LLAMA3 = (
     "{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
 MISTRAL = (
-    "<s>{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('Only user and assistant roles') }}"
-    "{% elif m.role == 'user' %}[INST]{{ m.content }}[/INST]{% else %}{{ m.content }}</s>{% endif %}{% endfor %}"
+    "<s>{% for m in messages %}"
+    "{% if m.role == 'system' %}{{ raise_exception('Only user and assistant roles') }}"
+    "{% elif m.role == 'user' %}[INST]{{ m.content }}[/INST]{% else %}{{ m.content }}</s>{% endif %}"
+    "{% endfor %}"
 )
 
 

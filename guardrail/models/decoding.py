@@ -75,7 +75,8 @@ class StopStrings(StoppingCriteria):
         self.tokenizer, self.stop, self.width = tokenizer, stop, width
         self.ends: list[int | None] = [None] * rows
 
-    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        """Say of each row whether it has ended, as ``generate`` asks after every token."""
         for row, ids in enumerate(input_ids[:, self.width :].tolist()):
             if self.ends[row] is None and has_stop(self.tokenizer, ids, self.stop):
                 self.ends[row] = len(ids)

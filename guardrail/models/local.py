@@ -232,7 +232,7 @@ class LocalModel:
         ]
 
     def _fit_together(self, prompts: Sequence[EncodedPrompt], lengths: Sequence[int]) -> bool:
-        """Whether a batch gives each row the numbers that it has alone; ``lengths`` is what each row feeds."""
+        """Whether a batch gives each row its own numbers; ``lengths`` is how many tokens each row feeds."""
         switch = self.anatomy.rope_switch
         if switch is not None and len({length > switch for length in lengths}) > 1:
             return False
@@ -241,7 +241,7 @@ class LocalModel:
     def _switched_on_the_way(
         self, prompts: Sequence[EncodedPrompt], responses: Sequence[Sequence[int]]
     ) -> bool:
-        """Whether the angles of all positions changed while responses grew: what was kept is of both kinds."""
+        """Whether the angles of positions changed while responses grew: what was kept is of both kinds."""
         switch = self.anatomy.rope_switch
         grown = max(len(p.ids) + len(r) - 1 for p, r in zip(prompts, responses, strict=True))
         return switch is not None and min(len(prompt.ids) for prompt in prompts) <= switch < grown

@@ -1,6 +1,6 @@
 """Whether prompts of unequal length can share a batch: padding has to leave no trace in what follows it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -24,7 +24,8 @@ def sees_padding(model: "PreTrainedModel", anatomy: Anatomy) -> bool:
         model: The model.
         anatomy: Its parts.
     """
-    size = int(model.get_input_embeddings().weight.shape[0])
+    embedding: Any = model.get_input_embeddings()
+    size = int(embedding.weight.shape[0])
     tokens = torch.tensor([[(11 + 7 * at) % size for at in range(_TOKENS)]], device=model.device)
     padded = torch.cat([tokens.new_zeros(1, _PADDING), tokens], dim=1)
     mask = torch.ones_like(padded)

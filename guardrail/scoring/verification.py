@@ -8,6 +8,7 @@ from torch import Tensor
 from guardrail.errors import ScoringError
 from guardrail.models.local import LocalModel
 from guardrail.models.prompt import EncodedPrompt
+from guardrail.models.quiet import quiet_transformers
 from guardrail.models.replay import Differentiable, replay, run_whole
 from guardrail.models.statistics import agree
 from guardrail.models.trace import KeptStates, Trace
@@ -84,7 +85,8 @@ def _try_out(model: LocalModel) -> str:
             run = replay(model.model, model.anatomy, states, _PROMPT + _SEMANTIC_TOKEN, layers)
             short = _gradients(run, states, layers) if run else None
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            return f"the short way does not work for {name}: {type(error).__name__} when it was tried"
+            said = " ".join(str(error).split())[:100]
+            return f"the short way does not work for {name}: {type(error).__name__} when tried ({said})"
         if short and not all(map(agree, short, whole)):
             return f"the short way gives other gradients for {name}, as was found when it was tried"
     return ""
@@ -103,10 +105,11 @@ def _check_reading(model: LocalModel, ids: list[int], trace: Trace) -> None:
     """Compare what was read with what the model says of the bare tokens, and of fewer of them."""
     tokens = torch.tensor([ids], device=model.model.device)
     said = []
-    for at in range(_PROMPT, len(ids)):
-        # One token more than what is known: a decoder never looks at it, an encoder does.
-        logits = model.model(input_ids=tokens[:, : at + 1], use_cache=False).logits[0, at - 1]
-        said.append(torch.log_softmax(logits.float(), dim=-1)[ids[at]])
+    with quiet_transformers():  # it asks for a mask, whose absence is the point
+        for at in range(_PROMPT, len(ids)):
+            # One token more than what is known: a decoder never looks at it, an encoder does.
+            logits = model.model(input_ids=tokens[:, : at + 1], use_cache=False).logits[0, at - 1]
+            said.append(torch.log_softmax(logits.float(), dim=-1)[ids[at]])
     if not agree(torch.stack(said).cpu().to(model.model.dtype), torch.tensor(trace.log_probabilities)):
         raise ScoringError(
             f"{model.name} ({model.anatomy.config.model_type}) does not read from left to right as a causal "

@@ -81,8 +81,8 @@ def test_it_is_the_model_that_is_wanted(model):
 
 
 def test_it_answers_a_continuation_and_is_scored_the_short_way(model):
-    trace = model.generate("The capital of France is", Sampling(max_tokens=8))
-    assert "Paris" in trace.text
+    trace = model.generate("Paris is the capital of", Sampling(max_tokens=6))
+    assert trace.text.startswith(" France")
     found = score(model, trace, release=False)
     assert (found.computation, found.computation_reason) == ("short", "")
     assert_agrees(found, expected(model, trace), within=WITHIN)

@@ -1,4 +1,4 @@
-"""SmolLM2 gives the numbers that a plain run of the public code's definitions gave (float32, four questions)."""
+"""SmolLM2 gives the numbers that a plain run of the definitions gave (float32, four questions)."""
 
 import json
 from pathlib import Path

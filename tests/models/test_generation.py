@@ -204,11 +204,12 @@ def test_weights_that_are_not_numbers_are_an_error(sampling, run):
     model = weights()
     model.model.layers[3].mlp.down_proj.weight.data[0, 0] = float("nan")
     model = local(model)
+    runs = {
+        "generate": lambda: model.generate_encoded([PROMPT], sampling),
+        "read": lambda: model.read_encoded([PROMPT], [[30, 31, 32]]),
+    }
     with pytest.raises(GenerationError, match=r"not numbers .*\(dtype float64\)"):
-        if run == "generate":
-            model.generate_encoded([PROMPT], sampling)
-        else:
-            model.read_encoded([PROMPT], [[30, 31, 32]])
+        runs[run]()
 
 
 def test_a_masked_token_has_no_part_in_the_score():

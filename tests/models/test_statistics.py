@@ -66,7 +66,7 @@ def test_statistics_are_at_least_float32(dtype):
 
 
 def test_a_masked_token_has_probability_none():
-    raw, targets = logits((1, 2, 40), 0)
+    raw, _ = logits((1, 2, 40), 0)
     raw[..., 7] = -torch.inf
     left = [at for at in range(40) if at != 7]
     found = token_statistics(iter([raw]), torch.tensor([[3, 4]]))

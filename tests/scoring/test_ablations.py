@@ -10,7 +10,7 @@ from tests.tiny import some_ids, some_prompt, tiny_model
 
 pytestmark = pytest.mark.usefixtures("exact")
 
-# A plain head, a tied one, a soft-capped one, one with a bias, one that is scaled; and one scored the plain way.
+# A plain head, a tied one, a soft-capped one, one with a bias, a scaled one; and one scored the plain way.
 FAMILIES = pytest.mark.parametrize("name", ["llama", "gemma3", "gemma2", "phi", "granite", "lfm2"])
 
 

@@ -118,7 +118,7 @@ def test_two_threads_get_the_numbers_that_each_gets_alone():
         assert_agrees(found, reference(trace))
 
 
-@pytest.mark.parametrize("when", ["generate", "read", "score"])
+@pytest.mark.parametrize("when", ["generate", "read", "score", "score with the embedding"])
 def test_nothing_is_left_on_a_model_after_an_error_in_the_middle(when, monkeypatch):
     model = local(tiny_weights(tiny_config(FAMILIES["llama-tied"])), "llama-tied")
     monkeypatch.setattr("guardrail.models.linears.SMALLEST_WEIGHT_BYTES", 0)
@@ -129,17 +129,16 @@ def test_nothing_is_left_on_a_model_after_an_error_in_the_middle(when, monkeypat
         raise RuntimeError("in the middle")
 
     handle = model.anatomy.layers[-1].mlp.register_forward_hook(breaks)
-    options = ScoringOptions(include_tied_embedding=True)
+    tied = ScoringOptions(include_tied_embedding=True)
+    runs = {
+        "generate": lambda: model.generate_encoded([some_prompt(5, 1)], Sampling(3)),
+        "read": lambda: model.read_encoded([some_prompt(5, 1)], [[30, 31]]),
+        "score": lambda: score(model, trace, release=False),
+        "score with the embedding": lambda: score(model, trace, tied, release=False),
+    }
     for _ in range(2):
         with pytest.raises(RuntimeError, match="in the middle"):
-            if when == "generate":
-                model.generate_encoded([some_prompt(5, 1)], Sampling(max_tokens=3))
-            elif when == "read":
-                model.read_encoded([some_prompt(5, 1)], [[30, 31]])
-            else:
-                score(model, trace, release=False)
-        with pytest.raises(RuntimeError, match="in the middle"):
-            score(model, trace, options, release=False)
+            runs[when]()
     handle.remove()
     assert model.anatomy.config._attn_implementation == "sdpa"
     for module in model.model.modules():
