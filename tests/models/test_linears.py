@@ -75,6 +75,14 @@ def test_a_remembered_map_answers_with_its_output_and_leads_the_gradient_back():
     assert "forward" not in module.__dict__
 
 
+def test_a_remembered_map_multiplies_where_it_is_given_other_columns():
+    module = nn.Linear(8, 6).requires_grad_(False)
+    states = torch.randn(2, 4, 8)
+    with remembered({module: torch.zeros(2, 3, 6)}):
+        found = module(states)
+    torch.testing.assert_close(found, module(states))
+
+
 def test_only_ordinary_weights_are_watched(monkeypatch):
     class Foreign(nn.Linear):
         pass
