@@ -28,18 +28,16 @@ class _SuffixAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor, scale: float) -> Tensor:
-        products = _products(query, key, hidden, scale)
-        normalizer = torch.logsumexp(products, dim=-1, keepdim=True)
-        output = products.sub_(normalizer).exp_() @ value
-        ctx.save_for_backward(query, key, value, hidden, normalizer, output)
+        output = _weights(query, key, hidden, scale) @ value
+        ctx.save_for_backward(query, key, value, hidden, output)
         ctx.scale = scale
         return output
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        query, key, value, hidden, normalizer, output = ctx.saved_tensors
+        query, key, value, hidden, output = ctx.saved_tensors
         own = hidden.shape[-2]
-        weights = _products(query, key, hidden, ctx.scale).sub_(normalizer).exp_()
+        weights = _weights(query, key, hidden, ctx.scale)
         of_value = torch.zeros_like(value)
         of_value[..., -own:, :] = weights[..., -own:].mT @ grads[0]
         of_products = (grads[0] @ value.mT).sub_((grads[0] * output).sum(-1, keepdim=True)).mul_(weights)
@@ -51,11 +49,11 @@ class _SuffixAttention(torch.autograd.Function):
 _attend: Callable[..., Tensor] = _SuffixAttention.apply
 
 
-def _products(query: Tensor, key: Tensor, hidden: Tensor, scale: float) -> Tensor:
+def _weights(query: Tensor, key: Tensor, hidden: Tensor, scale: float) -> Tensor:
     products = (query @ key.mT).mul_(scale)
     grouped = products.unflatten(2, (-1, hidden.shape[-2]))
     grouped.masked_fill_(hidden[:, :, None], -torch.inf)
-    return products
+    return products.softmax(-1)
 
 
 def suffix_attention(

@@ -12,10 +12,11 @@ from guardrail.errors import OptionError, PromptError, ResponseError
 from guardrail.models.anatomy import Anatomy, dissect
 from guardrail.models.decoding import has_stop, response_text, token_texts
 from guardrail.models.loading import LoadOptions, open_model
+from guardrail.models.machine import Machine, open_machine
 from guardrail.models.padding import sees_padding
 from guardrail.models.prompt import EncodedPrompt, Prompt, encode_ids, encode_prompt, end_of_turn, is_text
 from guardrail.models.reference import DEFAULT_MODEL, ModelReference
-from guardrail.models.running import Machine, Run, generate, open_machine, read
+from guardrail.models.running import Run, generate, read
 from guardrail.models.sampling import Sampling
 from guardrail.models.trace import FinishReason, Kept, KeptBatch, Trace
 

@@ -51,7 +51,7 @@ def test_how_logits_are_cut_up_changes_nothing(shape, seed, size, elements):
     raw, targets = logits(shape, seed)
     whole = token_statistics(iter([raw]), targets)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(statistics, "_CHUNK_ELEMENTS", elements)
+        patch.setattr(statistics, "_CPU_CHUNK_ELEMENTS", elements)
         pieces = token_statistics(iter(raw.split(size, dim=1)), targets)
     for found, expected in zip(pieces, whole, strict=True):
         torch.testing.assert_close(found, expected)

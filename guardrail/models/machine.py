@@ -1,0 +1,63 @@
+"""A model ready to run, with what generating, reading and scoring need to know of it."""
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from guardrail.models.anatomy import Anatomy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class Machine(NamedTuple):
+    """A model ready to run, with what is known of it.
+
+    Attributes:
+        model: The model; evaluation mode, every parameter frozen.
+        tokenizer: Its tokenizer.
+        anatomy: Its parts.
+        plain_head: Whether its logits are the head's output as it is.
+        returned: How many values its decoder layers return in a tuple; 0 where they return hidden states.
+        end_ids: The tokens that end a response.
+    """
+
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    anatomy: Anatomy
+    plain_head: bool
+    returned: int
+    end_ids: tuple[int, ...]
+
+
+def open_machine(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", anatomy: Anatomy) -> Machine:
+    """Find out what generation and scoring need to know, at the price of one token through the model."""
+    config = model.generation_config.eos_token_id if model.generation_config else None
+    ends = config if config is not None else tokenizer.eos_token_id
+    end_ids = tuple(ends) if isinstance(ends, list) else (() if ends is None else (ends,))
+    return Machine(model, tokenizer, anatomy, *_tried(model, anatomy), end_ids)
+
+
+@torch.no_grad()
+def _tried(model: "PreTrainedModel", anatomy: Anatomy) -> tuple[bool, int]:
+    """Whether the logits are the head's output as it is, and how many values a layer returns in a tuple."""
+    before: list[Tensor] = []
+    returned: list[int] = []
+
+    def note_head(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
+        before.extend((output, output.clone()))
+
+    def note_layer(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+        returned.append(0 if isinstance(output, Tensor) else len(output))
+
+    with ExitStack() as stack:
+        stack.callback(anatomy.head.register_forward_hook(note_head).remove)
+        stack.callback(anatomy.layers[0].register_forward_hook(note_layer).remove)
+        token = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+        logits = model(input_ids=token, attention_mask=torch.ones_like(token), use_cache=False).logits
+    output, value = before
+    # The same memory may hold other numbers by now: some models scale or mask in place.
+    plain = logits.data_ptr() == output.data_ptr() and torch.equal(logits.nan_to_num(), value.nan_to_num())
+    return plain, returned[0]
