@@ -159,9 +159,11 @@ def prompt_of_length(model: LocalModel, tokens: int, room: int = 0) -> EncodedPr
             f"A prompt of {tokens} tokens is too short: the chat template of {model.name} alone takes "
             f"{head + tail}."
         )
-    while len(encoded.ids) < tokens:
+    while (length := len(encoded.ids)) < tokens:
         text += text
         encoded = encode_prompt(model.tokenizer, text)
+        if len(encoded.ids) <= length:
+            raise OptionError(f"The tokenizer of {model.name} gives no more tokens for a longer text.")
     surplus = len(encoded.ids) - tokens
     return EncodedPrompt(encoded.ids[:head] + encoded.ids[head + surplus :], encoded.semantic_token)
 

@@ -14,7 +14,7 @@ import time
 from dataclasses import asdict
 
 import torch
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, Qwen3Config
 
 from guardrail.evaluation.cost import PromptCost, measure_cost
@@ -76,9 +76,9 @@ def open_random(name: str, device: str) -> LocalModel:
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     words = {str(token): token for token in range(config.vocab_size)}
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="0")), eos_token=str(config.eos_token_id)
-    )
+    spelling = Tokenizer(models.WordLevel(words, unk_token="0"))
+    spelling.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=spelling, eos_token=str(config.eos_token_id))
     return LocalModel(model, tokenizer, name)
 
 

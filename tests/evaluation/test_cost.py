@@ -1,8 +1,9 @@
 import pytest
 
 from guardrail.errors import OptionError
+from guardrail.evaluation import cost
 from guardrail.evaluation.cost import measure_cost, prompt_of_length
-from guardrail.models.prompt import encode_prompt
+from guardrail.models.prompt import EncodedPrompt, encode_prompt
 from tests.chat import CONTEXT, tiny_chat_model
 
 
@@ -14,6 +15,15 @@ def model():
 @pytest.mark.parametrize("tokens", [40, 41, 97, 300, CONTEXT])
 def test_a_prompt_is_exactly_as_long_as_asked_for(model, tokens):
     assert len(prompt_of_length(model, tokens).ids) == tokens
+
+
+def test_a_tokenizer_that_does_not_count_words_is_refused(model, monkeypatch):
+    always = EncodedPrompt([*range(40)], -4)
+    monkeypatch.setattr(
+        cost, "encode_prompt", lambda _, text: always if "fox" in text else EncodedPrompt([7], -1)
+    )
+    with pytest.raises(OptionError, match="no more tokens for a longer text"):
+        prompt_of_length(model, 90)
 
 
 def test_a_prompt_begins_and_ends_as_the_chat_template_has_it(model):
@@ -42,13 +52,13 @@ def test_what_the_guard_holds_grows_less_with_the_prompt_than_the_cache_does(one
 
 
 def test_extra_is_what_was_added_to_the_generation_of_the_same_round(one_thread, model):
-    (cost,) = measure_cost(model, [64], answer_tokens=2, rounds=1).prompts
-    (only,) = cost.rounds
-    assert cost.generation_s == only.generation_s
+    (measured,) = measure_cost(model, [64], answer_tokens=2, rounds=1).prompts
+    (only,) = measured.rounds
+    assert measured.generation_s == only.generation_s
     added = only.guarded_generation_s - only.generation_s
-    assert cost.guard.extra_s == pytest.approx(added + only.score_s)
-    assert cost.plain.extra_s == pytest.approx(added + only.plain_score_s)
-    assert cost.guard.ratio == pytest.approx(cost.guard.extra_s / only.generation_s)
+    assert measured.guard.extra_s == pytest.approx(added + only.score_s)
+    assert measured.plain.extra_s == pytest.approx(added + only.plain_score_s)
+    assert measured.guard.ratio == pytest.approx(measured.guard.extra_s / only.generation_s)
 
 
 def test_the_measurement_leaves_nothing_and_tells_how_far_it_is(one_thread, model):
