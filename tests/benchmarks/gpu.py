@@ -78,7 +78,8 @@ def open_random(name: str, device: str) -> LocalModel:
     words = {str(token): token for token in range(config.vocab_size)}
     spelling = Tokenizer(models.WordLevel(words, unk_token="0"))
     spelling.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=spelling, eos_token=str(config.eos_token_id))
+    end = str(config.eos_token_id)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=spelling, eos_token=end, pad_token=end)
     return LocalModel(model, tokenizer, name)
 
 
