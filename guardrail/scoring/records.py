@@ -20,6 +20,7 @@ import guardrail.errors
 from guardrail.errors import GuardrailError, RecordError
 from guardrail.models.prompt import encode_prompt, is_text
 from guardrail.scoring.options import ScoringOptions
+from guardrail.scoring.uncertainty import SCORES
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
@@ -27,18 +28,6 @@ if TYPE_CHECKING:
     from guardrail.models.trace import FinishReason, Trace
     from guardrail.scoring.uncertainty import Uncertainty
 
-_SCORES = (
-    "hybridgrad",
-    "semgrad",
-    "paragrad",
-    "exgrad",
-    "mean_entropy",
-    "max_entropy",
-    "sum_entropy",
-    "log_likelihood",
-    "perplexity",
-    "min_token_probability",
-)
 # What a record holds of ours; a field of the input by one of these names gives way.
 OUR_FIELDS = frozenset(
     {
@@ -165,7 +154,7 @@ def as_record(trace: "Trace", uncertainty: "Uncertainty") -> dict[str, Any]:
         "answer": trace.text,
         "model": trace.model,
         "finish_reason": trace.finish_reason,
-        "uncertainty": {name: getattr(uncertainty, name) for name in _SCORES},
+        "uncertainty": {name: getattr(uncertainty, name) for name in SCORES},
         "tokens": [asdict(token) for token in uncertainty.tokens],
         "semantic_token": asdict(uncertainty.semantic_token),
         "computation": uncertainty.computation,

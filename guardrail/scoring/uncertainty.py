@@ -6,6 +6,20 @@ from math import exp, inf
 
 from guardrail.scoring.options import Computation, ScoringOptions
 
+# The names of all scores, in the order in which they are shown.
+SCORES = (
+    "hybridgrad",
+    "semgrad",
+    "paragrad",
+    "exgrad",
+    "mean_entropy",
+    "max_entropy",
+    "sum_entropy",
+    "log_likelihood",
+    "perplexity",
+    "min_token_probability",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class TokenScore:
@@ -76,19 +90,7 @@ class Uncertainty:
 
     def scores(self) -> Mapping[str, float]:
         """Every score by its name, without those that were not asked for."""
-        names = (
-            "hybridgrad",
-            "semgrad",
-            "paragrad",
-            "exgrad",
-            "mean_entropy",
-            "max_entropy",
-            "sum_entropy",
-            "log_likelihood",
-            "perplexity",
-            "min_token_probability",
-        )
-        values = ((name, getattr(self, name)) for name in names)
+        values = ((name, getattr(self, name)) for name in SCORES)
         return {name: value for name, value in values if value is not None}
 
 
