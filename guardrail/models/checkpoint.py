@@ -128,6 +128,7 @@ def _count_values(file: Path) -> int:
     # Opening checks that the header and the file's length agree, so a truncated download is found here.
     try:
         with safe_open(file, framework="np") as tensors:
+            # It has keys and is no mapping.
             return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ModelUnavailableError(

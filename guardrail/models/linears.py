@@ -52,7 +52,8 @@ class LinearOutputs:
     def watching(self) -> Iterator[None]:
         """Keep what the maps give while the context is open."""
         maps = list(self.kept or ())
-        # A replaced forward costs a tenth of a hook, and this runs for every map and token.
+        # A replaced forward costs less than a hook, and this runs for every map and token; mypy has no way
+        # to say that an instance may have a forward of its own.
         for module in maps:
             module.forward = self._watched(module)  # type: ignore[method-assign, assignment]
         try:
@@ -125,6 +126,7 @@ def remembered(outputs: Mapping[nn.Linear, Tensor]) -> Iterator[None]:
         return forward
 
     for module, output in outputs.items():
+        # As above: an instance's own forward.
         module.forward = answer(module, output)  # type: ignore[method-assign, assignment]
     try:
         yield

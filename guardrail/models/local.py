@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from threading import RLock
 from typing import TYPE_CHECKING, Self
@@ -123,10 +124,7 @@ class LocalModel:
         if not prompts:
             return []
         room = min(self._room(prompt) for prompt in prompts)
-        if room < sampling.max_tokens:
-            sampling = Sampling(
-                room, sampling.temperature, sampling.top_p, sampling.seed, sampling.stop, sampling.ignore_end
-            )
+        sampling = replace(sampling, max_tokens=min(room, sampling.max_tokens))
         with self.alone():
             if not self._fit_together(prompts, [len(prompt.ids) for prompt in prompts]):
                 return [self.generate_encoded([prompt], sampling, depths=depths)[0] for prompt in prompts]

@@ -71,6 +71,7 @@ class _TensorPeak(TorchDispatchMode):
     """By watching every operation: the storages it makes, and when each of them goes."""
 
     def __init__(self) -> None:
+        # torch does not annotate it.
         super().__init__()  # type: ignore[no-untyped-call]
         self.peak_bytes = 0
         self.largest_bytes: int | None = 0
