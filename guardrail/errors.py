@@ -6,18 +6,30 @@
     │   ├── ResponseError            no tokens, or ids outside the vocabulary
     │   ├── OptionError              an argument out of its range
     │   ├── RecordError              a line of a data file that cannot be read
+    │   ├── PolicyError              a policy with mistakes; ``mistakes`` lists each with its place
+    │   ├── ProfileError             a profile that cannot be read, was altered, or lacks what is asked of it
+    │   │   └── ForeignProfileError  a profile of another model or scorer; ``differences`` names the fields
+    │   ├── CalibrationError         labelled answers that nothing can be learned from
     │   └── ModelReferenceError      a model name that leads nowhere
     │       └── UnsafeModelError     pickled weights, or remote code that was not asked for
     ├── ModelUnavailableError        the model exists but could not be had (exit status 1)
     ├── GenerationError              the model ran and produced nothing usable
     ├── ScoringError                 no uncertainty could be computed: never a number instead
+    ├── EscalationError              the target of an escalation failed or gave nothing usable
+    ├── AbstainedError               raised in place of an answer that the policy withheld, where asked for
     └── MissingDependencyError       an optional extra is not installed
 
 Each message says what was wrong, where, and what to do about it. ``exit_status`` is what the command
 line ends with.
 """
 
+from collections.abc import Sequence
+
 __all__ = [
+    "AbstainedError",
+    "CalibrationError",
+    "EscalationError",
+    "ForeignProfileError",
     "GenerationError",
     "GuardrailError",
     "InvalidInputError",
@@ -25,6 +37,8 @@ __all__ = [
     "ModelReferenceError",
     "ModelUnavailableError",
     "OptionError",
+    "PolicyError",
+    "ProfileError",
     "PromptError",
     "RecordError",
     "ResponseError",
@@ -61,6 +75,38 @@ class RecordError(InvalidInputError):
     """A line of a data file that cannot be read."""
 
 
+class PolicyError(InvalidInputError):
+    """A policy with mistakes.
+
+    Attributes:
+        mistakes: One sentence a mistake, each beginning with ``file:line:column path:``.
+    """
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = tuple(mistakes)
+
+
+class ProfileError(InvalidInputError):
+    """A profile that cannot be read, was altered, or lacks what is asked of it."""
+
+
+class ForeignProfileError(ProfileError):
+    """A profile of another model, template, dtype, quantisation or scorer.
+
+    Attributes:
+        differences: Names of the fields that differ.
+    """
+
+    def __init__(self, message: str, differences: Sequence[str]) -> None:
+        super().__init__(message)
+        self.differences = tuple(differences)
+
+
+class CalibrationError(InvalidInputError):
+    """Labelled answers that nothing can be learned from, or an answer that a profile cannot judge."""
+
+
 class ModelReferenceError(InvalidInputError):
     """A model name that leads to no model."""
 
@@ -79,6 +125,14 @@ class GenerationError(GuardrailError):
 
 class ScoringError(GuardrailError):
     """The uncertainty of a response could not be computed."""
+
+
+class EscalationError(GuardrailError):
+    """The target of an escalation failed, or gave nothing that can be used."""
+
+
+class AbstainedError(GuardrailError):
+    """The policy withheld the answer, and the caller asked for an error in its place."""
 
 
 class MissingDependencyError(GuardrailError, ImportError):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from guardrail.errors import GuardrailError, OptionError, ScoringError
+from guardrail.models.fingerprint import quantization_of
 from guardrail.models.progress import ProgressCallback, report
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.records import (
@@ -69,11 +70,8 @@ def score_lines(
 
 def made_by(model: "LocalModel", options: ScoringOptions) -> Made:
     """What a record says of how it was made."""
-    config = getattr(model.model.config, "quantization_config", None)
-    method = getattr(config, "quant_method", config)
-    bits = [f" {bits}bit" for bits in (4, 8) if getattr(config, f"load_in_{bits}bit", False)]
-    quantization = None if config is None else getattr(method, "value", str(method)) + "".join(bits)
-    return Made(model.name, str(model.model.dtype).removeprefix("torch."), quantization, options)
+    dtype = str(model.model.dtype).removeprefix("torch.")
+    return Made(model.name, dtype, quantization_of(model), options)
 
 
 def _score_windows(

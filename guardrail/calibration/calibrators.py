@@ -1,0 +1,106 @@
+"""From a score to a probability of being correct: three ways, as plain numbers.
+
+They are fitted in :mod:`guardrail.calibration.fitting`; what is here only looks up what was learned.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from itertools import pairwise
+from math import exp
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from guardrail.calibration.plain import PlainData
+
+__all__ = ["Calibrator", "Isotonic", "Platt", "VennAbers"]
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Platt(PlainData):
+    """A logistic curve: P(correct) = 1 / (1 + e^−(slope · score + intercept)) (Platt, 1999)."""
+
+    kind: Literal["platt"] = "platt"
+    slope: Annotated[float, Field(ge=0)]
+    intercept: float
+
+    def probability(self, score: float) -> float:
+        """P(correct) at this score."""
+        logit = self.slope * score + self.intercept
+        return 1 / (1 + exp(-logit)) if logit >= 0 else exp(logit) / (1 + exp(logit))
+
+
+class Isotonic(PlainData):
+    """A rising curve through points, straight between them and level beyond (Zadrozny & Elkan, 2002)."""
+
+    kind: Literal["isotonic"] = "isotonic"
+    scores: Annotated[tuple[float, ...], Field(min_length=1)]
+    probabilities: Annotated[tuple[Probability, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        _check_curve(self.scores, self.probabilities)
+        return self
+
+    def probability(self, score: float) -> float:
+        """P(correct) at this score."""
+        return interpolate(score, self.scores, self.probabilities)
+
+
+class VennAbers(PlainData):
+    """Inductive Venn–Abers: two isotonic curves, of which one is right (Vovk & Petej, 2014).
+
+    ``lower`` is the probability if the new answer were wrong, ``upper`` if it were right. Both are step
+    functions that change at the calibration scores only: with n distinct scores there are 2n + 1 steps, the
+    one below the first score, one at each score and one above each.
+    """
+
+    kind: Literal["venn_abers"] = "venn_abers"
+    scores: Annotated[tuple[float, ...], Field(min_length=1)]
+    lower: tuple[Probability, ...]
+    upper: tuple[Probability, ...]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        steps = 2 * len(self.scores) + 1
+        if not len(self.lower) == len(self.upper) == steps:
+            raise ValueError(f"lower and upper need {steps} steps for {len(self.scores)} scores")
+        if any(low > high for low, high in zip(self.lower, self.upper, strict=True)):
+            raise ValueError("lower is above upper")
+        if any(a >= b for a, b in pairwise(self.scores)):
+            raise ValueError("scores do not rise")
+        return self
+
+    def interval(self, score: float) -> tuple[float, float]:
+        """The two probabilities at this score."""
+        step = bisect_left(self.scores, score) + bisect_right(self.scores, score)
+        return self.lower[step], self.upper[step]
+
+    def probability(self, score: float) -> float:
+        """The one probability that loses least whichever of the two is right: p₁ / (1 − p₀ + p₁)."""
+        low, high = self.interval(score)
+        return high / (1 - low + high)
+
+
+Calibrator = Annotated[Platt | Isotonic | VennAbers, Field(discriminator="kind")]
+
+
+def interpolate(at: float, xs: Sequence[float], ys: Sequence[float]) -> float:
+    """Value at ``at`` of the curve through points of rising x, level beyond its ends."""
+    right = bisect_right(xs, at)
+    if right == 0:
+        return ys[0]
+    if right == len(xs):
+        return ys[-1]
+    share = (at - xs[right - 1]) / (xs[right] - xs[right - 1])
+    return ys[right - 1] + share * (ys[right] - ys[right - 1])
+
+
+def _check_curve(scores: Sequence[float], probabilities: Sequence[float]) -> None:
+    if len(scores) != len(probabilities):
+        raise ValueError("scores and probabilities are not of one length")
+    if any(a >= b for a, b in pairwise(scores)):
+        raise ValueError("scores do not rise")
+    if any(a > b for a, b in pairwise(probabilities)):
+        raise ValueError("probabilities fall")

@@ -1,0 +1,163 @@
+"""One number from all that one pass tells of an answer: the higher, the more likely it is correct.
+
+The number is a sum, so that a reviewer can read what counts and how much. It ranks answers; a calibrator
+makes a probability of it.
+"""
+
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import isfinite, log
+from struct import pack, unpack
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from guardrail.calibration.plain import PlainData
+from guardrail.errors import CalibrationError
+
+__all__ = ["ConfidenceModel", "HiddenState", "Observation", "Probe", "Term"]
+
+# Scores span decades; none of them is told apart below this.
+_SMALLEST = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenState:
+    """Input of one decoder layer over a response, as plain numbers (see ``models.trace.HiddenSummary``).
+
+    Attributes:
+        depth: Fraction of the layers at which it was taken.
+        mean: Mean over the response, d values.
+        last: At the last position, d values.
+    """
+
+    depth: float
+    mean: Sequence[float]
+    last: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one pass tells of one answer.
+
+    Attributes:
+        scores: Scores by name, as ``Uncertainty.scores()`` gives them, and ``tokens``, the answer's length.
+        hidden: Hidden state for a probe, where one is used.
+    """
+
+    scores: Mapping[str, float]
+    hidden: HiddenState | None = field(default=None)
+
+
+class Term(PlainData):
+    """One score's part in the sum: weight · f(score).
+
+    ``log`` takes the logarithm, ``log_negative`` that of the negated score (log-likelihoods), ``identity``
+    the score as it is.
+    """
+
+    score: str
+    transform: Literal["log", "log_negative", "identity"]
+    weight: float
+
+    def value(self, scores: Mapping[str, float]) -> float:
+        """f(score), without the weight."""
+        if self.score not in scores:
+            raise CalibrationError(f"The profile needs the score {self.score!r}, and the answer has none.")
+        score = scores[self.score]
+        if not isfinite(score):
+            raise CalibrationError(f"{self.score} of this answer is {score}; it cannot be judged.")
+        if self.transform == "identity":
+            return score
+        return log(max(score if self.transform == "log" else -score, _SMALLEST))
+
+
+class Probe(PlainData):
+    """A linear probe on a hidden state: bias + w · [mean, last].
+
+    Attributes:
+        depth: Fraction of the layers at which the hidden state is taken.
+        size: Width d of the hidden state; there are 2d weights.
+        weights: They, as little-endian float32 in base64.
+        bias: What is added.
+        weight: The probe's part in the sum.
+    """
+
+    depth: Annotated[float, Field(ge=0, lt=1)]
+    size: Annotated[int, Field(gt=0)]
+    weights: str
+    bias: float
+    weight: float = 1.0
+
+    @classmethod
+    def of(cls, depth: float, weights: Sequence[float], bias: float, weight: float = 1.0) -> Self:
+        """Make a probe of its 2d weights."""
+        data = b64encode(pack(f"<{len(weights)}f", *weights)).decode()
+        return cls(depth=depth, size=len(weights) // 2, weights=data, bias=bias, weight=weight)
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if len(self.numbers) != 2 * self.size or not all(map(isfinite, self.numbers)):
+            raise ValueError(f"the probe is not made of {2 * self.size} finite numbers")
+        return self
+
+    @cached_property
+    def numbers(self) -> tuple[float, ...]:
+        """The 2d weights."""
+        data = b64decode(self.weights, validate=True)
+        return unpack(f"<{len(data) // 4}f", data)
+
+    def value(self, hidden: HiddenState | None) -> float:
+        """Bias + w · [mean, last], without the probe's own part in the sum."""
+        if hidden is None:
+            raise CalibrationError(
+                f"The profile's probe needs the hidden state at depth {self.depth:g} of the layers, and none "
+                "was kept for this answer."
+            )
+        state = [*hidden.mean, *hidden.last]
+        if hidden.depth != self.depth or len(state) != 2 * self.size:
+            raise CalibrationError(
+                f"The profile's probe reads {self.size} values at depth {self.depth:g}; this hidden state "
+                f"has {len(hidden.mean)} at depth {hidden.depth:g}."
+            )
+        value = self.bias + sum(weight * x for weight, x in zip(self.numbers, state, strict=True))
+        if not isfinite(value):
+            raise CalibrationError("The hidden state of this answer is not a number; it cannot be judged.")
+        return value
+
+
+class ConfidenceModel(PlainData):
+    """The sum that ranks answers.
+
+    Attributes:
+        inputs: What it is made of: ``hybridgrad`` alone, several ``signals``, or those with a ``probe``.
+        intercept: What is added.
+        terms: The scores' parts.
+        probe: The hidden state's part.
+    """
+
+    inputs: Literal["hybridgrad", "signals", "probe"]
+    intercept: float = 0.0
+    terms: tuple[Term, ...]
+    probe: Probe | None = None
+
+    @model_validator(mode="after")
+    def _has_inputs(self) -> Self:
+        if not self.terms and self.probe is None:
+            raise ValueError("nothing to make a confidence of")
+        if (self.inputs == "probe") != (self.probe is not None):
+            raise ValueError(f"inputs is {self.inputs}, and there is {'a' if self.probe else 'no'} probe")
+        return self
+
+    def score(self, observation: Observation) -> float:
+        """The sum for one answer; the higher, the more likely correct.
+
+        Raises:
+            CalibrationError: Something it needs is missing or not a number.
+        """
+        total = self.intercept + sum(term.weight * term.value(observation.scores) for term in self.terms)
+        if self.probe is not None:
+            total += self.probe.weight * self.probe.value(observation.hidden)
+        return total

@@ -1,0 +1,34 @@
+"""The distribution that scores had when a profile was made: what a quantile means, and what drift is from."""
+
+from bisect import bisect_left, bisect_right
+from itertools import pairwise
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from guardrail.calibration.plain import PlainData
+
+__all__ = ["ReferenceDistribution"]
+
+
+class ReferenceDistribution(PlainData):
+    """Sorted values of one score.
+
+    Attributes:
+        n: How many answers they stand for.
+        values: All of them, or evenly spaced quantiles of many, sorted.
+    """
+
+    n: Annotated[int, Field(gt=0)]
+    values: Annotated[tuple[float, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _is_sorted(self) -> Self:
+        if any(a > b for a, b in pairwise(self.values)):
+            raise ValueError("the values are not sorted")
+        return self
+
+    def quantile_of(self, value: float) -> float:
+        """Share of the reference below this value, ties counted half: 0 below all of it, 1 above."""
+        below, up_to = bisect_left(self.values, value), bisect_right(self.values, value)
+        return (below + up_to) / 2 / len(self.values)

@@ -1,0 +1,1 @@
+"""Guard: the pipeline; the only room where all stages meet."""

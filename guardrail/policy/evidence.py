@@ -1,0 +1,58 @@
+"""What a policy decides on, and what it decides: plain values, the same in a test and in traffic."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from guardrail.calibration.profile import Guarantee
+
+__all__ = ["Action", "Decision", "Evidence"]
+
+Action = Literal["pass", "flag", "abstain", "escalate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that is known of one answer.
+
+    Attributes:
+        confidence: Probability of being correct, 0 to 1; None where no profile gives one.
+        scores: Uncertainty scores by name, as ``Uncertainty.scores()`` gives them.
+        quantiles: Share of the profile's reference below each score, 0 to 1, by the score's name.
+        guarantees: Those that this answer is let through by; None where no profile can tell.
+        finish_reason: Why the answer ended: ``stop``, ``length``, or None where it is not known.
+        tags: What the caller says of the request.
+        tool_calls: Names of the tools that the answer calls.
+        error: Why the answer could not be scored or judged, or empty. Nothing else counts then.
+    """
+
+    confidence: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    quantiles: Mapping[str, float] = field(default_factory=dict)
+    guarantees: frozenset[Guarantee] | None = None
+    finish_reason: str | None = None
+    tags: frozenset[str] = frozenset()
+    tool_calls: tuple[str, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is to be done with one answer, and why.
+
+    Attributes:
+        action: What the policy decided.
+        rule: Id of the rule that decided; ``on_error`` or ``on_uncalibrated`` where one of these did.
+        reason: Why, in words for a person.
+        message: What to show with the answer (flag) or in its place (abstain, or while a person decides),
+            its placeholders filled in; None where the policy gives none.
+        to: Name of the escalation target, where the action is ``escalate``.
+        enforced: False where the policy only observes: the answer is then shown whatever the action.
+    """
+
+    action: Action
+    rule: str
+    reason: str
+    message: str | None = None
+    to: str | None = None
+    enforced: bool = True
