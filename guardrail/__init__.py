@@ -12,24 +12,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from guardrail.calibration.profile import Profile as Profile
+    from guardrail.calibration.profile import read_profile as read_profile
     from guardrail.errors import GuardrailError as GuardrailError
+    from guardrail.escalation.queue import HumanQueue as HumanQueue
+    from guardrail.guard import Guard as Guard
+    from guardrail.guard import GuardedAnswer as GuardedAnswer
     from guardrail.models.loading import LoadOptions as LoadOptions
     from guardrail.models.local import LocalModel as LocalModel
     from guardrail.models.sampling import Sampling as Sampling
     from guardrail.models.trace import Trace as Trace
+    from guardrail.policy.loading import load_policy as load_policy
+    from guardrail.policy.model import Policy as Policy
     from guardrail.scoring.options import ScoringOptions as ScoringOptions
     from guardrail.scoring.score import score as score
     from guardrail.scoring.score import score_batch as score_batch
     from guardrail.scoring.uncertainty import Uncertainty as Uncertainty
 
 _HOMES = {
+    "Guard": "guardrail.guard",
+    "GuardedAnswer": "guardrail.guard",
     "GuardrailError": "guardrail.errors",
+    "HumanQueue": "guardrail.escalation.queue",
     "LoadOptions": "guardrail.models.loading",
     "LocalModel": "guardrail.models.local",
+    "Policy": "guardrail.policy.model",
+    "Profile": "guardrail.calibration.profile",
     "Sampling": "guardrail.models.sampling",
     "ScoringOptions": "guardrail.scoring.options",
     "Trace": "guardrail.models.trace",
     "Uncertainty": "guardrail.scoring.uncertainty",
+    "load_policy": "guardrail.policy.loading",
+    "read_profile": "guardrail.calibration.profile",
     "score": "guardrail.scoring.score",
     "score_batch": "guardrail.scoring.score",
 }

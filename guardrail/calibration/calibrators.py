@@ -68,8 +68,9 @@ class VennAbers(PlainData):
             raise ValueError(f"lower and upper need {steps} steps for {len(self.scores)} scores")
         if any(low > high for low, high in zip(self.lower, self.upper, strict=True)):
             raise ValueError("lower is above upper")
-        if any(a >= b for a, b in pairwise(self.scores)):
-            raise ValueError("scores do not rise")
+        _check_rising(self.scores)
+        _check_not_falling(self.lower)
+        _check_not_falling(self.upper)
         return self
 
     def interval(self, score: float) -> tuple[float, float]:
@@ -87,20 +88,30 @@ Calibrator = Annotated[Platt | Isotonic | VennAbers, Field(discriminator="kind")
 
 
 def interpolate(at: float, xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Value at ``at`` of the curve through points of rising x, level beyond its ends."""
+    """Value at ``at`` of the rising curve through points of rising x, level beyond its ends."""
     right = bisect_right(xs, at)
     if right == 0:
         return ys[0]
     if right == len(xs):
         return ys[-1]
+    low, high = ys[right - 1], ys[right]
     share = (at - xs[right - 1]) / (xs[right] - xs[right - 1])
-    return ys[right - 1] + share * (ys[right] - ys[right - 1])
+    # Rounding must not carry it past the point on the right.
+    return min(low + share * (high - low), high)
 
 
 def _check_curve(scores: Sequence[float], probabilities: Sequence[float]) -> None:
     if len(scores) != len(probabilities):
         raise ValueError("scores and probabilities are not of one length")
+    _check_rising(scores)
+    _check_not_falling(probabilities)
+
+
+def _check_rising(scores: Sequence[float]) -> None:
     if any(a >= b for a, b in pairwise(scores)):
         raise ValueError("scores do not rise")
+
+
+def _check_not_falling(probabilities: Sequence[float]) -> None:
     if any(a > b for a, b in pairwise(probabilities)):
         raise ValueError("probabilities fall")

@@ -99,15 +99,14 @@ class Probe(PlainData):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        if len(self.numbers) != 2 * self.size or not all(map(isfinite, self.numbers)):
+        if len(self._data()) != 8 * self.size or not all(map(isfinite, self.numbers)):
             raise ValueError(f"the probe is not made of {2 * self.size} finite numbers")
         return self
 
     @cached_property
     def numbers(self) -> tuple[float, ...]:
         """The 2d weights."""
-        data = b64decode(self.weights, validate=True)
-        return unpack(f"<{len(data) // 4}f", data)
+        return unpack(f"<{2 * self.size}f", self._data())
 
     def value(self, hidden: HiddenState | None) -> float:
         """Bias + w · [mean, last], without the probe's own part in the sum."""
@@ -126,6 +125,9 @@ class Probe(PlainData):
         if not isfinite(value):
             raise CalibrationError("The hidden state of this answer is not a number; it cannot be judged.")
         return value
+
+    def _data(self) -> bytes:
+        return b64decode(self.weights, validate=True)
 
 
 class ConfidenceModel(PlainData):
@@ -160,4 +162,6 @@ class ConfidenceModel(PlainData):
         total = self.intercept + sum(term.weight * term.value(observation.scores) for term in self.terms)
         if self.probe is not None:
             total += self.probe.weight * self.probe.value(observation.hidden)
+        if not isfinite(total):
+            raise CalibrationError(f"The confidence score of this answer is {total}; it cannot be judged.")
         return total

@@ -5,13 +5,14 @@ be checked in an instant.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, NoReturn, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from guardrail.calibration.calibrators import Calibrator, VennAbers
 from guardrail.calibration.confidence import ConfidenceModel, Observation
@@ -20,6 +21,9 @@ from guardrail.calibration.reference import ReferenceDistribution
 from guardrail.errors import ForeignProfileError, ProfileError
 from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.scoring.fingerprint import ScorerFingerprint
+
+if TYPE_CHECKING:
+    from guardrail.calibration.monitor import Monitor
 
 __all__ = [
     "Assessment",
@@ -32,6 +36,7 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+PARTS: tuple[Literal["fit", "certify", "report"], ...] = ("fit", "certify", "report")
 # Not scores of a pass, but made from them; they have a reference distribution too.
 OF_THE_PROFILE = ("confidence", "confidence_score")
 
@@ -54,8 +59,7 @@ class CertifiedThreshold(PlainData):
         confidence: Probability that the calibration set led to a threshold that keeps it (1 − δ).
         threshold: Answers with at least this confidence score are let through; None where it is infeasible.
         n: Answers of the part that certified it.
-        accepted: Those of them that are let through; where infeasible, the most that any threshold tested
-            let through.
+        accepted: Those of them that are let through; where infeasible, by the threshold that came nearest.
         errors: Wrong ones among the accepted.
         needed: Fewest accepted answers that could have certified it: without an error among them.
         reason: Why it is infeasible, or empty.
@@ -79,6 +83,8 @@ class CertifiedThreshold(PlainData):
     def _is_sound(self) -> Self:
         if self.threshold is not None and not self.needed <= self.accepted <= self.n:
             raise ValueError(f"certified by {self.accepted} accepted answers, and {self.needed} are needed")
+        if self.errors > self.accepted:
+            raise ValueError(f"{self.errors} errors among {self.accepted} accepted answers")
         if self.threshold is None and not self.reason:
             raise ValueError("infeasible without a reason")
         return self
@@ -110,8 +116,8 @@ class Making(PlainData):
     answers: int
     parts: Mapping[Literal["fit", "certify", "report"], int]
     seed: int
-    generation: Mapping[str, Any] = Field(default_factory=dict)
-    candidates: tuple[Mapping[str, Any], ...] = ()
+    generation: Mapping[str, JsonValue] = Field(default_factory=dict)
+    candidates: tuple[Mapping[str, JsonValue], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +161,7 @@ class Profile(PlainData):
     calibrator: Calibrator | None
     certified: tuple[CertifiedThreshold, ...]
     reference: Mapping[str, ReferenceDistribution]
-    report: Mapping[str, Any]
+    report: Mapping[str, JsonValue]
     making: Making
 
     @model_validator(mode="after")
@@ -164,8 +170,10 @@ class Profile(PlainData):
             raise ValueError("confidence_model and calibrator come together")
         if self.certified and self.calibrator is None:
             raise ValueError("thresholds are certified for a confidence, and there is none")
-        if any(count <= 0 for count in self.making.parts.values()) and self.calibrator is not None:
+        if self.calibrator is not None and any(self.making.parts.get(part, 0) <= 0 for part in PARTS):
             raise ValueError("fit, certify and report need answers of their own")
+        if any(one.n > self.making.parts.get("certify", 0) for one in self.certified):
+            raise ValueError("a threshold was certified on more answers than there were")
         return self
 
     @property
@@ -211,7 +219,8 @@ class Profile(PlainData):
         """Say how likely one answer is to be correct, and where it stands among others.
 
         Raises:
-            CalibrationError: A score or hidden state that the profile needs is missing or not a number.
+            CalibrationError: A score or hidden state that the profile needs is missing, or one of them is not
+                a number.
         """
         values = dict(observation.scores)
         score, confidence, interval = None, None, None
@@ -237,6 +246,16 @@ class Profile(PlainData):
             ),
         )
 
+    def monitor(self, *, false_alarms: float = 0.01) -> "Monitor":
+        """Watch live traffic for the day when what was learned no longer holds.
+
+        Args:
+            false_alarms: Share of unchanged streams, however long, of which a monitor may ever say so.
+        """
+        from guardrail.calibration.monitor import Monitor
+
+        return Monitor(self, false_alarms=false_alarms)
+
 
 def read_profile(path: Path) -> Profile:
     """Read a profile.
@@ -245,7 +264,7 @@ def read_profile(path: Path) -> Profile:
         ProfileError: There is none, it is not one, or it was altered since it was written.
     """
     try:
-        values = json.loads(path.read_bytes())
+        values = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
     except FileNotFoundError as error:
         raise ProfileError(f"There is no profile {path}. guardrail calibrate makes one.") from error
     except OSError as error:
@@ -262,11 +281,14 @@ def read_profile(path: Path) -> Profile:
         )
     try:
         profile = Profile.model_validate(values)
+        altered = digest != profile.digest
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the profile"
         raise ProfileError(f"{path} is no profile that can be used: {place}: {first['msg']}.") from error
-    if digest != profile.digest:
+    except (ValueError, RecursionError) as error:
+        raise ProfileError(f"{path} is no profile that can be used: {error}.") from error
+    if altered:
         raise ProfileError(
             f"{path} was altered since it was written: its sha256 does not fit. Make it again with guardrail "
             "calibrate."
@@ -283,10 +305,21 @@ def write_profile(profile: Profile, path: Path) -> None:
     values = {**profile.model_dump(mode="json"), "sha256": profile.digest}
     part = path.with_name(f".{path.name}.part")
     try:
-        part.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.write_text(_readable(values) + "\n", encoding="utf-8")
         part.replace(path)
     except OSError as error:
         raise ProfileError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _readable(values: Mapping[str, Any]) -> str:
+    """JSON with numbers side by side: a thousand of them are no reading matter, one below the other."""
+    text = json.dumps(values, indent=2, ensure_ascii=False)
+    # A text in JSON has no line break, so it cannot be taken for a list.
+    return re.sub(r"\[\n[^\[\]{}\"]*\]", lambda found: " ".join(found[0].split()), text)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def _compared(room: str, fingerprint: ModelFingerprint | ScorerFingerprint) -> dict[str, Any]:

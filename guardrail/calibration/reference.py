@@ -2,11 +2,13 @@
 
 from bisect import bisect_left, bisect_right
 from itertools import pairwise
+from math import isnan
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from guardrail.calibration.plain import PlainData
+from guardrail.errors import CalibrationError
 
 __all__ = ["ReferenceDistribution"]
 
@@ -26,9 +28,17 @@ class ReferenceDistribution(PlainData):
     def _is_sorted(self) -> Self:
         if any(a > b for a, b in pairwise(self.values)):
             raise ValueError("the values are not sorted")
+        if len(self.values) > self.n:
+            raise ValueError(f"{len(self.values)} values of {self.n} answers")
         return self
 
     def quantile_of(self, value: float) -> float:
-        """Share of the reference below this value, ties counted half: 0 below all of it, 1 above."""
+        """Share of the reference below this value, ties counted half: 0 below all of it, 1 above.
+
+        Raises:
+            CalibrationError: The value is not a number, which has no place among others.
+        """
+        if isnan(value):
+            raise CalibrationError("A score of this answer is not a number; it has no place among others.")
         below, up_to = bisect_left(self.values, value), bisect_right(self.values, value)
         return (below + up_to) / 2 / len(self.values)

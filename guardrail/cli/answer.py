@@ -45,7 +45,7 @@ def answer_text(trace: "Trace", tokens: "Sequence[TokenScore]", colours: "Colour
     """
     answer = trace.text
     if colours is None:
-        return Text(_visible(answer))
+        return Text(visible(answer))
     largest = max(token.weight for token in tokens) or 1.0
     text, at, shown = Text(), 0, ""
     for token in tokens:
@@ -54,9 +54,9 @@ def answer_text(trace: "Trace", tokens: "Sequence[TokenScore]", colours: "Colour
         if not shown and at == 0:
             # Some tokenizers write the space before a word, and drop that of the first.
             shown = _in_common(token.text.lstrip(), answer)
-        text.append(_visible(shown), colours(token.weight / largest) if shown.strip() else "")
+        text.append(visible(shown), colours(token.weight / largest) if shown.strip() else "")
         at += len(shown)
-    text.append(_visible(answer[at:]))
+    text.append(visible(answer[at:]))
     if trace.finish_reason == "stop" and not shown:
         share = tokens[-1].weight / largest
         text.append(" ").append(_END, colours(share) or "dim")
@@ -145,9 +145,9 @@ def _where_least(tokens: "Sequence[TokenScore]") -> str:
 
 
 def _quoted(text: str) -> str:
-    return f"“{_visible(text).replace(chr(10), '⏎')}”"
+    return f"“{visible(text).replace(chr(10), '⏎')}”"
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Without control characters: a model must not be able to give orders to a terminal."""
     return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)

@@ -1,6 +1,6 @@
 """``guardrail ask``: one question, its answer, and how sure the model was."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -16,14 +16,23 @@ from guardrail.cli.options import (
     readable,
 )
 from guardrail.cli.output import print_json, progress_bar, results
+from guardrail.errors import OptionError
 from guardrail.models.reference import DEFAULT_MODEL
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.options import ScoringOptions
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from guardrail.models.local import LocalModel
+    from guardrail.models.progress import ProgressCallback
+
 _ANSWER = "Answer"
+_POLICY = "Policy"
 
 
 def ask(
+    ctx: typer.Context,
     question: Annotated[
         str, typer.Argument(help="What to ask.", metavar="QUESTION", show_default=False, callback=readable)
     ],
@@ -63,14 +72,52 @@ def ask(
     ] = None,
     semantic_token: SemanticToken = None,
     reduction: Reduction = "mean",
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            "--policy",
+            "-p",
+            help="Let a policy decide what is shown: its file, or builtin:NAME.",
+            show_default=False,
+            rich_help_panel=_POLICY,
+        ),
+    ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What the policy's rules may go by. Can be given again.",
+            callback=readable,
+            rich_help_panel=_POLICY,
+        ),
+    ] = None,
+    show_draft: Annotated[
+        bool,
+        typer.Option("--show-draft", help="Show an answer that is withheld, too.", rich_help_panel=_POLICY),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask a question. Shows where the answer's uncertainty comes from, and how large it is."""
+    """Ask a question. Shows where the answer's uncertainty comes from, and how large it is.
+
+    With --policy: shows the answer if the policy lets it through, what was decided, and by which rule.
+
+    Exit status: 0 also where a policy withholds the answer; the action is in the JSON.
+    """
     sampling = Sampling(max_tokens, temperature, top_p, seed, tuple(stop or ()))
     options = ScoringOptions(semantic_token=semantic_token, reduction=reduction)
     messages = [{"role": "user", "content": question}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
+    if policy is not None:
+        if options != ScoringOptions():
+            raise OptionError("With --policy, its profile says how to score: leave out the options of it.")
+        _ask_guarded(
+            _Guarded(messages, sampling, policy, tag or [], show_draft, as_json),
+            None if _is_default(ctx, "model") else model,
+            lambda name, progress: open_model(name, device, dtype, quantization, progress),
+        )
+        return
+    if tag or show_draft:
+        raise OptionError("--tag and --show-draft go with --policy.")
     with progress_bar() as progress:
         local = open_model(model, device, dtype, quantization, progress)
         from guardrail.scoring.records import as_record
@@ -86,3 +133,39 @@ def ask(
     from guardrail.cli.answer import print_answer
 
     print_answer(results(), trace, uncertainty)
+
+
+class _Guarded(NamedTuple):
+    messages: list[dict[str, str]]
+    sampling: Sampling
+    policy: str
+    tags: list[str]
+    show_draft: bool
+    as_json: bool
+
+
+def _ask_guarded(
+    asked: _Guarded, model: str | None, open_named: "Callable[[str, ProgressCallback], LocalModel]"
+) -> None:
+    from guardrail.policy.loading import load_policy
+
+    # Before the model, which takes longer: mistakes in a policy are told at once.
+    policy = load_policy(asked.policy)
+    with progress_bar() as progress:
+        local = open_named(model or policy.model or DEFAULT_MODEL, progress)
+        from guardrail.guard import Guard
+
+        guard = Guard(policy, local)
+        progress("answering", 0, None)
+        answer = guard.ask(asked.messages, asked.sampling, tags=asked.tags)
+    if asked.as_json:
+        print_json({"answer": answer.text, **answer.as_plain(draft=asked.show_draft)})
+        return
+    from guardrail.cli.badge import print_guarded
+
+    print_guarded(results(), answer, policy.name, show_draft=asked.show_draft)
+
+
+def _is_default(ctx: typer.Context, option: str) -> bool:
+    source = ctx.get_parameter_source(option)
+    return source is None or source.name == "DEFAULT"

@@ -7,9 +7,10 @@ import typer
 from typer.core import TyperGroup
 
 from guardrail import __version__
-from guardrail.cli import models
+from guardrail.cli import models, policy, profile, queue
 from guardrail.cli.ask import ask
 from guardrail.cli.bench import bench
+from guardrail.cli.calibrate import calibrate
 from guardrail.cli.output import print_error
 from guardrail.cli.score import score
 from guardrail.errors import GuardrailError
@@ -53,8 +54,12 @@ app = typer.Typer(
 )
 app.command()(ask)
 app.command()(score)
+app.command()(calibrate)
 app.command()(bench)
 app.add_typer(models.app, name="models")
+app.add_typer(policy.app, name="policy")
+app.add_typer(profile.app, name="profile")
+app.add_typer(queue.app, name="queue")
 
 
 def _print_version(asked: bool) -> None:

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import typer
@@ -76,6 +77,7 @@ def progress_bar(*, quiet: bool = False) -> Iterator[ProgressCallback]:
     )
     task: TaskID | None = None
     current, printed = "", 0.0
+    began, from_ = 0.0, 0
 
     def say(text: str) -> None:
         nonlocal printed
@@ -84,14 +86,15 @@ def progress_bar(*, quiet: bool = False) -> Iterator[ProgressCallback]:
             console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def show(stage: str, done: int, total: int | None) -> None:
-        nonlocal task, current
+        nonlocal task, current, began, from_
         if task is None or stage != current:
             say(stage)
+            began, from_ = time.monotonic(), done
             if task is not None:
                 bar.remove_task(task)
             task, current = bar.add_task(stage, total=total), stage
         elif total and time.monotonic() - printed > _SECONDS_BETWEEN_LINES:
-            say(f"{stage}: {done / total:.0%}")
+            say(f"{stage}: {done / total:.0%}{_left(time.monotonic() - began, done - from_, total - done)}")
         bar.update(task, completed=done, total=total)
 
     with bar:
@@ -101,3 +104,10 @@ def progress_bar(*, quiet: bool = False) -> Iterator[ProgressCallback]:
 def stdout_is_terminal() -> bool:
     """Whether a person sees stdout."""
     return sys.stdout.isatty()
+
+
+def _left(seconds: float, done: int, to_do: int) -> str:
+    """How long the rest takes if it goes on like this, in words; nothing where that is not known yet."""
+    if done <= 0:
+        return ""
+    return f", about {timedelta(seconds=round(seconds / done * to_do))} left"

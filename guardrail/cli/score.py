@@ -93,7 +93,8 @@ def score(
 
     Exit status: 0 if all were scored, 2 if only lines were wrong, 1 if scoring failed.
     """
-    from guardrail.scoring.results import ResultsFile, check_destination, read_lines
+    from guardrail.scoring.appending import check_destination
+    from guardrail.scoring.results import ResultsFile, read_lines
 
     options = ScoringOptions(
         semantic_token=semantic_token,

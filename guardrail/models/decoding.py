@@ -10,7 +10,8 @@ from transformers import StoppingCriteria
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+# What decoders write for bytes that are no character, or not yet a whole one.
+INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 # A character has at most 4 bytes: a longer run of undecodable tokens is broken text.
 _LONGEST_CHARACTER = 4
 
@@ -34,7 +35,7 @@ def token_texts(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> lis
         context = ids[max(0, begin - 1) : begin]
         text = decode(tokenizer, [*context, *ids[begin:end]])
         text = text[len(decode(tokenizer, context)) :] if context else text
-        if text.endswith(_INCOMPLETE) and end < len(ids) and end - begin < _LONGEST_CHARACTER:
+        if text.endswith(INCOMPLETE) and end < len(ids) and end - begin < _LONGEST_CHARACTER:
             texts.append("")
             continue
         texts.append(text)

@@ -19,6 +19,7 @@ from guardrail.models.prompt import EncodedPrompt, Prompt, encode_ids, encode_pr
 from guardrail.models.reference import DEFAULT_MODEL, ModelReference
 from guardrail.models.running import Run, generate, read
 from guardrail.models.sampling import Sampling
+from guardrail.models.steering import NO_STEERING, Steering
 from guardrail.models.trace import FinishReason, Kept, KeptBatch, Trace
 
 if TYPE_CHECKING:
@@ -94,7 +95,12 @@ class LocalModel:
         return int(self.model.get_input_embeddings().weight.shape[0])
 
     def generate(
-        self, prompt: Prompt, sampling: Sampling | None = None, *, depths: Sequence[float] = ()
+        self,
+        prompt: Prompt,
+        sampling: Sampling | None = None,
+        *,
+        depths: Sequence[float] = (),
+        steering: Steering | None = None,
     ) -> Trace:
         """Answer one question or conversation.
 
@@ -102,41 +108,60 @@ class LocalModel:
             prompt: A question, or messages with ``role`` and ``content``.
             sampling: How to decode; greedily if not given.
             depths: Keep hidden-state summaries at these fractions of the layers (2/3 is a good one).
+            steering: Tools, who listens to the text, who may stop it, what may be said.
 
         Raises:
             PromptError: Nothing was asked, or the prompt does not fit the context.
             GenerationError: The model gave logits that are not numbers.
         """
-        return self.generate_batch([prompt], sampling, depths=depths)[0]
+        return self.generate_batch([prompt], sampling, depths=depths, steering=steering)[0]
 
     def generate_batch(
-        self, prompts: Sequence[Prompt], sampling: Sampling | None = None, *, depths: Sequence[float] = ()
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling | None = None,
+        *,
+        depths: Sequence[float] = (),
+        steering: Steering | None = None,
     ) -> list[Trace]:
         """Answer several prompts in one run; see :meth:`generate`."""
-        sampling = sampling or Sampling()
-        encoded = [encode_prompt(self.tokenizer, prompt) for prompt in prompts]
-        return self.generate_encoded(encoded, sampling, depths=depths)
+        sampling, steering = sampling or Sampling(), steering or NO_STEERING
+        encoded = [encode_prompt(self.tokenizer, prompt, steering.tools) for prompt in prompts]
+        return self.generate_encoded(encoded, sampling, depths=depths, steering=steering)
 
     def generate_encoded(
-        self, prompts: Sequence[EncodedPrompt], sampling: Sampling, *, depths: Sequence[float] = ()
+        self,
+        prompts: Sequence[EncodedPrompt],
+        sampling: Sampling,
+        *,
+        depths: Sequence[float] = (),
+        steering: Steering = NO_STEERING,
     ) -> list[Trace]:
         """Answer prompts that are token ids already; see :meth:`generate`."""
         if not prompts:
             return []
-        room = min(self._room(prompt) for prompt in prompts)
-        sampling = replace(sampling, max_tokens=min(room, sampling.max_tokens))
+        if steering.is_for_one and len(prompts) > 1:
+            raise OptionError("Live text and grammars are for one prompt at a time.")
+        rooms = {min(self._room(prompt), sampling.max_tokens) for prompt in prompts}
         with self.alone():
-            if not self._fit_together(prompts, [len(prompt.ids) for prompt in prompts]):
-                return [self.generate_encoded([prompt], sampling, depths=depths)[0] for prompt in prompts]
-            run = generate(self.machine, prompts, sampling, self._layers_at(depths))
+            if len(rooms) > 1 or not self._fit_together(prompts, [len(prompt.ids) for prompt in prompts]):
+                ones = ([prompt] for prompt in prompts)
+                return [
+                    self.generate_encoded(one, sampling, depths=depths, steering=steering)[0] for one in ones
+                ]
+            sampling = replace(sampling, max_tokens=rooms.pop())
+            run = generate(self.machine, prompts, sampling, self._layers_at(depths), steering)
             reasons = [self._finish_reason(response, sampling) for response in run.responses]
-            if not self._switched_on_the_way(prompts, run.responses):
-                return self._traces(prompts, run, reasons, sampling.stop)
-            traces = self.read_encoded(prompts, run.responses, depths=depths)
-        for trace, reason in zip(traces, reasons, strict=True):
-            trace.text = response_text(self.tokenizer, trace.response_ids, sampling.stop)
-            trace.finish_reason = reason
-            trace.generate_s += run.seconds
+            if self._switched_on_the_way(prompts, run.responses):
+                traces = self.read_encoded(prompts, run.responses, depths=depths)
+                for trace, reason in zip(traces, reasons, strict=True):
+                    trace.text = response_text(self.tokenizer, trace.response_ids, sampling.stop)
+                    trace.finish_reason = reason
+                    trace.generate_s += run.seconds
+            else:
+                traces = self._traces(prompts, run, reasons, sampling.stop)
+        if run.stream is not None:
+            run.stream.finish(traces[0].text)
         return traces
 
     def read(

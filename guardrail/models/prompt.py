@@ -1,5 +1,6 @@
 """From what a person asks to token ids, and where in them the semantics-preserving token stands."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 # Stands for a message's text where what the template writes after it is looked for.
 _MARK = "guardrail\N{SECTION SIGN}mark"
+_ANY_MESSAGE = {"role": "user", "content": "a"}
 
 Message = Mapping[str, Any]
 Prompt = str | Sequence[Message]
@@ -31,23 +33,49 @@ class EncodedPrompt:
     semantic_token: int
 
 
-def encode_prompt(tokenizer: "PreTrainedTokenizerBase", prompt: Prompt) -> EncodedPrompt:
+def encode_prompt(
+    tokenizer: "PreTrainedTokenizerBase", prompt: Prompt, tools: Sequence[Mapping[str, Any]] = ()
+) -> EncodedPrompt:
     """Encode a question or a conversation the way the model was taught to read it.
 
     A text is a user's message. With a chat template the conversation is rendered by it; a base model without
     one is given the contents as they are, a blank line between messages.
 
+    Args:
+        tokenizer: The tokenizer, with its chat template.
+        prompt: A question, or messages with ``role`` and ``content``.
+        tools: Functions that the template is to show to the model.
+
     Raises:
-        PromptError: Nothing was asked, a message is malformed, or the template refuses the conversation.
+        PromptError: Nothing was asked, a message is malformed, the template refuses the conversation, or
+            shows no tools.
     """
     messages = _checked(prompt)
+    if tools and not shows_tools(tokenizer):
+        raise PromptError("The model's chat template shows no tools, so the model would not know of them.")
     if not tokenizer.chat_template:
         text = "\n\n".join(message["content"] for message in messages)
         return EncodedPrompt(list(tokenizer(text)["input_ids"]), -1)
-    rendered = _render(tokenizer, messages, add_generation_prompt=True)
-    unprompted = _render(tokenizer, messages, add_generation_prompt=False)
+    rendered = _render(tokenizer, messages, tools, add_generation_prompt=True)
+    unprompted = _render(tokenizer, messages, tools, add_generation_prompt=False)
     ids = _tokenize(tokenizer, rendered)
-    return EncodedPrompt(ids, -min(len(ids), _tokens_after(tokenizer, messages, rendered, unprompted)))
+    after = _tokens_after(tokenizer, messages, tools, rendered, unprompted)
+    return EncodedPrompt(ids, -min(len(ids), after))
+
+
+def shows_tools(tokenizer: "PreTrainedTokenizerBase") -> bool:
+    """Whether the chat template shows tools to the model; many leave them out in silence."""
+    if not tokenizer.chat_template:
+        return False
+    parameters = {"type": "object", "properties": {}}
+    function = {"name": _MARK, "description": "a", "parameters": parameters}
+    tools = [{"type": "function", "function": function}]
+    try:
+        rendered = _render(tokenizer, [_ANY_MESSAGE], tools, add_generation_prompt=True)
+    except PromptError:
+        return False
+    # Some templates write tools as JSON, where the mark may stand in its escaped form.
+    return any(mark in rendered for mark in (_MARK, json.dumps(_MARK)[1:-1]))
 
 
 def encode_ids(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> EncodedPrompt:
@@ -63,8 +91,8 @@ def end_of_turn(tokenizer: "PreTrainedTokenizerBase", end_ids: Sequence[int]) ->
     """The token that ends an assistant's turn, by the chat template; None for a base model."""
     if not tokenizer.chat_template:
         return None
-    user, answer = {"role": "user", "content": "a"}, {"role": "assistant", "content": _MARK}
-    closed = _render(tokenizer, [user, answer], add_generation_prompt=False)
+    answer = {"role": "assistant", "content": _MARK}
+    closed = _render(tokenizer, [_ANY_MESSAGE, answer], add_generation_prompt=False)
     after = _tokenize(tokenizer, closed.partition(_MARK)[2])
     return next((token for token in after if token in end_ids), end_ids[0] if end_ids else None)
 
@@ -92,12 +120,19 @@ def _checked(prompt: Prompt) -> list[dict[str, Any]]:
 
 
 def _render(
-    tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], *, add_generation_prompt: bool
+    tokenizer: "PreTrainedTokenizerBase",
+    messages: list[dict[str, Any]],
+    tools: Sequence[Mapping[str, Any]] = (),
+    *,
+    add_generation_prompt: bool,
 ) -> str:
     try:
         return str(
             tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=add_generation_prompt
+                messages,
+                tools=[dict(tool) for tool in tools] or None,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
             )
         )
     except TemplateError as error:
@@ -113,7 +148,11 @@ def _tokenize(tokenizer: "PreTrainedTokenizerBase", rendered: str) -> list[int]:
 
 
 def _tokens_after(
-    tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], rendered: str, unprompted: str
+    tokenizer: "PreTrainedTokenizerBase",
+    messages: list[dict[str, Any]],
+    tools: Sequence[Mapping[str, Any]],
+    rendered: str,
+    unprompted: str,
 ) -> int:
     """How far from the end t* is, by the rule for models that were never scanned (DESIGN section 3).
 
@@ -122,12 +161,11 @@ def _tokens_after(
     if len(rendered) > len(unprompted) and rendered.startswith(unprompted):
         return len(_tokenize(tokenizer, rendered[len(unprompted) :]))
     marked = [*messages[:-1], {**messages[-1], "content": _MARK}]
-    closing = _render(tokenizer, marked, add_generation_prompt=True).rpartition(_MARK)[2]
+    closing = _render(tokenizer, marked, tools, add_generation_prompt=True).rpartition(_MARK)[2]
     return 1 + len(_tokenize(tokenizer, closing))
 
 
 def _generation_prompt_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    messages = [{"role": "user", "content": "a"}]
-    rendered = _render(tokenizer, messages, add_generation_prompt=True)
-    unprompted = _render(tokenizer, messages, add_generation_prompt=False)
+    rendered = _render(tokenizer, [_ANY_MESSAGE], add_generation_prompt=True)
+    unprompted = _render(tokenizer, [_ANY_MESSAGE], add_generation_prompt=False)
     return _tokenize(tokenizer, rendered[len(unprompted) :]) if rendered.startswith(unprompted) else []

@@ -18,6 +18,8 @@ from guardrail.models.positions import positions_of
 from guardrail.models.recorder import LOGITS_BUDGET_BYTES, Recorder
 from guardrail.models.sampling import Sampling
 from guardrail.models.statistics import TokenStatistics, token_statistics
+from guardrail.models.steering import NO_STEERING, GoesOn, Steering
+from guardrail.models.streaming import TextStream
 from guardrail.models.trace import HiddenSummary, KeptStates
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class Run(NamedTuple):
         statistics: Per-token statistics, padded to the longest response.
         hidden: For each row, summaries by decoder layer.
         seconds: Wall time.
+        stream: What told of the text while it grew, where somebody listens.
     """
 
     responses: list[list[int]]
@@ -45,10 +48,15 @@ class Run(NamedTuple):
     statistics: TokenStatistics
     hidden: list[dict[int, HiddenSummary]]
     seconds: float
+    stream: TextStream | None = None
 
 
 def generate(
-    machine: Machine, prompts: Sequence["EncodedPrompt"], sampling: Sampling, depths: Sequence[int] = ()
+    machine: Machine,
+    prompts: Sequence["EncodedPrompt"],
+    sampling: Sampling,
+    depths: Sequence[int] = (),
+    steering: Steering = NO_STEERING,
 ) -> Run:
     """Generate with transformers' own ``generate``, keeping what scoring needs as it goes by.
 
@@ -57,9 +65,11 @@ def generate(
         prompts: The prompts; their t* says how much of the prompt's end is kept.
         sampling: How to decode.
         depths: Decoder layers to summarise.
+        steering: Who listens, who may stop it, what may be said.
 
     Raises:
         GenerationError: The model gave logits that are not numbers.
+        CancelledError: Nobody waits for the responses any more.
     """
     began = time.perf_counter()
     model = machine.model
@@ -69,13 +79,16 @@ def generate(
     budget = LOGITS_BUDGET_BYTES if machine.plain_head else None
     with Recorder(model, machine.anatomy, layer, depths, tail, logits_budget=budget) as recorder:
         stop = StopStrings(machine.tokenizer, sampling.stop, width, len(prompts))
+        stream = steering.on_text and TextStream(machine.tokenizer, sampling.stop, width, steering.on_text)
+        criteria = [stop if sampling.stop else None, stream, steering.goes_on and GoesOn(steering.goes_on)]
         output = run_generate(
             machine,
             ids,
             mask,
             sampling,
             past_key_values=retaining_cache(model, tail),
-            stopping_criteria=[stop] if sampling.stop else None,
+            stopping_criteria=[one for one in criteria if one] or None,
+            logits_processor=[steering.processor(machine.tokenizer)] if steering.processor else None,
         )
     new = output.sequences[:, width:]
     responses = [_until_end(machine, row, stop.ends[at]) for at, row in enumerate(new.tolist())]
@@ -95,7 +108,8 @@ def generate(
         plain_head=machine.plain_head,
         returned=machine.returned,
     )
-    return _finished(machine, recorder, states, responses, new[:, :longest], began)
+    run = _finished(machine, recorder, states, responses, new[:, :longest], began)
+    return run._replace(stream=stream)
 
 
 def run_generate(machine: Machine, ids: Tensor, mask: Tensor, sampling: Sampling, **kwargs: Any) -> Any:

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from guardrail.calibration.profile import Guarantee
+if TYPE_CHECKING:
+    # Not at run time: a policy is checked without building what a profile is made of.
+    from guardrail.calibration.profile import Guarantee
 
 __all__ = ["Action", "Decision", "Evidence"]
 
@@ -29,7 +31,7 @@ class Evidence:
     confidence: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     quantiles: Mapping[str, float] = field(default_factory=dict)
-    guarantees: frozenset[Guarantee] | None = None
+    guarantees: "frozenset[Guarantee] | None" = None
     finish_reason: str | None = None
     tags: frozenset[str] = frozenset()
     tool_calls: tuple[str, ...] = ()

@@ -5,14 +5,13 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-
-from guardrail.errors import GuardrailError, OptionError, ScoringError
+from guardrail.errors import GuardrailError, OptionError
 from guardrail.models.fingerprint import quantization_of
 from guardrail.models.progress import ProgressCallback, report
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.records import (
     Encoded,
+    Failure,
     IdsRequest,
     Line,
     Made,
@@ -21,6 +20,7 @@ from guardrail.scoring.records import (
     failure_status,
     line_record,
 )
+from guardrail.scoring.retrying import together_or_alone
 from guardrail.scoring.score import score_batch
 
 if TYPE_CHECKING:
@@ -126,38 +126,28 @@ def _encoded(model: "LocalModel", place: int, line: Line) -> _Job | GuardrailErr
 def _score_jobs(
     model: "LocalModel", jobs: Sequence[_Job], options: ScoringOptions, made: Made
 ) -> dict[int, dict[str, Any]]:
-    """Score a batch; where that fails, its lines one by one, so that only the guilty ones go without."""
-    try:
-        return _score_together(model, jobs, options, made)
-    except GuardrailError as error:
-        failure = error
-    if len(jobs) == 1:
-        (job,) = jobs
-        return {job.place: error_record(job.line, failure, made)}
-    results: dict[int, dict[str, Any]] = {}
-    for job in jobs:
-        results |= _score_jobs(model, [job], options, made)
-    return results
+    results = together_or_alone(lambda some: _score_together(model, some, options, made), jobs)
+    return {
+        job.place: error_record(job.line, result, made) if isinstance(result, GuardrailError) else result
+        for job, result in zip(jobs, results, strict=True)
+    }
 
 
 def _score_together(
     model: "LocalModel", jobs: Sequence[_Job], options: ScoringOptions, made: Made
-) -> dict[int, dict[str, Any]]:
-    try:
-        traces = model.read_encoded(
-            [job.encoded.prompt for job in jobs], [job.encoded.response_ids for job in jobs]
-        )
-        uncertainties = score_batch(model, traces, options)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise ScoringError("The memory does not suffice to score this line.") from error
-    results: dict[int, dict[str, Any]] = {}
+) -> list[dict[str, Any]]:
+    traces = model.read_encoded(
+        [job.encoded.prompt for job in jobs], [job.encoded.response_ids for job in jobs]
+    )
+    uncertainties = score_batch(model, traces, options)
+    results: list[dict[str, Any]] = []
     for job, trace, uncertainty in zip(jobs, traces, uncertainties, strict=True):
         request = job.line.request
         if request is not None:
             reason = request.finish_reason or trace.finish_reason
             text = trace.text if isinstance(request, IdsRequest) else request.response
             trace = replace(trace, finish_reason=reason, text=text)
-        results[job.place] = line_record(job.line, trace, uncertainty, made)
+        results.append(line_record(job.line, trace, uncertainty, made))
     return results
 
 
@@ -173,7 +163,7 @@ class Tally:
 
     kept: int = 0
     values: list[float] = field(default_factory=list)
-    failures: list["Failure"] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
     lines: int = 0
 
     def add(self, record: Mapping[str, Any]) -> None:
@@ -201,11 +191,3 @@ class Tally:
             "failures": [{"line": failure.line, "error": failure.reason} for failure in self.failures],
             "hybridgrad": {"min": values[0], "median": median(values), "max": values[-1]} if values else None,
         }
-
-
-class Failure(NamedTuple):
-    """A line that was not scored."""
-
-    line: int
-    reason: str
-    exit_status: int

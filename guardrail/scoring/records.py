@@ -14,11 +14,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import guardrail.errors
 from guardrail.errors import GuardrailError, RecordError
 from guardrail.models.prompt import encode_prompt, is_text
+from guardrail.scoring.jsonlines import json_object, kind_of, shown, text_of
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.uncertainty import SCORES
 
@@ -118,11 +119,19 @@ class Made:
         return {**asdict(self.options), "dtype": self.dtype, "quantization": self.quantization}
 
 
+class Failure(NamedTuple):
+    """A line that nothing came out for: its number (from 1), why, and the exit status this ends with."""
+
+    line: int
+    reason: str
+    exit_status: int
+
+
 def parse_line(text: str) -> Line:
     """Read a line. What is wrong with it becomes its ``problem``; nothing is raised."""
     digest = sha256(text.strip().encode("utf-8", "surrogatepass")).hexdigest()[:16]
     try:
-        values = _json_object(text)
+        values = json_object(text)
     except RecordError as problem:
         return Line(digest, {}, problem=problem, is_object=False)
     fields = {name: value for name, value in values.items() if name not in OUR_FIELDS}
@@ -194,50 +203,24 @@ def _scoring(line: Line, made: Made) -> dict[str, Any]:
     return {"line": line.digest, **made.fields()}
 
 
-def _json_object(text: str) -> dict[str, Any]:
-    if not text.strip():
-        raise RecordError("The line is blank.")
-    try:
-        values = json.loads(text, parse_constant=_refuse_constant)
-    except RecursionError as error:
-        raise RecordError("The line is nested too deeply.") from error
-    except ValueError as error:
-        raise RecordError(f"The line is not JSON: {error}.") from error
-    if not isinstance(values, dict):
-        raise RecordError(f"The line is {_kind(values)}, and a JSON object is expected.")
-    return values
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
-
-
 def _request(values: Mapping[str, Any]) -> Request:
     finish_reason = values.get("finish_reason")
     if finish_reason is not None and finish_reason not in _FINISH_REASONS:
-        raise RecordError(f'finish_reason is {_shown(finish_reason)}; it can be "stop" or "length".')
+        raise RecordError(f'finish_reason is {shown(finish_reason)}; it can be "stop" or "length".')
     if "prompt_ids" in values and "response_ids" in values:
         return IdsRequest(_ids(values, "prompt_ids"), _ids(values, "response_ids"), finish_reason)
     if "response" not in values or not ({"messages", "prompt"} & set(values)):
         given = ", ".join(sorted(values)[:8]) or "nothing"
         raise RecordError(f"The line needs {_FORMS}; it has {given}.")
-    response = _text(values["response"], "response")
+    response = text_of(values["response"], "response")
     if "messages" not in values:
-        return TextRequest(_text(values["prompt"], "prompt"), response, finish_reason)
+        return TextRequest(text_of(values["prompt"], "prompt"), response, finish_reason)
     messages = values["messages"]
     if not isinstance(messages, list):
-        raise RecordError(f"messages is {_kind(messages)}, and a list of messages is expected.")
+        raise RecordError(f"messages is {kind_of(messages)}, and a list of messages is expected.")
     if not is_text(json.dumps(messages, ensure_ascii=False)):
         raise RecordError("messages holds half a surrogate pair, which is no text.")
     return TextRequest(messages, response, finish_reason)
-
-
-def _text(value: Any, name: str) -> str:
-    if not isinstance(value, str):
-        raise RecordError(f"{name} is {_kind(value)}, and a text is expected.")
-    if not is_text(value):
-        raise RecordError(f"{name} holds half a surrogate pair, which is no text.")
-    return value
 
 
 def _ids(values: Mapping[str, Any], name: str) -> list[int]:
@@ -246,12 +229,3 @@ def _ids(values: Mapping[str, Any], name: str) -> list[int]:
     if not isinstance(ids, list) or any(type(token) is not int for token in ids):
         raise RecordError(f"{name} is to be a list of token ids, such as [1, 9690, 198].")
     return ids
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(value)[:60]

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
-from guardrail.errors import GuardrailError, OptionError, RecordError
+from guardrail.errors import OptionError
+from guardrail.scoring.appending import AppendedFile
+from guardrail.scoring.jsonlines import read_json_lines
 from guardrail.scoring.records import Line, Made, as_json, parse_line
 
 _OTHER_FILE = "Choose another file, or start afresh with --overwrite."
@@ -18,34 +19,14 @@ def read_lines(path: Path) -> list[Line]:
     Raises:
         RecordError: There is no such file, or it is no file of JSON lines at all.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError as error:
-        raise RecordError(f"There is no file {path}.") from error
-    except IsADirectoryError as error:
-        raise RecordError(f"{path} is a folder, and a file of JSON lines is expected.") from error
-    except UnicodeDecodeError as error:
-        raise RecordError(f"{path} is not text in UTF-8, so it is no file of JSON lines.") from error
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror}.") from error
-    texts = text.removesuffix("\n").split("\n") if text else []
-    if not text.strip():
-        raise RecordError(f"{path} is empty: it is to hold one JSON object a line.")
-    lines = [parse_line(text) for text in texts]
-    if not any(line.is_object for line in lines) or (not lines[0].is_object and _is_whole(text)):
-        raise RecordError(f"{path} is no file of JSON lines: {_what_instead(text, lines[0])}")
-    return lines
+    return [parse_line(text) for text in read_json_lines(path)]
 
 
-class ResultsFile:
+class ResultsFile(AppendedFile):
     """Records written line by line, each safe on its own.
 
     Use :meth:`open`, and the file as a context manager.
     """
-
-    def __init__(self, path: Path, file: BinaryIO) -> None:
-        self.path = path
-        self._file = file
 
     @classmethod
     def open(
@@ -70,49 +51,7 @@ class ResultsFile:
             OptionError: The file holds something else, or cannot be written.
         """
         end = 0 if overwrite else _check_kept(path, lines, made, keep)
-        try:
-            file = path.open("r+b" if path.exists() else "x+b", buffering=0)
-            file.truncate(end)
-            file.seek(end)
-        except OSError as error:
-            raise OptionError(f"{path} cannot be written: {error.strerror}.") from error
-        return cls(path, file)
-
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Append a record.
-
-        Raises:
-            GuardrailError: The disk is full, or gone.
-        """
-        data = f"{as_json(record)}\n".encode()
-        try:
-            # Unbuffered: when this returns, the line is there, whatever happens to this process.
-            while data:
-                data = data[self._file.write(data) :]
-        except OSError as error:
-            raise GuardrailError(f"{self.path} cannot be written: {error.strerror}.") from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-
-
-def check_destination(path: Path, source: Path) -> None:
-    """Find out, before a model is loaded, that a file could not be written.
-
-    Raises:
-        OptionError: It is the input, a folder, or in a folder that does not exist.
-    """
-    if path.exists() and path.samefile(source):
-        raise OptionError(f"{path} is the file that is read: choose another one for the results.")
-    if path.is_dir():
-        raise OptionError(f"{path} is a folder: name a file for the results.")
-    if not path.parent.is_dir():
-        raise OptionError(f"There is no folder {path.parent} to write {path.name} into.")
+        return cls.at(path, end)
 
 
 def _check_kept(
@@ -163,23 +102,6 @@ def _begins(torn: bytes, line: Line) -> bool:
     """Whether this could be the beginning of the line's record: what is passed through stands first in it."""
     start = as_json(line.fields).encode().removesuffix(b"}")
     return torn.startswith(start) or start.startswith(torn)
-
-
-def _is_whole(text: str) -> bool:
-    """Whether the file is one JSON value over several lines."""
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _what_instead(text: str, first: Line) -> str:
-    if text.lstrip().startswith("[") and _is_whole(text):
-        return "it is one JSON array. Write one object a line, without brackets or commas between them."
-    if text.lstrip().startswith("{") and _is_whole(text):
-        return "it is one JSON object over several lines. Write each object on a line of its own."
-    return f"none of its lines is a JSON object. Line 1: {first.problem}"
 
 
 def _shown(value: Any) -> str:

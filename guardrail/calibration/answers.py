@@ -1,0 +1,284 @@
+"""An answer that was scored and judged, and its line in a file of answers.
+
+The line holds all that a profile is made of, so that a profile can be made again, with other labels or other
+options, without the model. A person may change ``correct`` in it: ``scoring.verdict`` keeps what the judge
+said, so that a label given by hand is told from a judge's.
+"""
+
+import sys
+from array import array
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from math import isfinite
+from typing import Any, NamedTuple
+
+from guardrail.calibration.confidence import HiddenState, Observation
+from guardrail.calibration.questions import ANSWER_FIELDS, question_text
+from guardrail.errors import RecordError
+from guardrail.models.fingerprint import ModelFingerprint
+from guardrail.scoring.fingerprint import ScorerFingerprint
+from guardrail.scoring.jsonlines import json_object, kind_of, shown, text_of
+
+__all__ = [
+    "LABELLED",
+    "AnswerMaker",
+    "AnswerRecord",
+    "Judgement",
+    "LabelledAnswer",
+    "is_answer",
+    "parse_answer",
+]
+
+# Who judged, where the file of questions said what is correct.
+LABELLED = "labelled"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledAnswer:
+    """One answer that was judged.
+
+    Attributes:
+        observation: What the pass tells of it: scores, with "tokens" among them, and a hidden state.
+        correct: Whether it is right.
+        question: What was asked, for showing; answers to the same question belong together.
+        response: What was answered, for showing.
+    """
+
+    observation: Observation
+    correct: bool
+    question: str = ""
+    response: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerMaker:
+    """What made an answer: a profile holds for answers of one maker.
+
+    Attributes:
+        model: The model.
+        scorer: How the answer was scored.
+        generation: Arguments that it was generated with.
+    """
+
+    model: ModelFingerprint
+    scorer: ScorerFingerprint
+    generation: Mapping[str, Any]
+
+    def difference(self, other: "AnswerMaker") -> str:
+        """What keeps another from being the same, in words; empty where nothing does."""
+        one, two = self.model, other.model
+        if one.weights != two.weights:
+            return (
+                f"is by {one.name} (weights {one.weights[:8]}), and this run has {two.name} (weights "
+                f"{two.weights[:8]})"
+            )
+        ours, theirs = self._arguments(), other._arguments()
+        for name in {**ours, **theirs}:
+            if ours.get(name) != theirs.get(name):
+                before, now = (_plain(values.get(name)) for values in (ours, theirs))
+                return f"was made with {name} {before}, and this run has {now}"
+        return ""
+
+    def _arguments(self) -> dict[str, Any]:
+        return {**self.model.as_plain(), "name": "", **self.scorer.as_plain(), **self.generation}
+
+
+class Judgement(NamedTuple):
+    """What came of judging an answer.
+
+    Attributes:
+        correct: Whether it is right; None where nobody could tell.
+        judged_by: The judge's name, ``labelled``, or None where nobody was asked.
+        reason: Why, in words.
+        failed: Whether the judge was asked and raised.
+    """
+
+    correct: bool | None
+    judged_by: str | None
+    reason: str = ""
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRecord:
+    """One answer, as a file of answers holds it.
+
+    Attributes:
+        fields: The question line's own fields.
+        response: What was answered.
+        correct: Whether it is right: what counts. A person may have changed it.
+        judgement: What the judge said.
+        finish_reason: Why the answer ended: ``stop``, ``length``, or None where it is not known.
+        scores: Its uncertainty scores by name.
+        usage: Tokens read and written.
+        hidden: Its hidden state at one depth, if it was kept.
+        maker: What made it.
+        digest: The question's digest.
+    """
+
+    fields: Mapping[str, Any]
+    response: str
+    correct: bool | None
+    judgement: Judgement
+    finish_reason: str | None
+    scores: Mapping[str, float]
+    usage: Mapping[str, int]
+    hidden: HiddenState | None
+    maker: AnswerMaker
+    digest: str
+
+    @property
+    def question(self) -> str:
+        """What was asked."""
+        return question_text(self.fields)
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether a person changed the label."""
+        return self.correct is not self.judgement.correct
+
+    @property
+    def observation(self) -> Observation:
+        """What the pass tells of it."""
+        return Observation({**self.scores, "tokens": float(self.usage["completion_tokens"])}, self.hidden)
+
+    def judged(self, judgement: Judgement, fields: Mapping[str, Any] | None = None) -> "AnswerRecord":
+        """The same answer, judged anew."""
+        kept = self.fields if fields is None else fields
+        return replace(self, correct=judgement.correct, judgement=judgement, fields=kept)
+
+    def labelled(self) -> LabelledAnswer | None:
+        """The answer with its label; None where it has none, and does not count."""
+        if self.correct is None:
+            return None
+        return LabelledAnswer(self.observation, self.correct, self.question, self.response)
+
+    def as_plain(self) -> dict[str, Any]:
+        """The record as values for JSON."""
+        model = self.maker.model.as_plain()
+        name = model.pop("name")
+        judgement = self.judgement
+        return {
+            **self.fields,
+            "response": self.response,
+            "correct": self.correct,
+            "judged_by": judgement.judged_by,
+            "reason": judgement.reason,
+            "finish_reason": self.finish_reason,
+            "uncertainty": dict(self.scores),
+            "usage": dict(self.usage),
+            "model": name,
+            "scoring": {
+                "line": self.digest,
+                "response": _digest(self.response),
+                "verdict": judgement.correct,
+                "judge_failed": judgement.failed,
+                "model": model,
+                "scorer": self.maker.scorer.as_plain(),
+                "generation": dict(self.maker.generation),
+            },
+            "hidden": _plain_hidden(self.hidden),
+        }
+
+
+def is_answer(values: Mapping[str, Any]) -> bool:
+    """Whether a line is the record of an answer, rather than a question."""
+    scoring = values.get("scoring")
+    return isinstance(scoring, dict) and "verdict" in scoring and "uncertainty" in values
+
+
+def holds_answers(lines: Iterable[str]) -> bool:
+    """Whether a file of JSON lines holds answers, rather than questions: as its first object does."""
+    for line in lines:
+        try:
+            return is_answer(json_object(line))
+        except RecordError:
+            continue
+    return False
+
+
+def parse_answer(line: str) -> AnswerRecord:
+    """Read a record back.
+
+    Raises:
+        RecordError: It is none, or was changed where it must not be.
+    """
+    values = json_object(line)
+    if not is_answer(values):
+        raise RecordError("It is no answer that guardrail calibrate stored.")
+    scoring = values["scoring"]
+    correct = values.get("correct")
+    if correct is not None and not isinstance(correct, bool):
+        raise RecordError(f"correct is {shown(correct)}; it can be true, false or null.")
+    response = text_of(values.get("response"), "response")
+    if scoring.get("response") != _digest(response):
+        raise RecordError("The response was changed, and its scores are those of the one before.")
+    try:
+        return AnswerRecord(
+            fields={name: value for name, value in values.items() if name not in ANSWER_FIELDS},
+            response=response,
+            correct=correct,
+            judgement=Judgement(
+                scoring["verdict"],
+                values.get("judged_by"),
+                str(values.get("reason", "")),
+                bool(scoring.get("judge_failed")),
+            ),
+            finish_reason=values.get("finish_reason"),
+            scores=_scores(values["uncertainty"]),
+            usage={name: int(count) for name, count in values["usage"].items()},
+            hidden=_hidden(values.get("hidden")),
+            maker=AnswerMaker(
+                ModelFingerprint(name=values["model"], **scoring["model"]),
+                ScorerFingerprint(**scoring["scorer"]),
+                dict(scoring["generation"]),
+            ),
+            digest=scoring["line"],
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RecordError(f"A part of it is missing or was changed: {error}.") from error
+
+
+def _scores(values: Mapping[str, Any]) -> dict[str, float]:
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            raise RecordError(f"uncertainty.{name} is {kind_of(value)}, and a finite number is expected.")
+    return {name: float(value) for name, value in values.items()}
+
+
+def _plain_hidden(hidden: HiddenState | None) -> dict[str, Any] | None:
+    if hidden is None:
+        return None
+    return {"depth": hidden.depth, "mean": _packed(hidden.mean), "last": _packed(hidden.last)}
+
+
+def _hidden(values: Mapping[str, Any] | None) -> HiddenState | None:
+    if values is None:
+        return None
+    return HiddenState(float(values["depth"]), _unpacked(values["mean"]), _unpacked(values["last"]))
+
+
+def _packed(values: Any) -> str:
+    return b64encode(_little_endian(array("f", values)).tobytes()).decode()
+
+
+def _unpacked(text: str) -> "array[float]":
+    values = array("f")
+    values.frombytes(b64decode(text, validate=True))
+    return _little_endian(values)
+
+
+def _little_endian(values: "array[float]") -> "array[float]":
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> str:
+    return "none" if value is None else str(value)

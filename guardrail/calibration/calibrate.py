@@ -1,0 +1,54 @@
+"""From the answers to a file of questions to a profile."""
+
+from hashlib import sha256
+from pathlib import Path
+
+from guardrail.calibration.collecting import Collected
+from guardrail.calibration.fitting.fit import Fitted, fit_profile, reference_profile
+from guardrail.calibration.fitting.options import FitOptions, MakingSource
+from guardrail.calibration.report.held_out import HeldOut
+from guardrail.errors import CalibrationError, RecordError
+
+__all__ = ["calibrate"]
+
+
+def calibrate(collected: Collected, questions: Path, options: FitOptions) -> Fitted:
+    """Make a profile of answers.
+
+    Where nobody was asked what is right, it is a plainer one: it knows what scores are usual, and gives no
+    confidence.
+
+    Args:
+        collected: The answers.
+        questions: The file that they answer.
+        options: What the profile is to be made of.
+
+    Raises:
+        CalibrationError: Nothing can be learned of them.
+    """
+    making = MakingSource(
+        questions=questions.name,
+        questions_sha256=_digest(questions),
+        judge=collected.judge,
+        generation=collected.maker.generation,
+    )
+    model, scorer = collected.maker.model, collected.maker.scorer
+    # The parts are drawn by the place of an answer: the order in which they came must not change a profile.
+    records = sorted(collected.records, key=lambda record: record.digest)
+    labelled = [answer for answer in (record.labelled() for record in records) if answer]
+    if labelled:
+        return fit_profile(labelled, model=model, scorer=scorer, making=making, options=options)
+    if any(record.judgement.judged_by for record in records):
+        reason = next(record.judgement.reason for record in records if record.judgement.judged_by)
+        raise CalibrationError(f"The judge could not tell of one answer whether it is right. {reason}")
+    observations = [record.observation for record in records]
+    profile = reference_profile(observations, model=model, scorer=scorer, making=making)
+    notes = ("No line says what is right: the profile has quantiles, and gives no confidence.",)
+    return Fitted(profile, HeldOut((), (), ()), notes)
+
+
+def _digest(path: Path) -> str:
+    try:
+        return sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror}.") from error

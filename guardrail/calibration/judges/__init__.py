@@ -1,0 +1,1 @@
+"""Who says whether an answer is right: by its words, its meaning, a function, or another model."""

@@ -1,0 +1,218 @@
+"""Questions answered by the model, or read with the answers given, then scored and judged, in batches."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from guardrail.calibration.answers import AnswerMaker, AnswerRecord, Judgement
+from guardrail.calibration.confidence import HiddenState
+from guardrail.calibration.judges.judge import Judge
+from guardrail.calibration.judging import Case, judge_cases
+from guardrail.calibration.label_options import LabelOptions, generation_arguments
+from guardrail.calibration.questions import Question
+from guardrail.errors import GuardrailError
+from guardrail.models.fingerprint import fingerprint_model
+from guardrail.models.progress import ProgressCallback, report
+from guardrail.models.prompt import EncodedPrompt, encode_prompt
+from guardrail.scoring.appending import AppendedFile
+from guardrail.scoring.fingerprint import fingerprint_scorer
+from guardrail.scoring.records import Failure
+from guardrail.scoring.retrying import together_or_alone
+from guardrail.scoring.score import score_batch
+
+if TYPE_CHECKING:
+    from guardrail.models.local import LocalModel
+    from guardrail.models.prompt import Prompt
+    from guardrail.models.trace import Trace
+    from guardrail.scoring.uncertainty import Uncertainty
+
+__all__ = ["answer_maker", "label"]
+
+# Questions of this many batches are put in order of length, so that little is wasted on padding.
+_BATCHES_PER_WINDOW = 4
+
+
+class _Job(NamedTuple):
+    """A question that could be encoded; ``response_ids`` where it came with a response."""
+
+    question: Question
+    prompt: EncodedPrompt
+    response_ids: list[int] | None
+
+    @property
+    def length(self) -> int:
+        return len(self.prompt.ids) + len(self.response_ids or ())
+
+
+def label(
+    model: "LocalModel",
+    questions: Sequence[Question],
+    judge: Judge,
+    options: LabelOptions | None = None,
+    *,
+    output: AppendedFile | None = None,
+    done: int = 0,
+    progress: ProgressCallback | None = None,
+) -> Iterator[AnswerRecord | Failure]:
+    """Answer, score and judge questions in batches; each comes out as soon as its batch is done.
+
+    A question that cannot be answered or scored comes out as a failure, and the others go on.
+
+    Args:
+        model: The model.
+        questions: The questions; those that come with a response are scored by teacher forcing.
+        judge: Who says what is right, where the question does not.
+        options: How to answer and score.
+        output: Each record is appended to it before it comes out.
+        done: How many were done before, for the progress.
+        progress: Told of each batch.
+    """
+    options = options or LabelOptions()
+    maker = answer_maker(model, options)
+    total, finished = done + len(questions), done
+    size = options.batch_size * _BATCHES_PER_WINDOW
+    report(progress, "answering", finished, total)
+    for first in range(0, len(questions), size):
+        for results in _label_window(model, questions[first : first + size], judge, options, maker):
+            for result in results:
+                if output is not None and isinstance(result, AnswerRecord):
+                    output.write(result.as_plain())
+            finished += len(results)
+            report(progress, "answering", finished, total)
+            yield from results
+
+
+def answer_maker(model: "LocalModel", options: LabelOptions) -> AnswerMaker:
+    """What makes the answers of a run."""
+    scorer = fingerprint_scorer(options.scoring)
+    return AnswerMaker(fingerprint_model(model), scorer, generation_arguments(options))
+
+
+def _label_window(
+    model: "LocalModel",
+    window: Sequence[Question],
+    judge: Judge,
+    options: LabelOptions,
+    maker: AnswerMaker,
+) -> Iterator[list[AnswerRecord | Failure]]:
+    jobs: list[_Job] = []
+    refused: list[AnswerRecord | Failure] = []
+    for question in window:
+        try:
+            jobs.append(_encoded(model, question, options.system))
+        except GuardrailError as error:
+            refused.append(_failure(question, error))
+    if refused:
+        yield refused
+    for batch in _batches(model, jobs, options):
+        answered = together_or_alone(lambda some: _answer(model, some, options), batch)
+        yield _judged(batch, answered, judge, options, maker)
+
+
+def _encoded(model: "LocalModel", question: Question, system: str | None) -> _Job:
+    encoded = encode_prompt(model.tokenizer, _with_system(question.prompt, system))
+    if question.response is None:
+        return _Job(question, encoded, None)
+    return _Job(question, encoded, model.encode_response(question.response, question.finish_reason))
+
+
+def _with_system(prompt: "Prompt", system: str | None) -> "Prompt":
+    if system is None:
+        return prompt
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    has_one = any(isinstance(message, dict) and message.get("role") == "system" for message in messages)
+    return messages if has_one else [{"role": "system", "content": system}, *messages]
+
+
+def _batches(model: "LocalModel", jobs: Sequence[_Job], options: LabelOptions) -> Iterator[list[_Job]]:
+    ordered = sorted(jobs, key=lambda job: job.length)
+    context = model.anatomy.context_length or sys.maxsize
+    asked: list[_Job] = []
+    crowded: list[_Job] = []
+    for job in (job for job in ordered if job.response_ids is None):
+        # A batch has room for as many tokens as its longest prompt leaves: that one goes alone.
+        room = context - len(job.prompt.ids)
+        (asked if room >= options.sampling.max_tokens else crowded).append(job)
+    given = [job for job in ordered if job.response_ids is not None]
+    for group, size in ((asked, options.batch_size), (given, options.batch_size), (crowded, 1)):
+        for low in range(0, len(group), size):
+            yield group[low : low + size]
+
+
+def _answer(
+    model: "LocalModel", jobs: Sequence[_Job], options: LabelOptions
+) -> list[tuple["Trace", "Uncertainty"]]:
+    depths = () if options.depth is None else (options.depth,)
+    prompts = [job.prompt for job in jobs]
+    given = [job.response_ids for job in jobs if job.response_ids is not None]
+    if given:
+        traces = model.read_encoded(prompts, given, depths=depths)
+    else:
+        sampling = options.sampling
+        if sampling.seed is not None:
+            # Otherwise every batch would draw by the same random numbers.
+            sampling = replace(sampling, seed=sampling.seed + int(jobs[0].question.digest[:8], 16))
+        traces = model.generate_encoded(prompts, sampling, depths=depths)
+    return list(zip(traces, score_batch(model, traces, options.scoring), strict=True))
+
+
+def _judged(
+    batch: Sequence[_Job],
+    answered: Sequence["tuple[Trace, Uncertainty] | GuardrailError"],
+    judge: Judge,
+    options: LabelOptions,
+    maker: AnswerMaker,
+) -> list[AnswerRecord | Failure]:
+    results: list[AnswerRecord | Failure] = []
+    fine: list[tuple[Question, Trace, Uncertainty]] = []
+    for job, answer in zip(batch, answered, strict=True):
+        if isinstance(answer, GuardrailError):
+            results.append(_failure(job.question, answer))
+        else:
+            fine.append((job.question, *answer))
+    cases = [
+        Case(question.text, _response(question, trace), question.accepted, question.correct)
+        for question, trace, _ in fine
+    ]
+    judgements = judge_cases(judge, cases)
+    for (question, trace, uncertainty), judgement in zip(fine, judgements, strict=True):
+        results.append(_record(question, trace, uncertainty, judgement, options, maker))
+    return results
+
+
+def _record(
+    question: Question,
+    trace: "Trace",
+    uncertainty: "Uncertainty",
+    judgement: Judgement,
+    options: LabelOptions,
+    maker: AnswerMaker,
+) -> AnswerRecord:
+    return AnswerRecord(
+        fields=question.fields,
+        response=_response(question, trace),
+        correct=judgement.correct,
+        judgement=judgement,
+        finish_reason=question.finish_reason or trace.finish_reason,
+        scores=uncertainty.scores(),
+        usage={**trace.usage._asdict(), "total_tokens": trace.usage.total_tokens},
+        hidden=_hidden(trace, options.depth),
+        maker=maker,
+        digest=question.digest,
+    )
+
+
+def _hidden(trace: "Trace", depth: float | None) -> HiddenState | None:
+    if depth is None:
+        return None
+    (summary,) = trace.hidden.values()
+    return HiddenState(depth, summary.mean.float().tolist(), summary.last.float().tolist())
+
+
+def _response(question: Question, trace: "Trace") -> str:
+    return trace.text if question.response is None else question.response
+
+
+def _failure(question: Question, error: GuardrailError) -> Failure:
+    return Failure(question.line, " ".join(str(error).split()), error.exit_status)

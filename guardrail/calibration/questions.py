@@ -1,0 +1,215 @@
+"""A line of a file of questions: what the model is asked, and what makes an answer right.
+
+A line is a JSON object in one of these forms; what else is in it is passed through to its answer's record.
+
+    {"question": "…", "answers": ["…", …]}                  the model answers, a judge decides
+    {"question": "…", "response": "…", "answers": ["…"]}    the response is scored, a judge decides
+    {"prompt": "…", "response": "…", "correct": true}       the response is scored, and labelled already
+    {"question": "…"}                                       the model answers, nobody decides
+
+What the model reads may be ``question``, ``query``, ``prompt`` or ``messages``; accepted answers may be
+``answers``, ``answer`` or ``truthful answer``, a list or one alone. Where a prompt holds more than the
+question (instructions, passages), give ``question`` beside it: that is what a judge is told.
+``finish_reason`` ("stop" or "length") says whether a given response was cut off.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from guardrail.errors import RecordError
+from guardrail.models.prompt import is_text
+from guardrail.scoring.jsonlines import json_object, kind_of, shown, text_of
+from guardrail.scoring.records import Failure
+
+if TYPE_CHECKING:
+    from guardrail.models.prompt import Prompt
+    from guardrail.models.trace import FinishReason
+
+__all__ = ["ANSWER_FIELDS", "Question", "Questions", "accepted_answers", "parse_questions", "question_text"]
+
+# What the record of an answer holds of ours; a field of the line by one of these names gives way.
+ANSWER_FIELDS = (
+    "response",
+    "correct",
+    "judged_by",
+    "reason",
+    "finish_reason",
+    "uncertainty",
+    "usage",
+    "hidden",
+    "model",
+    "scoring",
+    "error",
+    "error_type",
+)
+# What the model reads: where there are several, the first of these.
+_PROMPTS = ("messages", "prompt", "question", "query")
+_ACCEPTED = ("answers", "answer", "truthful answer")
+_FINISH_REASONS = ("stop", "length")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question, and what is known of its answer.
+
+    Attributes:
+        line: Its number in the file, from 1.
+        fields: What is passed through to the answer's record.
+        prompt: What the model reads.
+        text: What a judge is told was asked.
+        accepted: Answers that are right; any of them will do.
+        response: What was answered; None where the model is to answer.
+        correct: Whether that was right, where the line says so.
+        finish_reason: Why the response ended, where the line says so.
+        digest: What tells it from another: the prompt and the response given.
+    """
+
+    line: int
+    fields: Mapping[str, Any]
+    prompt: "Prompt"
+    text: str
+    accepted: tuple[str, ...]
+    response: str | None
+    correct: bool | None
+    finish_reason: "FinishReason | None"
+    digest: str
+
+
+class Questions(NamedTuple):
+    """The lines of a file: those that can be used, and why the others cannot."""
+
+    usable: Sequence[Question]
+    refused: Sequence[Failure]
+
+
+def parse_questions(lines: Iterable[str], *, judge_needs_answers: bool = True) -> Questions:
+    """Read the lines of a file. What is wrong with one of them is told; nothing is raised.
+
+    A question that was there before is refused: in two parts of the data it would be judged by what it
+    taught. Blank lines are passed over.
+
+    Args:
+        lines: The lines.
+        judge_needs_answers: Whether nobody can say what is right where a line does not.
+    """
+    usable: dict[str, Question] = {}
+    refused: list[Failure] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            question = _question(json_object(line), number)
+            if question.digest in usable:
+                same = usable[question.digest].line
+                raise RecordError(f"The line asks the same as line {same}; each question counts once.")
+            if judge_needs_answers and question.response is not None and not _can_be_judged(question):
+                raise RecordError(
+                    'Nothing says whether the response is right: add "correct": true or false, or "answers".'
+                )
+        except RecordError as error:
+            refused.append(Failure(number, str(error), error.exit_status))
+        else:
+            usable[question.digest] = question
+    return Questions(list(usable.values()), refused)
+
+
+def question_text(values: Mapping[str, Any]) -> str:
+    """What was asked, for a person or a judge; a conversation of several turns as a transcript."""
+    for name in ("question", "query", "prompt"):
+        if isinstance(values.get(name), str):
+            return str(values[name])
+    messages = values.get("messages")
+    turns = [
+        (message.get("role"), str(message.get("content")))
+        for message in (messages if isinstance(messages, list) else [])
+        if isinstance(message, dict) and message.get("role") != "system"
+    ]
+    return turns[0][1] if len(turns) == 1 else "\n\n".join(f"{role}: {content}" for role, content in turns)
+
+
+def accepted_answers(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The accepted answers of a line; none where it gives none.
+
+    Raises:
+        RecordError: What it gives is no list of texts, or is empty.
+    """
+    name = next((name for name in _ACCEPTED if values.get(name) is not None), None)
+    if name is None:
+        return ()
+    given = values[name] if isinstance(values[name], list) else [values[name]]
+    answers = tuple(_answer(one, name) for one in given)
+    if not answers:
+        raise RecordError(f"{name} is empty: give at least one answer that is right, or leave it out.")
+    return answers
+
+
+def _can_be_judged(question: Question) -> bool:
+    return question.correct is not None or bool(question.accepted)
+
+
+def _answer(value: Any, name: str) -> str:
+    # "answer": 7 is how people write it; true is an int to Python, and no answer.
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return json.dumps(value)
+    if not isinstance(value, str):
+        raise RecordError(f"{name} holds {kind_of(value)}, and texts are expected.")
+    answer = text_of(value, name)
+    if not answer.strip():
+        raise RecordError(f"{name} holds an empty text: every answer would hold it.")
+    return answer
+
+
+def _question(values: Mapping[str, Any], number: int) -> Question:
+    if isinstance(values.get("scoring"), dict) and "uncertainty" in values:
+        raise RecordError(
+            "The line is a result of guardrail score. Give the line it was made of, with correct or answers."
+        )
+    prompt = _prompt(values)
+    response, correct = values.get("response"), values.get("correct")
+    if response is not None:
+        response = text_of(response, "response")
+    if correct is not None and not isinstance(correct, bool):
+        raise RecordError(f"correct is {shown(correct)}; it can be true or false.")
+    if correct is not None and response is None:
+        raise RecordError("The line says what is correct of a response, and has no response.")
+    finish_reason = values.get("finish_reason")
+    if finish_reason is not None and finish_reason not in _FINISH_REASONS:
+        raise RecordError(f'finish_reason is {shown(finish_reason)}; it can be "stop" or "length".')
+    return Question(
+        line=number,
+        fields={name: value for name, value in values.items() if name not in ANSWER_FIELDS},
+        prompt=prompt,
+        text=question_text(values),
+        accepted=() if correct is not None else accepted_answers(values),
+        response=response,
+        correct=correct,
+        finish_reason=finish_reason,
+        digest=_digest(prompt, response, finish_reason),
+    )
+
+
+def _prompt(values: Mapping[str, Any]) -> "Prompt":
+    name = next((name for name in _PROMPTS if values.get(name) is not None), None)
+    if name is None:
+        given = ", ".join(sorted(values)[:8]) or "nothing"
+        raise RecordError(f"The line needs a question, query, prompt or messages; it has {given}.")
+    if name != "messages":
+        text = text_of(values[name], name)
+        if not text.strip():
+            raise RecordError(f"{name} is empty.")
+        return text
+    messages = values["messages"]
+    if not isinstance(messages, list):
+        raise RecordError(f"messages is {kind_of(messages)}, and a list of messages is expected.")
+    if not is_text(json.dumps(messages, ensure_ascii=False)):
+        raise RecordError("messages holds half a surrogate pair, which is no text.")
+    return messages
+
+
+def _digest(prompt: "Prompt", response: str | None, finish_reason: "FinishReason | None") -> str:
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    text = json.dumps([messages, response, finish_reason], sort_keys=True)
+    return sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,118 @@
+"""A profile as one HTML file that needs nothing else: no script, no font, no picture from elsewhere."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from guardrail.calibration.profile import Profile
+from guardrail.calibration.report.facts import confidence_facts, making_facts, model_facts
+from guardrail.calibration.report.held_out import HeldOut
+from guardrail.calibration.report.rows import figure_rows, threshold_rows
+from guardrail.calibration.report.verdict import verdict
+from guardrail.calibration.report.words import (
+    NONE,
+    decimal,
+    interval,
+    percent,
+    promised,
+    short,
+    shown,
+    visible,
+)
+from guardrail.errors import CalibrationError, ProfileError
+
+__all__ = ["html_report", "write_report"]
+
+
+class _Plots(NamedTuple):
+    reliability: Markup
+    risk_coverage: Markup
+    scores: Markup
+
+
+def html_report(profile: Profile, held_out: HeldOut | None = None) -> str:
+    """The report of a profile as a page.
+
+    Args:
+        profile: It, calibrated or not.
+        held_out: The answers that its figures were measured on, for the plots; a profile does not keep them.
+
+    Raises:
+        CalibrationError: These are not the answers that the profile's figures were measured on.
+    """
+    if held_out is not None:
+        _check(profile, held_out)
+    columns = list(dict.fromkeys(key for one in profile.making.candidates for key in one))
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "decimal": decimal,
+        "percent": percent,
+        "promised": promised,
+        "short": short,
+        "shown": shown,
+    }
+    template = environment.from_string((files(__package__) / "report.html.jinja").read_text("utf-8"))
+    return template.render(
+        name=visible(profile.model.name),
+        profile=profile,
+        verdict=verdict(profile),
+        figures=list(figure_rows(profile.report)),
+        thresholds=list(threshold_rows(profile)),
+        plots=_plots(profile, held_out) if held_out is not None else None,
+        columns=columns,
+        model_facts=list(model_facts(profile)),
+        confidence_facts=list(confidence_facts(profile)),
+        making_facts=list(making_facts(profile)),
+        method=_method(profile.report.get("method")),
+        interval=interval,
+        dash=NONE,
+    )
+
+
+def write_report(profile: Profile, path: Path, held_out: HeldOut | None = None) -> None:
+    """Write the report of a profile, whole or not at all.
+
+    Raises:
+        CalibrationError: These are not the answers that the profile's figures were measured on.
+        ProfileError: The file cannot be written.
+    """
+    page = html_report(profile, held_out)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(page, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise ProfileError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _check(profile: Profile, held_out: HeldOut) -> None:
+    measured = (profile.report.get("n"), profile.report.get("correct"))
+    given = (len(held_out.correct), sum(held_out.correct))
+    if measured != given:
+        raise CalibrationError(
+            f"The profile's figures were measured on {measured[0]} answers, {measured[1]} of them right; the "
+            f"held-out answers given are {given[0]}, {given[1]} of them right. Give those of the same run."
+        )
+
+
+def _plots(profile: Profile, held_out: HeldOut) -> _Plots:
+    from guardrail.calibration.report.plots import reliability_diagram, risk_coverage_curve, score_histogram
+
+    # Markup: matplotlib escapes what it writes, and it is given numbers alone.
+    return _Plots(
+        Markup(reliability_diagram(held_out)),  # noqa: S704
+        Markup(risk_coverage_curve(held_out, profile.certified)),  # noqa: S704
+        Markup(score_histogram(held_out, profile.certified)),  # noqa: S704
+    )
+
+
+def _method(method: Any) -> str:
+    if not isinstance(method, dict):
+        return ""
+    resamples, seed, bins = (shown(method.get(name)) for name in ("resamples", "seed", "ece_bins"))
+    return f"{resamples} resamples drawn by seed {seed}. The ECE has {bins} bins."

@@ -1,0 +1,108 @@
+"""A profile on a terminal."""
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from guardrail.calibration.figure import Figure
+from guardrail.calibration.profile import Profile
+from guardrail.calibration.report.facts import Fact, confidence_facts, making_facts, model_facts
+from guardrail.calibration.report.rows import figure_rows, threshold_rows
+from guardrail.calibration.report.verdict import Tone, verdict
+from guardrail.calibration.report.words import NONE, decimal, interval, percent, promised, short, visible
+
+__all__ = ["print_profile"]
+
+# A sign as well as a colour: not everybody, nor every terminal, tells the colours apart.
+_SIGNS: dict[Tone, tuple[str, str]] = {
+    "good": ("✓", "green"),
+    "caution": ("!", "yellow"),
+    "bad": ("✗", "red"),
+    "plain": ("·", "dim"),
+}
+
+
+def print_profile(console: Console, profile: Profile) -> None:
+    """Print what a profile comes to, its figures and thresholds, and how it was made."""
+    console.print(Text(f"Profile of {visible(profile.model.name)}", "bold"))
+    console.print(_verdict(profile))
+    _section(console, "Figures on the held-out answers", _figures(profile))
+    _section(console, "Thresholds", _thresholds(profile))
+    facts = [*model_facts(profile), *confidence_facts(profile), *making_facts(profile)]
+    _section(console, "What it is", _facts([*facts, Fact("Digest", profile.digest, is_code=True)]))
+
+
+def _section(console: Console, title: str, table: Table) -> None:
+    if table.row_count:
+        console.print()
+        console.print(Text(title, "bold"))
+        console.print(Padding(table, (0, 0, 0, 2)))
+
+
+def _verdict(profile: Profile) -> Table:
+    table = _table(show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for statement in verdict(profile):
+        table.add_row(Text(*_SIGNS[statement.tone]), Text(statement.text))
+    return table
+
+
+def _figures(profile: Profile) -> Table:
+    table = _table(header_style="dim")
+    table.add_column("", no_wrap=True)
+    for name in ("Figure", "95 % interval", "n"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("better", style="dim", no_wrap=True)
+    remarks = []
+    for row in figure_rows(profile.report):
+        figure = row.figure
+        table.add_row(
+            Text(row.name),
+            Text(decimal(figure.value), "bold"),
+            Text(interval(figure)),
+            Text(f"{figure.n:,}"),
+            Text(row.better),
+        )
+        if figure.reason:
+            remarks.append(f"{row.name}: {figure.reason}.")
+    for remark in remarks:
+        table.add_row(Text(remark, "dim"))
+    return table
+
+
+def _thresholds(profile: Profile) -> Table:
+    table = _table(header_style="dim")
+    for name in ("Wrong at most", "From score", "Lets through", "Wrong of these"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in threshold_rows(profile):
+        certified = row.certified
+        guarantee = f"{promised(certified.max_error)} at {promised(certified.confidence)}"
+        start = NONE if certified.threshold is None else short(certified.threshold)
+        cells = (guarantee, start, _share(row.coverage), _share(row.error))
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _share(figure: Figure | None) -> str:
+    if figure is None or figure.value is None:
+        return NONE
+    return f"{percent(figure.value)} ({interval(figure, as_percent=True)})"
+
+
+def _facts(facts: Iterable[Fact]) -> Table:
+    table = _table(show_header=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for fact in facts:
+        table.add_row(Text(fact.label), Text(fact.text))
+    return table
+
+
+def _table(*, show_header: bool = True, header_style: str = "") -> Table:
+    return Table(
+        show_header=show_header, header_style=header_style, box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )

@@ -1,0 +1,263 @@
+"""``guardrail calibrate``: from questions with known answers to a profile."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from guardrail.cli.calibrated import print_calibration, summary, tell
+from guardrail.cli.options import (
+    AsJson,
+    Device,
+    Dtype,
+    Model,
+    Quantization,
+    Reduction,
+    SemanticToken,
+    open_model,
+    readable,
+)
+from guardrail.cli.output import print_json, progress_bar
+from guardrail.errors import OptionError
+from guardrail.models.reference import DEFAULT_MODEL, ModelReference
+from guardrail.models.sampling import Sampling
+from guardrail.scoring.options import ScoringOptions
+
+if TYPE_CHECKING:
+    from guardrail.calibration.collecting import Collected
+    from guardrail.calibration.fitting.fit import Fitted
+    from guardrail.calibration.fitting.options import FitOptions
+
+_ANSWERS = "Answers"
+_PROFILE = "Profile"
+# Options that say how answers come about, and nothing where they are there.
+_OF_GENERATION = (
+    "model",
+    "device",
+    "dtype",
+    "quantization",
+    "batch_size",
+    "resume",
+    "limit",
+    "system",
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "semantic_token",
+    "reduction",
+)
+_TARGET_ERRORS = (0.05, 0.1, 0.2, 0.3)
+
+
+def calibrate(
+    ctx: typer.Context,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="One JSON object a line: a question with accepted answers, or a prompt with a response and "
+            "whether that is correct. Or the answers that an earlier run kept: no model is then needed.",
+            metavar="QUESTIONS.jsonl",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Write the profile here.", show_default=False),
+    ],
+    model: Model = DEFAULT_MODEL,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    quantization: Quantization = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="How many questions the model reads at once.", rich_help_panel="Model")
+    ] = 16,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="Who says what is right: exact, contains (the default), f1[:THRESHOLD], "
+            "embedding[:MODEL[:THRESHOLD]], chat:PROVIDER:MODEL, or module:function.",
+            callback=readable,
+            show_default=False,
+            rich_help_panel=_ANSWERS,
+        ),
+    ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep answers and labels here; by default beside the profile, as PROFILE.answers.jsonl. "
+            "Labels corrected there by hand count in the next run.",
+            show_default=False,
+            rich_help_panel=_ANSWERS,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume/--overwrite",
+            help="Go on with the answers that are kept already, or start afresh.",
+            rich_help_panel=_ANSWERS,
+        ),
+    ] = True,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Take only so many lines.", show_default=False, rich_help_panel=_ANSWERS),
+    ] = None,
+    system: Annotated[
+        str | None,
+        typer.Option(
+            help="A system message before every conversation that has none.",
+            callback=readable,
+            rich_help_panel=_ANSWERS,
+        ),
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.", rich_help_panel=_ANSWERS)] = 64,
+    temperature: Annotated[
+        float,
+        typer.Option(help="0 for greedy decoding; above it, tokens are drawn.", rich_help_panel=_ANSWERS),
+    ] = 0.0,
+    top_p: Annotated[
+        float,
+        typer.Option(
+            help="Draw from the smallest set of tokens with this much probability.", rich_help_panel=_ANSWERS
+        ),
+    ] = 1.0,
+    target_error: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Certify a threshold: of the answers let through, at most this share is wrong. Can be given "
+            f"again; without it, {', '.join(f'{error:g}' for error in _TARGET_ERRORS)}.",
+            show_default=False,
+            rich_help_panel=_PROFILE,
+        ),
+    ] = None,
+    confidence: Annotated[
+        float, typer.Option(help="How sure to be of each threshold.", rich_help_panel=_PROFILE)
+    ] = 0.95,
+    inputs: Annotated[
+        Literal["auto", "hybridgrad", "signals", "probe"],
+        typer.Option(
+            help="What the confidence is made of: HybridGrad, several scores, or those and a probe of hidden "
+            "states. auto takes what does best.",
+            rich_help_panel=_PROFILE,
+        ),
+    ] = "auto",
+    calibrator: Annotated[
+        Literal["auto", "isotonic", "platt", "venn_abers"],
+        typer.Option(help="What makes a probability of it.", rich_help_panel=_PROFILE),
+    ] = "auto",
+    seed: Annotated[
+        int,
+        typer.Option(min=0, help="What answers and parts are drawn by.", rich_help_panel=_PROFILE),
+    ] = 0,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a report here, as one HTML file.", show_default=False, rich_help_panel=_PROFILE
+        ),
+    ] = None,
+    semantic_token: SemanticToken = None,
+    reduction: Reduction = "mean",
+    as_json: AsJson = False,
+) -> None:
+    """Make a profile: how likely this model's answers are to be correct, and what may be let through.
+
+    The model answers the questions, a judge labels the answers, and they are kept as they come: the same
+    command again goes on where it was interrupted. Part of the answers is held out, and reported on.
+
+    Exit status: 0 if every line counted, 2 if lines were wrong, 1 if something else failed. The profile is
+    written from the others all the same.
+    """
+    from guardrail.calibration.answers import holds_answers
+    from guardrail.calibration.collecting import collect, reuse
+    from guardrail.calibration.fitting.options import FitOptions
+    from guardrail.calibration.judges.named import as_judge
+    from guardrail.calibration.label_options import LabelOptions
+    from guardrail.calibration.profile import Guarantee
+    from guardrail.calibration.questions import parse_questions
+    from guardrail.scoring.appending import check_destination
+    from guardrail.scoring.jsonlines import read_json_lines
+
+    targets = dict.fromkeys(target_error or _TARGET_ERRORS)
+    fit_options = FitOptions(inputs, calibrator, [Guarantee(error, confidence) for error in targets], seed)
+    label_options = LabelOptions(
+        sampling=Sampling(max_tokens, temperature, top_p, seed if temperature else None),
+        system=system,
+        scoring=ScoringOptions(semantic_token=semantic_token, reduction=reduction),
+        batch_size=batch_size,
+    )
+    name = str(ModelReference.parse(model))
+    lines = read_json_lines(file)[:limit]
+    has_answers = holds_answers(lines)
+    if has_answers:
+        _refuse_unused(ctx, file)
+    stored = answers or (file if has_answers else _beside(output))
+    for path in _destinations(output, report, None if stored == file else stored):
+        check_destination(path, file)
+    decided = as_judge(judge) if judge else None
+    with progress_bar() as progress:
+        if has_answers:
+            collected = reuse(file, decided, stored, progress)
+        else:
+            collected = collect(
+                parse_questions(lines, judge_needs_answers=decided is None or decided.needs_answers),
+                decided,
+                stored,
+                lambda: open_model(model, device, dtype, quantization, progress),
+                label_options,
+                model_name=name,
+                overwrite=not resume,
+                progress=progress,
+            )
+    tell(collected, stored)
+    with progress_bar() as progress:
+        progress("fitting", 0, None)
+        fitted = _fit(collected, file, fit_options, output, report)
+    if as_json:
+        print_json(summary(collected, fitted, output, stored, report))
+    else:
+        print_calibration(fitted, output, stored, report)
+    if collected.exit_status:
+        raise typer.Exit(collected.exit_status)
+
+
+def _fit(
+    collected: "Collected", file: Path, options: "FitOptions", output: Path, report: Path | None
+) -> "Fitted":
+    from guardrail.calibration.calibrate import calibrate as make_profile
+    from guardrail.calibration.profile import write_profile
+
+    fitted = make_profile(collected, file, options)
+    write_profile(fitted.profile, output)
+    if report is not None:
+        from guardrail.calibration.report.html import write_report
+
+        write_report(fitted.profile, report, fitted.held_out if fitted.profile.is_calibrated else None)
+    return fitted
+
+
+def _refuse_unused(ctx: typer.Context, file: Path) -> None:
+    """Refuse what would be without effect: the answers are there, and are taken as they were made."""
+    given = [name for name in _OF_GENERATION if _is_given(ctx, name)]
+    if given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise OptionError(
+            f"{file} holds answers already, made by the model and with the options that stand in it: leave "
+            f"out {options}."
+        )
+
+
+def _is_given(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
+def _beside(output: Path) -> Path:
+    stem = output.stem if output.suffix == ".json" else output.name
+    return output.with_name(f"{stem}.answers.jsonl")
+
+
+def _destinations(output: Path, report: Path | None, stored: Path | None) -> list[Path]:
+    paths = [path for path in (output, report, stored) if path is not None]
+    if len({path.absolute() for path in paths}) < len(paths):
+        raise OptionError("Profile, answers and report need a file each: two of them are the same.")
+    return paths

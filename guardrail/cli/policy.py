@@ -1,0 +1,291 @@
+"""``guardrail policy``: check a policy, show it, test it, and explain what it decides."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from guardrail.cli.options import AsJson, readable
+from guardrail.cli.output import print_json
+from guardrail.errors import OptionError, PolicyError
+
+if TYPE_CHECKING:
+    from guardrail.policy.cases import CaseResult, Given
+    from guardrail.policy.model import Policy
+    from guardrail.policy.places import Mistake
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Policies: check, show, test and explain them. Loads no model.", no_args_is_help=True)
+
+_FAILED = 1
+File = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE", help="A policy file, or builtin:NAME.", show_default=False, callback=readable
+    ),
+]
+
+
+@app.command("list")
+def list_policies(as_json: AsJson = False) -> None:
+    """List the ready policies that come with guardrail."""
+    from guardrail.policy.builtin import BUILTIN, builtin_policies
+    from guardrail.policy.loading import load_policy
+
+    rows = [(f"{BUILTIN}{name}", load_policy(f"{BUILTIN}{name}").description) for name in builtin_policies()]
+    if as_json:
+        typer.echo(json.dumps([{"name": name, "description": text} for name, text in rows], indent=2))
+        return
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, text in rows:
+        typer.echo(f"{name.ljust(width)}  {text}")
+
+
+@app.command()
+def check(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...", help="Policy files, or builtin:NAME.", show_default=False, callback=readable
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Say everything that is wrong with policies, each with its line. Exit status 2 where anything is."""
+    from guardrail.policy.loading import check_policy
+
+    checked = [(file, check_policy(file)) for file in files]
+    if as_json:
+        print_json(
+            {
+                "files": [
+                    {
+                        "file": file,
+                        "ok": found.policy is not None,
+                        "digest": found.policy.digest if found.policy else None,
+                        "mistakes": _plain(found.mistakes),
+                        "warnings": _plain(found.warnings),
+                    }
+                    for file, found in checked
+                ]
+            }
+        )
+    else:
+        for file, found in checked:
+            for mistake in found.mistakes:
+                typer.echo(str(mistake))
+            for warning in found.warnings:
+                typer.echo(f"{warning.place} {warning.path}: warning: {warning.text}")
+            if found.policy is not None:
+                typer.echo(f"{file}: ok ({found.policy.name}, {len(found.policy.rules)} rules)")
+    if any(found.policy is None for _, found in checked):
+        raise typer.Exit(PolicyError.exit_status)
+
+
+@app.command()
+def show(
+    file: File,
+    resolved: Annotated[
+        bool,
+        typer.Option(
+            "--resolved", help="With what it extends merged in, variables filled in and defaults written out."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print a policy: as it was written, or as it is read."""
+    policy = _load(file, as_json)
+    if as_json:
+        print_json({"digest": policy.digest, "policy": policy.as_plain()})
+        return
+    if not resolved:
+        typer.echo(_path(file).read_text(encoding="utf-8-sig"), nl=False)
+        return
+    from guardrail.policy.writing import policy_yaml
+
+    typer.echo(f"# sha256 {policy.digest}\n{policy_yaml(policy)}".encode(), nl=False)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a policy file, for editors."""
+    from guardrail.policy.schema import schema_text
+
+    typer.echo(schema_text().encode(), nl=False)
+
+
+@app.command("test")
+def try_cases(
+    file: File,
+    cases: Annotated[
+        Path, typer.Argument(metavar="CASES.yaml", help="Cases: what is given, and what is expected.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Try a policy on cases. Exit status 1 where one is decided otherwise, 2 where a file is wrong."""
+    from guardrail.policy.cases import read_cases, run_cases
+
+    policy = _load(file, as_json)
+    try:
+        results = run_cases(policy, read_cases(cases))
+    except PolicyError as error:
+        raise _refused(error, as_json) from error
+    failed = [result for result in results if not result.holds]
+    if as_json:
+        print_json({"cases": [_case(result) for result in results], "failed": len(failed)})
+    else:
+        for result in failed:
+            typer.echo(f"{result.place} {result.name}")
+            for line in result.differences:
+                typer.echo(f"    {line}")
+        typer.echo(f"{len(results) - len(failed)} of {len(results)} cases hold")
+    if failed:
+        raise typer.Exit(_FAILED)
+
+
+@app.command()
+def explain(
+    file: File,
+    confidence: Annotated[float | None, typer.Option(help="Probability of being correct, 0 to 1.")] = None,
+    uncertainty: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A score, such as hybridgrad=0.02.")
+    ] = None,
+    quantile: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=SHARE", help="Its place among the profile's, such as hybridgrad=0.9."),
+    ] = None,
+    certified: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ERROR@CONFIDENCE", help="A guarantee that it is let through by: 0.05@0.95."),
+    ] = None,
+    finish_reason: Annotated[
+        Literal["stop", "length", "unknown"], typer.Option(help="Why the answer ended.")
+    ] = "stop",
+    tag: Annotated[list[str] | None, typer.Option(help="A tag of the request.", callback=readable)] = None,
+    tool_call: Annotated[
+        list[str] | None, typer.Option(help="A tool that the answer calls.", callback=readable)
+    ] = None,
+    error: Annotated[
+        str, typer.Option(help="Why it could not be scored.", show_default=False, callback=readable)
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Say what a policy would decide on an answer, and what each rule says of it."""
+    from guardrail.policy.decide import decide
+    from guardrail.policy.decide import explain as explain_rules
+
+    policy = _load(file, as_json)
+    given = _given(
+        confidence=confidence,
+        uncertainty=_pairs("--uncertainty", uncertainty),
+        quantile=_pairs("--quantile", quantile),
+        certified=_guarantees(certified),
+        finish_reason=finish_reason,
+        tags=tag or (),
+        tool_call=tool_call or (),
+        error=error,
+    )
+    evidence = given.evidence()
+    decision, rules = decide(policy, evidence), explain_rules(policy, evidence)
+    if as_json:
+        decided = {name: getattr(decision, name) for name in decision.__slots__}
+        print_json({"decision": decided, "rules": [rule._asdict() for rule in rules]})
+        return
+    to = f" to {decision.to}" if decision.to else ""
+    observed = "" if decision.enforced else " (observed only: the answer is shown)"
+    typer.echo(f"{decision.action}{to}, by {decision.rule}{observed}")
+    typer.echo(f"    {decision.reason}")
+    if decision.message is not None:
+        typer.echo(f"    message: {decision.message}")
+    typer.echo("")
+    width = max(len(rule.rule) for rule in rules)
+    for rule in rules:
+        typer.echo(f"{rule.rule.ljust(width)}  {rule.outcome.ljust(7)}  {rule.why}")
+
+
+def _load(file: str, as_json: bool) -> "Policy":
+    from guardrail.policy.loading import load_policy
+
+    try:
+        return load_policy(file)
+    except PolicyError as error:
+        raise _refused(error, as_json) from error
+
+
+def _refused(error: PolicyError, as_json: bool) -> Exception:
+    """Every mistake on a line of its own; as JSON, where that was asked for, in one object."""
+    for mistake in error.mistakes:
+        typer.echo(f"error: {mistake}", err=True)
+    if as_json:
+        said = {"message": " ".join(str(error).split()), "mistakes": list(error.mistakes)}
+        print_json({"error": {"type": type(error).__name__, **said}})
+    return typer.Exit(error.exit_status)
+
+
+def _path(file: str) -> Path:
+    from guardrail.policy.builtin import BUILTIN, builtin_policy
+
+    return builtin_policy(file.removeprefix(BUILTIN)) if file.startswith(BUILTIN) else Path(file)
+
+
+def _given(**values: Any) -> "Given":
+    from pydantic import ValidationError
+
+    from guardrail.policy.cases import Given
+
+    try:
+        return Given(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = str(first["loc"][0]).replace("_", "-")
+        raise OptionError(f"--{where}: {first['msg']}.") from error
+
+
+def _pairs(option: str, given: Iterable[str] | None) -> dict[str, float]:
+    from guardrail.policy.nearest import did_you_mean
+    from guardrail.policy.ranges import QUANTILES
+
+    pairs = {}
+    for text in given or ():
+        name, _, value = text.partition("=")
+        if name not in QUANTILES:
+            raise OptionError(f"{option}: {name!r} is no score{did_you_mean(name, QUANTILES)}")
+        pairs[name] = _float(option, value, "hybridgrad=0.02")
+    return pairs
+
+
+def _guarantees(given: Iterable[str] | None) -> list[dict[str, float]] | None:
+    if not given:
+        return None
+    return [
+        {
+            "max_error": _float("--certified", text.partition("@")[0], "0.05@0.95"),
+            "confidence": _float("--certified", text.partition("@")[2], "0.05@0.95"),
+        }
+        for text in given
+    ]
+
+
+def _float(option: str, text: str, example: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise OptionError(f"{option}: {text!r} is no number; write {example}.") from error
+
+
+def _plain(mistakes: "Iterable[Mistake]") -> list[dict[str, Any]]:
+    return [{**one.place._asdict(), "path": one.path, "text": one.text} for one in mistakes]
+
+
+def _case(result: "CaseResult") -> dict[str, Any]:
+    return {
+        "name": result.name,
+        **result.place._asdict(),
+        "holds": result.holds,
+        "action": result.decision.action,
+        "rule": result.decision.rule,
+        "differences": list(result.differences),
+    }

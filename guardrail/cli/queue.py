@@ -1,0 +1,195 @@
+"""``guardrail queue``: what waits for a person, and what the person says."""
+
+import getpass
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from guardrail.cli.options import AsJson, readable
+from guardrail.cli.output import print_json, results
+from guardrail.errors import GuardrailError, OptionError
+from guardrail.scoring.records import as_json as json_line
+
+if TYPE_CHECKING:
+    from guardrail.escalation.items import Item, Verdict
+    from guardrail.escalation.queue import HumanQueue
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Answers that wait for a person: list, show, answer, export as labels.", no_args_is_help=True
+)
+
+Where = Annotated[
+    str,
+    typer.Option("--queue", "-q", help="The queue, as in the policy: sqlite:///FILE, or the file alone."),
+]
+Ticket = Annotated[
+    str,
+    typer.Argument(help="The ticket, or its beginning.", show_default=False, callback=readable),
+]
+_DEFAULT = "sqlite:///guardrail.db"
+_SHOWN_OF_TICKET = 8
+_SHOWN_OF_QUESTION = 60
+
+
+@app.command("list")
+def list_items(
+    queue: Where = _DEFAULT,
+    status: Annotated[Literal["waiting", "answered", "all"], typer.Option(help="Which of them.")] = "waiting",
+    as_json: AsJson = False,
+) -> None:
+    """List what waits, in the order in which it came."""
+    items = _open(queue).items(None if status == "all" else status)
+    if as_json:
+        typer.echo(json.dumps([item.as_plain() for item in items], indent=2, ensure_ascii=False).encode())
+        return
+    if not items:
+        typer.echo("Nothing is waiting." if status == "waiting" else "Nothing is there.")
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("TICKET", "CREATED", "STATUS", "CONFIDENCE", "QUESTION"):
+        table.add_column(name, no_wrap=True)
+    for item in items:
+        table.add_row(
+            item.ticket[:_SHOWN_OF_TICKET],
+            item.created[:19].replace("T", " "),
+            item.status if item.answer is None else item.answer.verdict,
+            _percent(item.case.confidence),
+            Text(_shortened(_question(item))),
+        )
+    results().print(table)
+
+
+@app.command()
+def show(ticket: Ticket, queue: Where = _DEFAULT, as_json: AsJson = False) -> None:
+    """Show one of them: what was asked, what the model answered, and why it was not shown."""
+    item = _open(queue).get(ticket)
+    if as_json:
+        print_json(item.as_plain())
+    else:
+        _print_item(item)
+
+
+@app.command()
+def answer(
+    ticket: Ticket,
+    approve: Annotated[bool, typer.Option("--approve", help="The model's answer is right.")] = False,
+    edit: Annotated[
+        str | None,
+        typer.Option(
+            "--edit",
+            help="The model's answer is not right; this is.",
+            metavar="TEXT",
+            show_default=False,
+            callback=readable,
+        ),
+    ] = None,
+    reject: Annotated[bool, typer.Option("--reject", help="No answer is to be given.")] = False,
+    by: Annotated[
+        str | None, typer.Option(help="Who says so; by default, who is logged in.", callback=readable)
+    ] = None,
+    queue: Where = _DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Say what becomes of one of them. The first answer stands."""
+    chosen: list[Verdict] = []
+    if approve:
+        chosen.append("approve")
+    if edit is not None:
+        chosen.append("edit")
+    if reject:
+        chosen.append("reject")
+    if len(chosen) != 1:
+        raise OptionError("Give one of --approve, --edit TEXT and --reject.")
+    item = _open(queue).answer(ticket, chosen[0], edit, by=by or _user())
+    if as_json:
+        print_json(item.as_plain())
+    elif item.answer is not None:
+        typer.echo(f"{item.ticket}: {item.answer.verdict}, by {item.answer.by}")
+
+
+@app.command()
+def export(
+    queue: Where = _DEFAULT,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the lines here.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what people said as labelled answers, one JSON object a line, for guardrail calibrate.
+
+    They are answers that a policy did not let through. A profile made of them alone would not hold for all
+    traffic: add answers that were not chosen.
+    """
+    from guardrail.escalation.items import labels
+
+    lines = [json_line(label) for label in labels(_open(queue).items("answered"))]
+    text = "".join(f"{line}\n" for line in lines)
+    if output is None:
+        typer.echo(text.encode(), nl=False)
+        return
+    part = output.with_name(f".{output.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(output)
+    except OSError as error:
+        raise GuardrailError(f"{output} cannot be written: {error.strerror}.") from error
+    if as_json:
+        print_json({"labels": len(lines), "output": str(output)})
+    else:
+        typer.echo(f"{len(lines):,} labelled answers in {output}")
+
+
+def _open(queue: str) -> "HumanQueue":
+    from guardrail.escalation.queue import HumanQueue
+
+    return HumanQueue(queue if "://" in queue else f"sqlite:///{queue}")
+
+
+def _print_item(item: "Item") -> None:
+    from guardrail.cli.answer import visible
+
+    table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    case = item.case
+    rows = [("Ticket", item.ticket), ("Created", item.created)]
+    rows += [(str(message.get("role", "?")), str(message.get("content", ""))) for message in case.messages]
+    rows += [("draft", case.draft), ("Confidence", _percent(case.confidence))]
+    rows += [("Rule", f"{case.rule}: {case.reason}"), ("Model", case.model)]
+    said = item.answer
+    if said is not None:
+        rows.append(("Answer", f"{said.verdict}, by {said.by} at {said.at}"))
+        if said.text is not None:
+            rows.append(("", said.text))
+    for name, value in rows:
+        table.add_row(Text(visible(name)), Text(visible(value)))
+    results().print(table)
+
+
+def _question(item: "Item") -> str:
+    asked = [str(message.get("content", "")) for message in item.case.messages]
+    return asked[-1] if asked else ""
+
+
+def _shortened(text: str) -> str:
+    from guardrail.cli.answer import visible
+
+    line = visible(" ".join(text.split()))
+    return line if len(line) <= _SHOWN_OF_QUESTION else f"{line[: _SHOWN_OF_QUESTION - 1]}…"
+
+
+def _percent(confidence: float | None) -> str:
+    return "-" if confidence is None else f"{confidence:.0%}"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError) as error:
+        raise OptionError("It is not known who is logged in: give --by NAME.") from error

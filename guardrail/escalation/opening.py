@@ -1,0 +1,119 @@
+"""From what a policy names, or a caller hands over, to targets that can be called."""
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from guardrail.errors import EscalationError, MissingDependencyError, OptionError
+from guardrail.escalation.escalate import Route, check_routes
+from guardrail.escalation.queue import HumanQueue
+from guardrail.escalation.targets import CallableTarget, ChatModelTarget, QueueTarget, Target
+
+if TYPE_CHECKING:
+    from guardrail.policy.targets import Target as Named
+
+__all__ = ["given_target", "named_target", "open_routes"]
+
+# A queue gives up waiting for other writers well before its caller gives up waiting for the ticket: a case
+# that failed here must not turn up there.
+_SHARE_OF_WAITING = 1 / 4
+
+
+def open_routes(named: "Mapping[str, Named]", given: Mapping[str, Any] | None = None) -> dict[str, Route]:
+    """Open every target of a policy, so that one that can never work is known before it is needed.
+
+    Args:
+        named: The policy's ``escalation``.
+        given: Chat models, functions or queues that take the place of named ones.
+
+    Raises:
+        OptionError: A target is none, is not in the policy, or leads nowhere when it fails.
+        MissingDependencyError: LangChain, or its package for a provider, is not installed.
+        EscalationError: A chat model or a queue cannot be opened.
+    """
+    given = given or {}
+    for name in given:
+        if name not in named:
+            known = ", ".join(named) or "none"
+            raise OptionError(f"The policy has no escalation target {name!r}; it has {known}.")
+    routes = {
+        name: Route(
+            given_target(name, given[name]) if name in given else named_target(target),
+            target.on_error,
+            target.timeout_s,
+        )
+        for name, target in named.items()
+    }
+    check_routes(routes)
+    return routes
+
+
+def named_target(target: "Named") -> Target:
+    """Open what one entry of a policy's ``escalation`` names; errors are those of :func:`open_routes`."""
+    if target.queue is not None:
+        queue = HumanQueue(target.queue, busy_timeout_s=target.timeout_s * _SHARE_OF_WAITING)
+        queue.make()
+        return QueueTarget(queue)
+    if target.chat_model is not None:
+        return _chat_model(target.chat_model, target.arguments)
+    return _function(target.callable or "")
+
+
+def given_target(name: str, value: Any) -> Target:
+    """A target that a caller handed over: a chat model or other runnable, a function, or a queue.
+
+    Raises:
+        OptionError: It is none of them.
+        EscalationError: The queue cannot be used.
+    """
+    if isinstance(value, HumanQueue):
+        value.make()
+        return QueueTarget(value)
+    # A runnable of LangChain; told by its methods, so that LangChain need not be installed.
+    if callable(getattr(value, "invoke", None)) and callable(getattr(value, "ainvoke", None)):
+        return ChatModelTarget(value, _model_name(value))
+    if callable(value):
+        return CallableTarget(value, getattr(value, "__qualname__", type(value).__name__))
+    raise OptionError(
+        f"The target {name!r} is of type {type(value).__name__}; give a chat model, a function or a "
+        "HumanQueue."
+    )
+
+
+def _chat_model(name: str, arguments: Mapping[str, Any]) -> ChatModelTarget:
+    try:
+        from langchain.chat_models import init_chat_model
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"The chat model {name} needs LangChain: pip install 'guardrail-llm[agents]'"
+        ) from error
+    try:
+        return ChatModelTarget(init_chat_model(name, **arguments), name)
+    except ImportError as error:
+        raise MissingDependencyError(f"The chat model {name} cannot be opened: {error}") from error
+    except Exception as error:
+        reason, _, _ = str(error).partition("\n")
+        raise EscalationError(
+            f"The chat model {name} cannot be opened: {type(error).__name__}: {reason}"
+        ) from error
+
+
+def _function(place: str) -> CallableTarget:
+    module, _, path = place.partition(":")
+    try:
+        value: Any = importlib.import_module(module)
+        for part in path.split("."):
+            value = getattr(value, part)
+    except Exception as error:
+        raise OptionError(
+            f"The escalation target {place!r} cannot be imported ({type(error).__name__}: {error}). Give "
+            "package.module:function."
+        ) from error
+    if not callable(value):
+        raise OptionError(f"The escalation target {place!r} is no function.")
+    return CallableTarget(value, place)
+
+
+def _model_name(model: Any) -> str:
+    names = (getattr(model, attribute, None) for attribute in ("model_name", "model", "name"))
+    return next((name for name in names if isinstance(name, str) and name), type(model).__name__)

@@ -1,1 +1,0 @@
-"""Guard: the pipeline; the only room where all stages meet."""

@@ -1,0 +1,102 @@
+"""What a guard gives: the text that may be shown, what was decided, and why."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from guardrail.calibration.profile import Guarantee
+    from guardrail.escalation.case import Escalation
+    from guardrail.models.trace import Usage
+    from guardrail.policy.evidence import Action
+    from guardrail.scoring.uncertainty import Uncertainty
+
+__all__ = ["GuardedAnswer"]
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedAnswer:
+    """One answer, guarded.
+
+    Attributes:
+        text: What may be shown: the draft (pass, flag), the policy's message (abstain, or while a person
+            decides), or the answer of an escalation's target. Where the policy only observes, the draft.
+        action: What was done: ``pass``, ``flag``, ``abstain`` or ``escalate``. An escalation that all
+            targets failed is an abstention.
+        rule: Id of the rule that decided; ``on_error`` or ``on_uncalibrated`` where one of these did.
+        reason: Why, in words for a person.
+        message: The policy's words: beside a flagged answer, or in place of one that is withheld.
+        confidence: Probability that the draft is correct, 0 to 1; None where no profile gives one. It says
+            nothing of a target's answer.
+        uncertainty: The draft's scores; None where it could not be scored.
+        guarantees: Those that the draft is let through by; None where no profile can tell.
+        quantiles: Share of the profile's reference below each score, 0 to 1.
+        finish_reason: Why the draft ended: ``stop``, ``length``, or None where that is not known.
+        usage: Tokens read and written for the draft; None where there is none.
+        draft: What the local model answered, withheld or not; None where it gave nothing.
+        escalation: What came of it, where the answer was escalated.
+        enforced: False where the policy only observes.
+        error: Why the answer could not be scored, judged, decided, escalated or recorded: the type of the
+            error and a sentence without anything that was said; or empty.
+        request: Id of the request; the decision log and a queue's ticket have the same.
+        model: Name of the local model.
+        policy_digest: SHA-256 of the policy.
+        profile_digest: SHA-256 of the profile; None where none was used.
+        timings: Seconds by stage, of the batch that the answer was in.
+    """
+
+    text: str = field(repr=False)
+    action: "Action"
+    rule: str
+    reason: str
+    message: str | None
+    confidence: float | None
+    uncertainty: "Uncertainty | None" = field(repr=False)
+    guarantees: "tuple[Guarantee, ...] | None"
+    quantiles: Mapping[str, float] = field(repr=False)
+    finish_reason: str | None
+    usage: "Usage | None"
+    draft: str | None = field(repr=False)
+    escalation: "Escalation | None"
+    enforced: bool
+    error: str
+    request: str
+    model: str
+    policy_digest: str
+    profile_digest: str | None
+    timings: Mapping[str, float] = field(repr=False)
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether the draft is not what is shown."""
+        return self.enforced and self.action in ("abstain", "escalate")
+
+    def as_plain(self, *, draft: bool = False) -> dict[str, Any]:
+        """Plain values for JSON, without the text, and without a word of the draft.
+
+        Args:
+            draft: With the draft, withheld or not.
+        """
+        usage = self.usage and {**self.usage._asdict(), "total_tokens": self.usage.total_tokens}
+        guarantees = None if self.guarantees is None else [one._asdict() for one in self.guarantees]
+        values = {
+            "action": self.action,
+            "rule": self.rule,
+            "reason": self.reason,
+            "message": self.message,
+            "confidence": self.confidence,
+            "scores": dict(self.uncertainty.scores()) if self.uncertainty else None,
+            "guarantees": guarantees,
+            "quantiles": dict(self.quantiles),
+            "finish_reason": self.finish_reason,
+            "usage": usage,
+            "escalation": self.escalation and self.escalation.as_plain(),
+            "enforced": self.enforced,
+            "error": self.error,
+            "request": self.request,
+            "model": self.model,
+            "policy": self.policy_digest,
+            "profile": self.profile_digest,
+            "timings": dict(self.timings),
+        }
+        return {**values, "draft": self.draft} if draft else values

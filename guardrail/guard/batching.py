@@ -1,0 +1,179 @@
+"""Requests that wait for one model, run together where that is possible.
+
+Nothing waits for company: whoever's turn it is takes along what waits already.
+"""
+
+from asyncio import CancelledError, wrap_future
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from guardrail.guard.producing import Job
+
+if TYPE_CHECKING:
+    from guardrail.guard.judging import Judged
+    from guardrail.models.sampling import Sampling
+
+__all__ = ["Line", "Request"]
+
+RunJobs = Callable[[Sequence[Job], "Sampling | None", Callable[[], bool]], "list[Judged]"]
+
+
+class Request:
+    """Jobs of one caller, and what comes of them.
+
+    Args:
+        jobs: The jobs, which are run together.
+        sampling: How to decode.
+    """
+
+    def __init__(self, jobs: "Sequence[Job]", sampling: "Sampling | None") -> None:
+        self.jobs, self.sampling = jobs, sampling
+        self.future: Future[list[Judged]] = Future()
+        self._abandoned = False
+
+    def abandon(self) -> None:
+        """Say that nobody waits for it any more: it is not begun, or given up at the next token."""
+        self._abandoned = True
+        self.future.cancel()
+
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for it."""
+        goes_on = self.jobs[0].steering.goes_on if self.jobs else None
+        return not self._abandoned and (goes_on is None or goes_on())
+
+    def begins(self) -> bool:
+        """Whether it is to be run; from then on it cannot be cancelled, but abandoned."""
+        if self._abandoned:
+            self.fail(CancelledError())
+            return False
+        return self.future.running() or self.future.set_running_or_notify_cancel()
+
+    def fail(self, error: BaseException) -> None:
+        """Raise an error where the caller waits, if nothing came of it yet."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    def goes_with(self, other: "Request") -> bool:
+        """Whether two requests give in one run what each would give alone."""
+        return (
+            self._mixes()
+            and other._mixes()
+            and self.sampling == other.sampling
+            and list(self.jobs[0].steering.tools) == list(other.jobs[0].steering.tools)
+        )
+
+    def _mixes(self) -> bool:
+        # With a seed, what is drawn for one row hangs on the rows above it.
+        seeded = (
+            self.sampling is not None and self.sampling.seed is not None and self.sampling.temperature > 0
+        )
+        plain = all(job.response is None and not job.steering.is_for_one for job in self.jobs)
+        return bool(self.jobs) and plain and not seeded
+
+
+class Line:
+    """Requests in the order in which they came.
+
+    There is no thread that serves them: a caller runs what is next until its own request is done. So Ctrl-C
+    stops the model at once, and those who waited go on without whoever left.
+
+    Args:
+        run: Runs jobs; asked after every token whether to go on.
+        turn: Gives the model to one at a time.
+        most: Most jobs that are run together, if no single request has more.
+    """
+
+    def __init__(self, run: RunJobs, turn: Callable[[], AbstractContextManager[None]], most: int) -> None:
+        self._run, self._turn, self._most = run, turn, most
+        self._waiting: deque[Request] = deque()
+        self._lock = Lock()
+        # For tasks, which must not wait in the event loop's thread.
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="guardrail")
+
+    def result(self, request: Request) -> "list[Judged]":
+        """Give what comes of a request, once it is its turn."""
+        self._join(request)
+        try:
+            self._serve(request)
+        except BaseException:
+            request.abandon()
+            raise
+        return request.future.result()
+
+    async def aresult(self, request: Request) -> "list[Judged]":
+        """The same beside an event loop."""
+        self._join(request)
+        self._worker.submit(self._served, request)
+        try:
+            return await wrap_future(request.future)
+        except CancelledError:
+            request.abandon()
+            raise
+
+    def _join(self, request: Request) -> None:
+        with self._lock:
+            self._waiting.append(request)
+
+    def _served(self, request: Request) -> None:
+        try:
+            self._serve(request)
+        except BaseException as error:  # noqa: BLE001  (the task would wait for ever)
+            request.fail(error)
+
+    def _serve(self, request: Request) -> None:
+        while not request.future.done():
+            with self._turn():
+                if not request.future.done():
+                    self._run_next()
+
+    def _run_next(self) -> None:
+        batch = self._next_batch()
+        try:
+            self._run_batch(batch)
+        except BaseException:
+            # It was meant for this thread; the others of the batch go on without it.
+            with self._lock:
+                self._waiting.extendleft(request for request in reversed(batch) if not request.future.done())
+            raise
+
+    def _next_batch(self) -> list[Request]:
+        batch: list[Request] = []
+        with self._lock:
+            left: deque[Request] = deque()
+            size = 0
+            while self._waiting:
+                request = self._waiting.popleft()
+                fits = not batch or (size + len(request.jobs) <= self._most and batch[0].goes_with(request))
+                if not fits:
+                    left.append(request)
+                elif request.begins():
+                    batch.append(request)
+                    size += len(request.jobs)
+            self._waiting = left
+        return batch
+
+    def _run_batch(self, batch: Sequence[Request]) -> None:
+        if not batch:
+            return
+        jobs = [job for request in batch for job in request.jobs]
+        try:
+            results = self._run(jobs, batch[0].sampling, lambda: any(one.is_awaited() for one in batch))
+        except CancelledError as error:
+            for request in batch:
+                request.fail(error)
+            return
+        except Exception as error:  # noqa: BLE001  (raised where the caller waits)
+            if len(batch) == 1:
+                batch[0].fail(error)
+                return
+            # Of several, the one that cannot be used must not touch the others.
+            for request in batch:
+                self._run_batch([request])
+            return
+        of_each = dict(zip((job.id for job in jobs), results, strict=True))
+        for request in batch:
+            request.future.set_result([of_each[job.id] for job in request.jobs])

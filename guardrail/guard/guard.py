@@ -1,0 +1,268 @@
+"""The guard: answers of a local model, each decided on by a policy before anybody sees it."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
+
+from guardrail.errors import OptionError, ResponseError
+from guardrail.guard.pipeline import Pipeline
+from guardrail.guard.producing import Job
+from guardrail.models.local import LocalModel
+from guardrail.models.reference import DEFAULT_MODEL
+from guardrail.models.steering import NO_STEERING, Steering
+from guardrail.policy.loading import load_policy
+from guardrail.policy.model import Policy
+
+if TYPE_CHECKING:
+    from guardrail.guard.answer import GuardedAnswer
+    from guardrail.models.loading import LoadOptions
+    from guardrail.models.progress import ProgressCallback
+    from guardrail.models.prompt import Prompt
+    from guardrail.models.sampling import Sampling
+    from guardrail.models.trace import FinishReason
+
+__all__ = ["Guard"]
+
+Response = str | Sequence[int]
+
+
+class Guard:
+    """A local model with a policy in front of it.
+
+    Nothing fails open. Where an answer cannot be scored, judged or decided on, the policy's ``on_error``
+    decides; where it cannot be escalated or recorded, it is withheld; ``error`` says what went wrong. Raised
+    is only what the caller has to mend (an empty question, a prompt too long), and what stops the program.
+
+    A guard may be used by many threads and tasks at once. The model runs one request, or one batch, at a
+    time; requests that wait meanwhile are run together, as far as ``batch_size`` allows.
+
+    Example:
+        >>> guard = Guard.from_policy("builtin:default")
+        >>> answer = guard.ask("What is the capital of France?")
+        >>> answer.text, answer.action, answer.confidence
+
+    Args:
+        policy: What decides.
+        model: What answers.
+        targets: Chat models, functions or queues for names of the policy's ``escalation``, in place of what
+            it says there. A function takes a :class:`~guardrail.escalation.case.Case` and gives a text.
+        batch_size: How many waiting requests are run together at most. More than 1 is faster under load;
+            then the numbers of an answer may differ in their last digits by what it was run with.
+
+    Raises:
+        ProfileError: The policy's profile cannot be read; ForeignProfileError where it is of another model.
+        OptionError: A target is none, or the decision log cannot be written.
+        EscalationError: A target cannot be opened; MissingDependencyError where a package is missing for it.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        model: LocalModel,
+        *,
+        targets: Mapping[str, Any] | None = None,
+        batch_size: int = 1,
+    ) -> None:
+        if batch_size < 1:
+            raise OptionError(f"batch_size is {batch_size}; it is at least 1.")
+        self.policy = policy
+        self.model = model
+        self._pipeline = Pipeline(policy, model, targets, batch_size)
+
+    @property
+    def profile_digest(self) -> str | None:
+        """SHA-256 of the profile that answers are judged by; None where there is none."""
+        return self._pipeline.profile_digest
+
+    @classmethod
+    def from_policy(
+        cls,
+        policy: str | Path | Policy,
+        model: str | LocalModel | None = None,
+        *,
+        targets: Mapping[str, Any] | None = None,
+        load: "LoadOptions | None" = None,
+        progress: "ProgressCallback | None" = None,
+        batch_size: int = 1,
+    ) -> Self:
+        """Make a guard of a policy's file.
+
+        Args:
+            policy: Path, ``builtin:NAME``, or a policy that was loaded.
+            model: What answers, or its name; the policy's ``model`` if not given, and otherwise the built-in.
+            targets: As for the class.
+            load: How to open the model, if it is given by name.
+            progress: Told of downloads.
+            batch_size: As for the class.
+
+        Raises:
+            PolicyError: The policy has mistakes; it lists all of them.
+            GuardrailError: The model cannot be opened, or as for the class.
+        """
+        policy = policy if isinstance(policy, Policy) else load_policy(policy)
+        if not isinstance(model, LocalModel):
+            model = LocalModel.load(model or policy.model or DEFAULT_MODEL, load, progress)
+        return cls(policy, model, targets=targets, batch_size=batch_size)
+
+    def ask(
+        self,
+        messages: "Prompt",
+        sampling: "Sampling | None" = None,
+        *,
+        tags: Iterable[str] = (),
+        steering: Steering = NO_STEERING,
+        calls_in: Callable[[str], Iterable[str]] | None = None,
+    ) -> "GuardedAnswer":
+        """Answer a question or a conversation.
+
+        Args:
+            messages: A question, or messages with ``role`` and ``content``.
+            sampling: How to decode; greedily if not given.
+            tags: What the policy's rules may go by, such as the part of an app that asks.
+            steering: Tools that the model is shown, who listens to the draft while it grows (before it is
+                decided on), who may give it up.
+            calls_in: Finds the names of the tools that the draft calls, in its text with special tokens, for
+                the policy's rules. Where it fails, the answer is withheld.
+
+        Raises:
+            InvalidInputError: Nothing was asked, or the prompt does not fit the context.
+            CancelledError: ``steering.goes_on`` said no.
+        """
+        job = replace(_job(messages, tags), steering=steering, calls_in=calls_in)
+        return self._pipeline.run([job], sampling)[0]
+
+    def ask_batch(
+        self,
+        conversations: "Sequence[Prompt]",
+        sampling: "Sampling | None" = None,
+        *,
+        tags: Iterable[str] = (),
+    ) -> "list[GuardedAnswer]":
+        """Answer several questions or conversations in one run; see :meth:`ask`."""
+        return self._pipeline.run(_jobs(conversations, tags), sampling)
+
+    def judge(
+        self,
+        messages: "Prompt",
+        response: Response,
+        *,
+        finish_reason: "FinishReason | None" = None,
+        tags: Iterable[str] = (),
+        tool_calls: Iterable[str] = (),
+    ) -> "GuardedAnswer":
+        """Decide on a response that was produced elsewhere, by the same weights.
+
+        It is taken to be generated as the profile's answers were: greedily, or at their temperature.
+
+        Args:
+            messages: What was asked.
+            response: What was answered, as text or token ids.
+            finish_reason: Why it ended, if that is known: a text that was cut off (``length``) is scored
+                without the token that ends a turn.
+            tags: As for :meth:`ask`.
+            tool_calls: Names of the tools that it calls.
+
+        Raises:
+            InvalidInputError: As for :meth:`ask`, or the response cannot be read by this model.
+        """
+        job = _job(messages, tags, _checked(response), finish_reason, tool_calls)
+        return self._pipeline.run([job])[0]
+
+    def judge_batch(
+        self, conversations: "Sequence[Prompt]", responses: Sequence[Response], *, tags: Iterable[str] = ()
+    ) -> "list[GuardedAnswer]":
+        """Decide on several responses in one run; see :meth:`judge`."""
+        return self._pipeline.run(_jobs(conversations, tags, responses))
+
+    async def aask(
+        self,
+        messages: "Prompt",
+        sampling: "Sampling | None" = None,
+        *,
+        tags: Iterable[str] = (),
+        steering: Steering = NO_STEERING,
+        calls_in: Callable[[str], Iterable[str]] | None = None,
+    ) -> "GuardedAnswer":
+        """As :meth:`ask`, beside the event loop.
+
+        A task that is cancelled is free at once. If its request waited, it is not run; if it ran, it is given
+        up at the next token, unless others were run with it.
+        """
+        job = replace(_job(messages, tags), steering=steering, calls_in=calls_in)
+        return (await self._pipeline.arun([job], sampling))[0]
+
+    async def aask_batch(
+        self,
+        conversations: "Sequence[Prompt]",
+        sampling: "Sampling | None" = None,
+        *,
+        tags: Iterable[str] = (),
+    ) -> "list[GuardedAnswer]":
+        """As :meth:`ask_batch`, beside the event loop; see :meth:`aask`."""
+        return await self._pipeline.arun(_jobs(conversations, tags), sampling)
+
+    async def ajudge(
+        self,
+        messages: "Prompt",
+        response: Response,
+        *,
+        finish_reason: "FinishReason | None" = None,
+        tags: Iterable[str] = (),
+        tool_calls: Iterable[str] = (),
+    ) -> "GuardedAnswer":
+        """As :meth:`judge`, beside the event loop; see :meth:`aask`."""
+        return (
+            await self._pipeline.arun([_job(messages, tags, _checked(response), finish_reason, tool_calls)])
+        )[0]
+
+    async def ajudge_batch(
+        self, conversations: "Sequence[Prompt]", responses: Sequence[Response], *, tags: Iterable[str] = ()
+    ) -> "list[GuardedAnswer]":
+        """As :meth:`judge_batch`, beside the event loop; see :meth:`aask`."""
+        return await self._pipeline.arun(_jobs(conversations, tags, responses))
+
+
+def _jobs(
+    conversations: "Sequence[Prompt]", tags: Iterable[str], responses: Sequence[Response] | None = None
+) -> list[Job]:
+    if isinstance(conversations, str):
+        raise OptionError("A batch is a list of questions or conversations, and this is one text.")
+    if responses is None:
+        return [_job(messages, tags) for messages in conversations]
+    if len(responses) != len(conversations):
+        raise OptionError(f"There are {len(conversations)} conversations and {len(responses)} responses.")
+    return [
+        _job(messages, tags, _checked(response))
+        for messages, response in zip(conversations, responses, strict=True)
+    ]
+
+
+def _job(
+    messages: "Prompt",
+    tags: Iterable[str],
+    response: Response | None = None,
+    finish_reason: "FinishReason | None" = None,
+    tool_calls: Iterable[str] = (),
+) -> Job:
+    if isinstance(tags, str) or isinstance(tool_calls, str):
+        raise OptionError("tags and tool_calls are lists of texts.")
+    return Job(
+        id=uuid4().hex,
+        messages=[{"role": "user", "content": messages}] if isinstance(messages, str) else [*messages],
+        response=response,
+        finish_reason=finish_reason,
+        tags=frozenset(tags),
+        tool_calls=tuple(tool_calls),
+    )
+
+
+def _checked(response: Response) -> Response:
+    """A response as it is; anything else must not be taken for a request to generate one."""
+    if isinstance(response, str):
+        return response
+    is_list = isinstance(response, Sequence) and not isinstance(response, bytes | bytearray)
+    if is_list and all(isinstance(token, int) for token in response):
+        return response
+    raise ResponseError("A response is a text, or a list of token ids.")

@@ -1,0 +1,165 @@
+"""From what the model produced to a decision: pure, and never a decision to let through what is in doubt."""
+
+import time
+from dataclasses import dataclass, field, replace
+from math import isfinite
+from typing import TYPE_CHECKING, get_args
+
+from guardrail.calibration.profile import Assessment, Guarantee, Profile
+from guardrail.errors import CalibrationError, GuardrailError
+from guardrail.escalation.case import is_blank
+from guardrail.guard.failures import failure
+from guardrail.guard.producing import Job, Produced
+from guardrail.models.sampling import Sampling
+from guardrail.policy.decide import decide
+from guardrail.policy.evidence import Action, Decision, Evidence
+
+if TYPE_CHECKING:
+    from guardrail.policy.model import Policy
+
+__all__ = ["ON_ERROR", "Judged", "Yardstick", "judge"]
+
+# What decides where no rule can.
+ON_ERROR = "on_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """The profile that answers are judged by.
+
+    Attributes:
+        profile: The profile; None where there is none for the model.
+        digest: SHA-256 of it.
+        missing: Why there is none, in words for a person.
+    """
+
+    profile: Profile | None
+    digest: str | None
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A request with all that was found out and decided.
+
+    Attributes:
+        job: The request.
+        produced: What the model's part came to.
+        assessment: What the profile says, if there is one and it could.
+        guarantees: Those that the answer is let through by; None where that cannot be told.
+        decision: What is to be done.
+        error: Why the answer could not be scored, judged or decided, or empty.
+        seconds: How long judging took.
+    """
+
+    job: Job
+    produced: Produced
+    assessment: Assessment | None
+    guarantees: tuple[Guarantee, ...] | None
+    decision: Decision = field(repr=False)
+    error: str
+    seconds: float
+
+
+def judge(
+    policy: "Policy", yardstick: Yardstick, job: Job, produced: Produced, sampling: Sampling | None = None
+) -> Judged:
+    """Decide on one answer. Nothing is raised: what cannot be judged or decided is withheld.
+
+    Args:
+        policy: What decides.
+        yardstick: The profile.
+        job: The request.
+        produced: What the model's part came to.
+        sampling: How the answer was generated, if it was; greedily if not given.
+    """
+    began = time.perf_counter()
+    error, caveat = produced.error, yardstick.missing
+    assessment, guarantees = None, None
+    try:
+        if not error and yardstick.profile is not None:
+            assessment = _assess(yardstick.profile, produced)
+            caveat = _drawn_otherwise(yardstick.profile, job, sampling)
+            guarantees = assessment.guarantees if yardstick.profile.is_calibrated and not caveat else None
+    except Exception as problem:  # noqa: BLE001  (recorded; the answer is withheld)
+        error, assessment = failure("judge", problem), None
+    try:
+        decision = decide(policy, _evidence(job, produced, assessment, guarantees, error))
+        _check(decision, policy, job, produced, error)
+    except Exception as problem:  # noqa: BLE001  (recorded; the answer is withheld)
+        error = error or failure("decide", problem)
+        decision = Decision("abstain", ON_ERROR, error, enforced=policy.mode == "enforce")
+    if decision.rule == ON_ERROR:
+        error = error or f"ScoringError: {decision.reason}"
+    if decision.rule == "on_uncalibrated" and caveat:
+        decision = replace(decision, reason=f"{decision.reason} ({caveat})")
+    return Judged(job, produced, assessment, guarantees, decision, error, time.perf_counter() - began)
+
+
+def _assess(profile: Profile, produced: Produced) -> Assessment:
+    if produced.observation is None:
+        raise CalibrationError("there are no scores")
+    assessment = profile.assess(produced.observation)
+    shares = [*assessment.quantiles.values()]
+    if profile.is_calibrated or assessment.confidence is not None:
+        shares.append(_number(assessment.confidence))
+        if not isfinite(_number(assessment.confidence_score)):
+            raise CalibrationError("the confidence score is not a number")
+    if not all(0 <= share <= 1 for share in shares):
+        raise CalibrationError("a probability or quantile is not between 0 and 1")
+    return assessment
+
+
+def _number(value: float | None) -> float:
+    if not isinstance(value, float):
+        raise CalibrationError("the confidence is not a number")
+    return value
+
+
+def _drawn_otherwise(profile: Profile, job: Job, sampling: Sampling | None) -> str:
+    """Why no guarantee holds: it is of answers that were generated as those of the calibration were."""
+    if job.response is not None:
+        return ""
+    made, used = profile.making.generation, sampling or Sampling()
+    for name in ("temperature", "top_p") if used.temperature else ("temperature",):
+        if made.get(name, getattr(used, name)) != getattr(used, name):
+            return (
+                f"the profile is of answers at {name} {made[name]}, and this is one at {getattr(used, name)}"
+            )
+    return ""
+
+
+def _evidence(
+    job: Job,
+    produced: Produced,
+    assessment: Assessment | None,
+    guarantees: tuple[Guarantee, ...] | None,
+    error: str,
+) -> Evidence:
+    calls = (*job.tool_calls, *produced.tool_calls)
+    known = Evidence(finish_reason=produced.finish_reason, tags=job.tags, tool_calls=calls)
+    if error or produced.observation is None:
+        return replace(known, error=error or "ScoringError: there are no scores")
+    known = replace(known, scores=produced.observation.scores)
+    if assessment is None:
+        return known
+    return replace(
+        known,
+        confidence=assessment.confidence,
+        quantiles=assessment.quantiles,
+        guarantees=None if guarantees is None else frozenset(guarantees),
+    )
+
+
+def _check(decision: Decision, policy: "Policy", job: Job, produced: Produced, error: str) -> None:
+    """Make sure that a decision is one, and lets nothing through that it must not."""
+    if not isinstance(decision, Decision) or decision.action not in get_args(Action):
+        raise GuardrailError("it gave no decision")
+    if decision.enforced != (policy.mode == "enforce"):
+        raise GuardrailError("its decision is of another mode")
+    if decision.action not in ("pass", "flag"):
+        return
+    if error and decision.enforced:
+        raise GuardrailError("it let through what could not be judged")
+    if not job.tool_calls and is_blank(produced.draft or ""):
+        raise GuardrailError("it let through an answer that shows nothing")

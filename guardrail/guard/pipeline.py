@@ -1,0 +1,101 @@
+"""Every stage in its order: produce, judge, escalate, record."""
+
+import asyncio
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from guardrail.escalation.case import Case, Escalation
+from guardrail.escalation.escalate import aescalate, escalate
+from guardrail.escalation.opening import open_routes
+from guardrail.guard.acting import case_of, guarded, is_escalated, withheld
+from guardrail.guard.answer import GuardedAnswer
+from guardrail.guard.batching import Line, Request
+from guardrail.guard.decision_log import DecisionLog, decision_record
+from guardrail.guard.failures import failure
+from guardrail.guard.judging import Judged, judge
+from guardrail.guard.producing import Job, produce
+from guardrail.guard.profiles import find_yardstick
+from guardrail.scoring.options import ScoringOptions
+
+if TYPE_CHECKING:
+    from guardrail.models.local import LocalModel
+    from guardrail.models.sampling import Sampling
+    from guardrail.policy.model import Policy
+
+__all__ = ["Pipeline"]
+
+
+class Pipeline:
+    """What a guard runs. Arguments and errors are those of :class:`~guardrail.guard.guard.Guard`."""
+
+    def __init__(
+        self, policy: "Policy", model: "LocalModel", targets: Mapping[str, Any] | None, batch_size: int
+    ) -> None:
+        self._policy = policy
+        self._digest = policy.digest
+        self._model = model
+        self._yardstick = find_yardstick(policy, model)
+        profile = self._yardstick.profile
+        self._scoring = profile.scorer.options() if profile else ScoringOptions()
+        self._depths = profile.depths if profile else ()
+        self._routes = open_routes(policy.escalation, targets)
+        self._log = DecisionLog(policy.log.file, policy.log.text) if policy.log else None
+        self._line = Line(self._judged, model.alone, batch_size)
+
+    @property
+    def profile_digest(self) -> str | None:
+        """SHA-256 of the profile in use."""
+        return self._yardstick.digest
+
+    def run(self, jobs: Sequence[Job], sampling: "Sampling | None" = None) -> list[GuardedAnswer]:
+        """Answer, or read, and guard a batch."""
+        answers = []
+        for judged in self._line.result(Request(jobs, sampling)):
+            escalation = None
+            if is_escalated(judged):
+                escalation = escalate(self._routes, judged.decision.to or "", self._case(judged))
+            answers.append(self._recorded(judged, escalation))
+        return answers
+
+    async def arun(self, jobs: Sequence[Job], sampling: "Sampling | None" = None) -> list[GuardedAnswer]:
+        """The same beside an event loop."""
+        all_judged = await self._line.aresult(Request(jobs, sampling))
+        return list(await asyncio.gather(*map(self._afinished, all_judged)))
+
+    async def _afinished(self, judged: Judged) -> GuardedAnswer:
+        escalation = None
+        if is_escalated(judged):
+            escalation = await aescalate(self._routes, judged.decision.to or "", self._case(judged))
+        return await asyncio.to_thread(self._recorded, judged, escalation)
+
+    def _judged(
+        self, jobs: Sequence[Job], sampling: "Sampling | None", goes_on: Callable[[], bool]
+    ) -> list[Judged]:
+        produced = produce(self._model, jobs, sampling, self._scoring, self._depths, goes_on)
+        return [
+            judge(self._policy, self._yardstick, job, one, sampling)
+            for job, one in zip(jobs, produced, strict=True)
+        ]
+
+    def _case(self, judged: Judged) -> Case:
+        return case_of(judged, self._model.name, self._digest, self._yardstick.digest)
+
+    def _recorded(self, judged: Judged, escalation: Escalation | None) -> GuardedAnswer:
+        """The answer, once its decision is in the log; a decision that cannot be recorded is not shown."""
+        answer = guarded(judged, escalation, self._model.name, self._digest, self._yardstick)
+        if self._log is None:
+            return answer
+        try:
+            self._log.write(
+                decision_record(
+                    answer, self._policy.name, judged.job.tags, judged.job.messages, self._log.texts
+                )
+            )
+        except Exception as error:  # noqa: BLE001  (recorded in the answer, which is withheld)
+            problem = failure("record", error)
+            if answer.enforced:
+                return withheld(answer, problem)
+            # A policy that only observes changes nothing, whatever happens.
+            warnings.warn(problem, RuntimeWarning, stacklevel=2)
+        return answer

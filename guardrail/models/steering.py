@@ -1,0 +1,59 @@
+"""What a generation is told beyond its sampling: tools, who listens, who may stop it, what may be said."""
+
+from asyncio import CancelledError
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import StoppingCriteria
+
+if TYPE_CHECKING:
+    from transformers import LogitsProcessor, PreTrainedTokenizerBase
+
+__all__ = ["NO_STEERING", "CancelledError", "GoesOn", "Steering", "Tools"]
+
+Tools = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Steering:
+    """What a generation is told beyond its sampling. The default is nothing, and costs nothing.
+
+    Attributes:
+        tools: Functions that the chat template shows to the model, each as ``{"type": "function",
+            "function": {"name", "description", "parameters"}}``.
+        on_text: Told of the text while it grows, by the thread that generates; for one prompt only. The
+            pieces together are the text of the trace. What could still turn out to be part of a stop string,
+            or of a character that is not whole, waits.
+        goes_on: Asked after every token. Where it says no, ``CancelledError`` is raised, which is no
+            ``Exception``: nothing takes it for a failure of the model.
+        processor: Makes what changes the logits of one prompt's answer, such as a grammar.
+    """
+
+    tools: Tools = ()
+    on_text: Callable[[str], None] | None = None
+    goes_on: Callable[[], bool] | None = None
+    processor: "Callable[[PreTrainedTokenizerBase], LogitsProcessor] | None" = None
+
+    @property
+    def is_for_one(self) -> bool:
+        """Whether it can only be given with a single prompt."""
+        return self.on_text is not None or self.processor is not None
+
+
+NO_STEERING = Steering()
+
+
+class GoesOn(StoppingCriteria):
+    """Gives up a generation that nobody waits for any more."""
+
+    def __init__(self, goes_on: Callable[[], bool]) -> None:
+        self.goes_on = goes_on
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        """Raise if nobody waits; ends no row by itself."""
+        if not self.goes_on():
+            raise CancelledError
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)

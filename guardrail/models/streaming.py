@@ -1,0 +1,69 @@
+"""The text of a response while it is generated, piece by piece."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import StoppingCriteria
+
+from guardrail.models.decoding import INCOMPLETE, response_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["TextStream"]
+
+
+class TextStream(StoppingCriteria):
+    """Tells of a response's text as it becomes certain.
+
+    What is told is never taken back: what may yet become a stop string, or is not a whole character, waits
+    for what follows, or for :meth:`finish`.
+
+    Args:
+        tokenizer: The tokenizer.
+        stop: Strings that end the response.
+        width: Columns of the prompt.
+        on_text: Told of each piece.
+    """
+
+    def __init__(
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        stop: Sequence[str],
+        width: int,
+        on_text: Callable[[str], None],
+    ) -> None:
+        self.tokenizer, self.stop, self.width, self.on_text = tokenizer, stop, width, on_text
+        self.told = ""
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        """Tell of what is new, as ``generate`` asks after every token; ends nothing by itself."""
+        self._tell(
+            self._certain(response_text(self.tokenizer, input_ids[0, self.width :].tolist(), self.stop))
+        )
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+    def finish(self, text: str) -> None:
+        """Tell of the rest, now that the whole text is known."""
+        self._tell(text)
+
+    def _tell(self, text: str) -> None:
+        if len(text) > len(self.told) and text.startswith(self.told):
+            piece, self.told = text[len(self.told) :], text
+            self.on_text(piece)
+
+    def _certain(self, text: str) -> str:
+        text = text.rstrip(INCOMPLETE)
+        if self.tokenizer.clean_up_tokenization_spaces:
+            # Such a tokenizer removes spaces before what comes next.
+            text = text[: max(text.rfind(" "), 0)]
+        return text[: len(text) - _begun(text, self.stop)]
+
+
+def _begun(text: str, stop: Sequence[str]) -> int:
+    """How many characters at the end of a text are the beginning of a stop string."""
+    longest = max(map(len, stop), default=1) - 1
+    ends = (size for size in range(min(longest, len(text)), 0, -1))
+    return next((size for size in ends if any(s.startswith(text[-size:]) for s in stop)), 0)

@@ -1,0 +1,111 @@
+"""The decision on one answer: the first rule that does not fail, and never a guess.
+
+A rule that hangs on something unknown is not skipped: it might have withheld the answer. ``on_uncalibrated``
+decides there. What cannot be believed at all goes to ``on_error``.
+"""
+
+from typing import Literal, NamedTuple
+
+from guardrail.policy.doubt import doubt_of
+from guardrail.policy.evaluation import Verdict, evaluate
+from guardrail.policy.evidence import Decision, Evidence
+from guardrail.policy.messages import render_message
+from guardrail.policy.model import OnError, OnUncalibrated, Policy, Rule
+
+__all__ = ["Explanation", "decide", "explain"]
+
+_ALWAYS = Verdict(True, "no rule above holds")
+
+
+class Explanation(NamedTuple):
+    """What one rule says of an answer.
+
+    Attributes:
+        rule: Its id; ``on_error`` where nothing can be decided.
+        outcome: Whether it holds.
+        why: In words.
+    """
+
+    rule: str
+    outcome: Literal["true", "false", "unknown"]
+    why: str
+
+
+def decide(policy: Policy, evidence: Evidence) -> Decision:
+    """Decide on one answer. Raises nothing, and never passes what could not be scored or decided."""
+    try:
+        doubt = doubt_of(evidence)
+        return _failed(policy, doubt) if doubt else _decided(policy, evidence)
+    except Exception as error:  # noqa: BLE001  (whatever the evidence is: an answer without a decision is shown to nobody)
+        return _failed(policy, f"the evidence cannot be read ({type(error).__name__})")
+
+
+def explain(policy: Policy, evidence: Evidence) -> list[Explanation]:
+    """Say of every rule whether it holds for an answer, and why."""
+    try:
+        doubt = doubt_of(evidence)
+        if doubt:
+            return [Explanation("on_error", "true", doubt)]
+        return [_explained(rule, _verdict(rule, evidence)) for rule in policy.rules]
+    except Exception as error:  # noqa: BLE001  (as above)
+        return [Explanation("on_error", "true", f"the evidence cannot be read ({type(error).__name__})")]
+
+
+def _decided(policy: Policy, evidence: Evidence) -> Decision:
+    for rule in policy.rules:
+        verdict = _verdict(rule, evidence)
+        if verdict.holds is None:
+            reason = f"rule {rule.id} cannot be decided: {verdict.why}"
+            return _decision(policy, policy.on_uncalibrated, "on_uncalibrated", reason, evidence)
+        if verdict.holds:
+            return _decision(policy, rule, rule.id, verdict.why, evidence)
+    return _failed(policy, "no rule holds")
+
+
+def _failed(policy: Policy, reason: str) -> Decision:
+    # Without the evidence: what made it unbelievable must not be shown as if it were a number.
+    return _decision(policy, policy.on_error, "on_error", reason, None)
+
+
+def _verdict(rule: Rule, evidence: Evidence) -> Verdict:
+    return _ALWAYS if rule.when is None else evaluate(rule.when, evidence)
+
+
+def _decision(
+    policy: Policy,
+    outcome: Rule | OnError | OnUncalibrated,
+    rule: str,
+    reason: str,
+    evidence: Evidence | None,
+) -> Decision:
+    message = outcome.message
+    return Decision(
+        action=outcome.action,
+        rule=rule,
+        reason=reason,
+        message=None if message is None else render_message(message, _values(rule, evidence)),
+        to=outcome.to,
+        enforced=policy.mode == "enforce",
+    )
+
+
+def _values(rule: str, evidence: Evidence | None) -> dict[str, float | str | None]:
+    if evidence is None:
+        return {"rule": rule}
+    numbers = {
+        **evidence.scores,
+        **{f"quantile_{name}": value for name, value in evidence.quantiles.items()},
+    }
+    return {
+        **{name: float(value) for name, value in numbers.items()},
+        "confidence": None if evidence.confidence is None else float(evidence.confidence),
+        "rule": rule,
+        "finish_reason": evidence.finish_reason,
+    }
+
+
+def _explained(rule: Rule, verdict: Verdict) -> Explanation:
+    outcome: Literal["true", "false", "unknown"] = "unknown"
+    if verdict.holds is not None:
+        outcome = "true" if verdict.holds else "false"
+    return Explanation(rule.id, outcome, verdict.why)

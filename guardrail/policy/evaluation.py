@@ -1,0 +1,116 @@
+"""Whether conditions hold for an answer: true, false, or unknown (Kleene's strong three-valued logic)."""
+
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
+from math import isclose
+from typing import NamedTuple
+
+from guardrail.policy.conditions import Bounds, Certified, When
+from guardrail.policy.evidence import Evidence
+
+__all__ = ["Verdict", "evaluate"]
+
+_TEXTS: tuple[tuple[str, str, Callable[[float, float], bool]], ...] = (
+    ("gte", "at least", lambda value, bound: value >= bound),
+    ("gt", "more than", lambda value, bound: value > bound),
+    ("lte", "at most", lambda value, bound: value <= bound),
+    ("lt", "less than", lambda value, bound: value < bound),
+)
+
+
+class Verdict(NamedTuple):
+    """What became of conditions.
+
+    Attributes:
+        holds: True, False, or None where that hangs on something unknown.
+        why: In words.
+    """
+
+    holds: bool | None
+    why: str
+
+
+def evaluate(when: When, evidence: Evidence) -> Verdict:
+    """Say whether all conditions hold. The evidence has been checked by ``doubt_of``."""
+    parts: list[Verdict] = []
+    if when.confidence is not None:
+        parts += _number("confidence", evidence.confidence, when.confidence)
+    for name, bounds in (when.uncertainty or {}).items():
+        parts += _number(name, evidence.scores.get(name), bounds)
+    for name, share in (when.quantile or {}).items():
+        parts += _number(f"quantile of {name}", evidence.quantiles.get(name), share)
+    if when.certified is not None:
+        parts.append(_certified(when.certified, evidence))
+    if when.finish_reason is not None:
+        parts.append(_finish_reason(when.finish_reason, evidence.finish_reason))
+    if when.tags is not None:
+        parts.append(_named("the request has", "tag", evidence.tags, when.tags))
+    if when.tool_call is not None:
+        parts.append(_named("the answer calls", "tool", evidence.tool_calls, when.tool_call))
+    if when.all_ is not None:
+        parts.append(_all([evaluate(one, evidence) for one in when.all_]))
+    if when.any_ is not None:
+        parts.append(_any([evaluate(one, evidence) for one in when.any_]))
+    if when.not_ is not None:
+        inner = evaluate(when.not_, evidence)
+        # In words the contrary is the same: what holds there is what keeps this from holding.
+        parts.append(Verdict(None if inner.holds is None else not inner.holds, inner.why))
+    return _all(parts)
+
+
+def _number(name: str, value: float | None, bounds: Bounds) -> Iterable[Verdict]:
+    if value is None:
+        yield Verdict(None, f"{name} is unknown")
+        return
+    for key, words, holds in _TEXTS:
+        bound = getattr(bounds, key)
+        if bound is not None:
+            held = holds(float(value), bound)
+            yield Verdict(held, f"{name} {float(value):.4g} is {'' if held else 'not '}{words} {bound:g}")
+
+
+def _certified(wanted: Certified, evidence: Evidence) -> Verdict:
+    said = f"at most {wanted.max_error:.3g} wrong with confidence {wanted.confidence:.3g}"
+    if evidence.guarantees is None:
+        return Verdict(None, f"whether it is certified ({said}) is unknown")
+    held = any(
+        isclose(one[0], wanted.max_error) and isclose(one[1], wanted.confidence)
+        for one in evidence.guarantees
+    )
+    return Verdict(held, f"it is {'' if held else 'not '}certified: {said}")
+
+
+def _finish_reason(wanted: Sequence[str], reason: str | None) -> Verdict:
+    if reason is None:
+        return Verdict(None, "why the answer ended is unknown")
+    held = reason in wanted
+    return Verdict(held, f"the answer ended by {reason[:40]}{'' if held else f', not {_or(wanted)}'}")
+
+
+def _named(has: str, what: str, names: Iterable[str], patterns: Sequence[str]) -> Verdict:
+    fitting = sorted({name for name in names for pattern in patterns if fnmatchcase(name, pattern)})
+    if fitting:
+        return Verdict(True, f"{has} the {what} {', '.join(fitting)[:80]}")
+    return Verdict(False, f"{has} no {what}" + ("" if "*" in patterns else f" that fits {_or(patterns)}"))
+
+
+def _all(parts: Sequence[Verdict]) -> Verdict:
+    for decisive in (False, None):
+        if some := [part for part in parts if part.holds is decisive]:
+            return Verdict(decisive, _joined(some))
+    return Verdict(True, _joined(parts))
+
+
+def _any(parts: Sequence[Verdict]) -> Verdict:
+    for decisive in (True, None):
+        if some := [part for part in parts if part.holds is decisive]:
+            return Verdict(decisive, _joined(some))
+    return Verdict(False, _joined(parts))
+
+
+def _joined(parts: Iterable[Verdict]) -> str:
+    return " and ".join(dict.fromkeys(part.why for part in parts))
+
+
+def _or(names: Iterable[str]) -> str:
+    return " or ".join(names)[:80]

@@ -1,0 +1,143 @@
+"""What one part of a policy asks of another.
+
+All of it looks at the file's values rather than at a policy, so that a mistake in one rule hides none
+elsewhere.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from guardrail.policy.nearest import did_you_mean
+from guardrail.policy.places import Mistake, Node, step
+from guardrail.policy.reach import check_reach, rules_of
+from guardrail.policy.targets import ABSTAIN, KINDS
+
+__all__ = ["check_ids", "check_soundness"]
+
+_FALLBACKS = ("on_error", "on_uncalibrated")
+_WITHHOLDING = ("abstain", "escalate")
+
+
+def check_ids(root: Node) -> Iterator[Mistake]:
+    """Rules of one file that have the same id, or one that a decision uses for something else."""
+    seen: dict[str, Node] = {}
+    for rule in rules_of(root):
+        node = rule.get("id")
+        if node is None or node.text is None:
+            continue
+        if node.text in seen:
+            line = seen[node.text].place.line
+            yield node.mistake(f"duplicate id {node.text!r}; the rule in line {line} has it already")
+        elif node.text in _FALLBACKS:
+            yield node.mistake(
+                f"{node.text!r} is what a decision by {node.text} is called; choose another id"
+            )
+        seen.setdefault(node.text, node)
+
+
+def check_soundness(root: Node) -> tuple[list[Mistake], list[Mistake]]:
+    """What is wrong with the whole, and what is to be warned of."""
+    mistakes = [
+        *check_reach(root),
+        *_check_outcomes(root),
+        *_check_targets(root),
+        *_check_streaming(root),
+    ]
+    return mistakes, [*_unused_targets(root), *_annotated_errors(root)]
+
+
+def _check_outcomes(root: Node) -> Iterator[Mistake]:
+    targets = _targets(root)
+    for outcome in _outcomes(root):
+        action, to, message = outcome.get("action"), outcome.get("to"), outcome.get("message")
+        escalates = (action or outcome).text == "escalate"
+        if to is None:
+            if escalates:
+                how = "to: NAME" if outcome.entries else f"{outcome.path}: {{action: escalate, to: NAME}}"
+                known = " or ".join(name for name in targets if name != ABSTAIN) or "none yet"
+                text = f"is missing: escalate needs a target under escalation ({known}); write {how}"
+                yield Mistake(outcome.place, step(outcome.path, "to"), text)
+        elif not escalates:
+            other = action.text if action else "another"
+            yield to.mistake(f"belongs to action: escalate, and the action is {other}; remove it")
+        elif to.text is not None and to.text not in targets:
+            near = did_you_mean(to.text, targets)
+            yield to.mistake(f"is {to.text!r}, and no target under escalation is called so{near}")
+        if message is not None and action is not None and action.text == "pass":
+            yield message.mistake("is never shown with pass; use flag, or remove it")
+
+
+def _check_targets(root: Node) -> Iterator[Mistake]:
+    targets = _targets(root)
+    escalation = root.get("escalation")
+    for name, entry in (escalation.entries if escalation else {}).items():
+        target = entry.node
+        if name == ABSTAIN:
+            yield Mistake(entry.key, target.path, f"{ABSTAIN!r} is no name for a target: on_error means it")
+        kinds = [kind for kind in KINDS if kind in target.entries]
+        if isinstance(target.value, Mapping) and len(kinds) != 1:
+            has = " and ".join(kinds) or "none"
+            yield target.mistake(f"needs one of {', '.join(KINDS)}, and has {has}")
+        arguments = target.get("arguments")
+        if arguments is not None and arguments.entries and kinds and "chat_model" not in kinds:
+            yield arguments.mistake(f"are for a chat_model, and this is a {kinds[0]}; remove them")
+        after = target.get("on_error")
+        if after is None or after.text is None or after.text == ABSTAIN:
+            continue
+        if after.text not in targets:
+            near = did_you_mean(after.text, [ABSTAIN, *targets])
+            yield after.mistake(f"is {after.text!r}, and no target is called so{near}")
+        elif name in (path := _path_after(name, targets))[1:]:
+            yield after.mistake(f"leads in a circle: {' to '.join(path)}; end it with abstain")
+
+
+def _check_streaming(root: Node) -> Iterator[Mistake]:
+    streaming, mode = root.get("streaming"), root.get("mode")
+    if streaming is None or streaming.text != "annotate" or (mode and mode.text == "observe"):
+        return
+    why = "streaming: annotate shows tokens before the verdict, so nothing can be withheld; use buffer"
+    for outcome in _outcomes(root):
+        action = outcome.get("action") or outcome
+        # What could not be scored is withdrawn; see the warning.
+        if action.text in _WITHHOLDING and outcome.path != "on_error":
+            yield action.mistake(f"is {action.text}, and {why}, or pass or flag here")
+    uncalibrated = root.get("on_uncalibrated")
+    if uncalibrated is None or (uncalibrated.entries and "action" not in uncalibrated.entries):
+        node = uncalibrated or streaming
+        yield node.mistake(f"on_uncalibrated is abstain where it is not given, and {why}, or give flag")
+
+
+def _annotated_errors(root: Node) -> Iterator[Mistake]:
+    streaming, mode = root.get("streaming"), root.get("mode")
+    if streaming and streaming.text == "annotate" and not (mode and mode.text == "observe"):
+        yield streaming.mistake("an answer that fails to be scored is withdrawn only after it was seen")
+
+
+def _unused_targets(root: Node) -> Iterator[Mistake]:
+    targets = _targets(root)
+    used = {to.text for outcome in _outcomes(root) if (to := outcome.get("to"))}
+    used |= {after.text for target in targets.values() if (after := target.get("on_error"))}
+    for name, target in targets.items():
+        if name not in used:
+            yield target.mistake("nothing escalates to this target")
+
+
+def _path_after(name: str, targets: dict[str, Node]) -> list[str]:
+    """The targets that follow each other when each fails, until one comes again."""
+    path = [name]
+    while True:
+        after = targets[path[-1]].get("on_error")
+        if after is None or after.text is None or after.text not in targets:
+            return path
+        path.append(after.text)
+        if path.count(after.text) > 1:
+            return path
+
+
+def _outcomes(root: Node) -> Iterator[Node]:
+    yield from rules_of(root)
+    yield from (node for name in _FALLBACKS if (node := root.get(name)))
+
+
+def _targets(root: Node) -> dict[str, Node]:
+    escalation = root.get("escalation")
+    return {name: entry.node for name, entry in escalation.entries.items()} if escalation else {}

@@ -1,0 +1,192 @@
+"""What pydantic finds wrong, said in words and at its place in the file."""
+
+import re
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from guardrail.policy.nearest import did_you_mean
+from guardrail.policy.places import Mistake, Node, step
+from guardrail.policy.ranges import QUANTILES
+
+__all__ = ["validate"]
+
+_Model = TypeVar("_Model", bound=BaseModel)
+_QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'")
+_EXPECTED = {
+    "string_type": "a text",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "mapping_type": "a map",
+    "dict_type": "a map",
+    "model_type": "a map",
+}
+_EXAMPLES = {
+    "Bounds": " such as {gte: 0.01}",
+    "ShareBounds": " such as {gte: 0.5}",
+    "Certified": " such as {max_error: 0.05, confidence: 0.95}",
+    "When": " such as {confidence: {gte: 0.5}}",
+    "Rule": " with id, when and action",
+    "Target": " such as {queue: 'sqlite:///guardrail.db'}",
+    "Log": " such as {file: decisions.jsonl}",
+    "OnError": " such as {action: abstain}, or abstain",
+    "OnUncalibrated": " such as {action: abstain}, or abstain",
+}
+_LIMITS = {
+    "greater_than": ("gt", "more than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
+}
+
+
+def validate(model: type[_Model], root: Node) -> tuple[_Model | None, list[Mistake]]:
+    """Make a model of a file's values, or say everything that keeps each of them from being one.
+
+    Parts that conflict with each other are left to ``soundness``, which knows where they stand.
+    """
+    try:
+        return model.model_validate(root.plain()), []
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        return None, [
+            _mistake(model, root, one["loc"], one["type"], one) for one in found if _is_said(root, one)
+        ]
+
+
+def _is_said(root: Node, error: Mapping[str, Any]) -> bool:
+    if error["type"] == "too_short":
+        # A list of nothing but mistakes is as short to pydantic as an empty one.
+        node, _ = _descend(root, error["loc"])
+        return not node.items and not node.entries
+    return bool(error["type"] != "conflict")
+
+
+def _mistake(
+    model: type[BaseModel], root: Node, where: Sequence[str | int], kind: str, error: Mapping[str, Any]
+) -> Mistake:
+    node, rest = _descend(root, where)
+    context = error.get("ctx", {})
+    if kind == "extra_forbidden":
+        # The walk ended in the value of the key; it is the key that is wrong.
+        above, _ = _descend(root, where[:-1])
+        key = str(where[-1])
+        entry = above.entries.get(key)
+        known = _names(_types_at(model, where[:-1]))
+        place = entry.key if entry else node.place
+        return Mistake(place, step(above.path, key), f"unknown key{did_you_mean(key, known)}")
+    if rest and rest[-1] == "[key]":
+        key = str(rest[-2] if len(rest) > 1 else where[-2])
+        above, _ = _descend(root, where[:-2])
+        entry = above.entries.get(key)
+        said = _words(kind, context, node)
+        scores = QUANTILES if said == "unknown score" else ()
+        place = entry.key if entry else node.place
+        return Mistake(place, step(above.path, key), f"{said}{did_you_mean(key, scores)}")
+    if kind == "missing":
+        return Mistake(node.place, step(node.path, str(where[-1])), "is missing")
+    return node.mistake(_words(kind, context, node))
+
+
+def _descend(node: Node, where: Iterable[str | int]) -> tuple[Node, list[str | int]]:
+    """As far as the path leads, and what is left of it: pydantic's names more than there are keys."""
+    rest: list[str | int] = []
+    for key in where:
+        found = None
+        if not rest:
+            items = node.items
+            found = items[key] if isinstance(key, int) and key < len(items) else node.get(str(key))
+        if found is None:
+            rest.append(key)
+        else:
+            node = found
+    return node, rest
+
+
+def _words(kind: str, context: Mapping[str, Any], node: Node) -> str:
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "literal_error":
+        names = _QUOTED.findall(str(context["expected"])) or [str(context["expected"])]
+        shown = _kind(node) if node.entries or node.items else repr(node.value)[:60]
+        return f"is {shown}{did_you_mean(node.text or '', names)}"
+    if kind in _LIMITS:
+        key, words = _LIMITS[kind]
+        return f"is {node.value}, which is out of range: it must be {words} {context[key]:g}"
+    if kind == "finite_number":
+        return "is no finite number"
+    if kind in ("too_short", "string_too_short"):
+        return "is empty"
+    if kind in _EXPECTED:
+        expected = _EXPECTED[kind] + _EXAMPLES.get(str(context.get("class_name")), "")
+        return f"is {_kind(node)}, and {expected} is expected{_quotes_hint(kind, node)}"
+    return f"cannot be used ({kind.replace('_', ' ')})"
+
+
+def _quotes_hint(kind: str, node: Node) -> str:
+    if kind == "string_type" and (node.entries or node.items):
+        return "; a text that begins with { or [ must stand in quotes"
+    if kind == "string_type":
+        return "; put it in quotes"
+    return "; take it out of its quotes" if kind == "float_type" and node.quoted else ""
+
+
+def _kind(node: Node) -> str:
+    if isinstance(node.value, Mapping):
+        return "a map"
+    if isinstance(node.value, tuple):
+        return "a list"
+    if isinstance(node.value, bool):
+        return "true" if node.value else "false"
+    return "a text" if node.text is not None else "nothing" if node.value is None else "a number"
+
+
+def _types_at(model: type[BaseModel], where: Iterable[str | int]) -> list[Any]:
+    """The types that a value at this path of keys may have."""
+    types_: list[Any] = [model]
+    for key in where:
+        # A name that is no key is one that pydantic gives a member of a union.
+        types_ = [deeper for one in types_ for deeper in _below(one, key)] or types_
+    return types_
+
+
+def _below(annotation: Any, key: str | int) -> list[Any]:
+    below: list[Any] = []
+    for one in _members(annotation):
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            below += [
+                field.annotation for name, field in one.model_fields.items() if key == (field.alias or name)
+            ]
+        elif isinstance(key, int) and get_origin(one) is tuple:
+            below.append(get_args(one)[0])
+        elif (
+            isinstance(key, str)
+            and isinstance(get_origin(one), type)
+            and issubclass(get_origin(one), Mapping)
+        ):
+            below.append(get_args(one)[1])
+    return below
+
+
+def _members(annotation: Any) -> list[Any]:
+    """The members of a union, without what annotates them."""
+    if hasattr(annotation, "__metadata__"):
+        return _members(annotation.__origin__)
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [member for one in get_args(annotation) for member in _members(one)]
+    return [annotation]
+
+
+def _names(types_: Iterable[Any]) -> list[str]:
+    return [
+        field.alias or name
+        for annotation in types_
+        for one in _members(annotation)
+        if isinstance(one, type) and issubclass(one, BaseModel)
+        for name, field in one.model_fields.items()
+    ]
