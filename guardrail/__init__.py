@@ -11,6 +11,8 @@ Importing the package loads neither torch nor transformers; the names below are 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from guardrail.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from guardrail.calibration.profile import Profile as Profile
     from guardrail.calibration.profile import read_profile as read_profile
@@ -49,7 +51,6 @@ _HOMES = {
 }
 
 __all__ = [*sorted(_HOMES)]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

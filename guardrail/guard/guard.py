@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from guardrail.models.prompt import Prompt
     from guardrail.models.sampling import Sampling
     from guardrail.models.trace import FinishReason
+    from guardrail.scoring.options import ScoringOptions
 
 __all__ = ["Guard"]
 
@@ -105,6 +106,11 @@ class Guard:
         if not isinstance(model, LocalModel):
             model = LocalModel.load(model or policy.model or DEFAULT_MODEL, load, progress)
         return cls(policy, model, targets=targets, batch_size=batch_size)
+
+    @property
+    def scoring(self) -> "ScoringOptions":
+        """How answers are scored: as the profile says, if there is one."""
+        return self._pipeline.scoring
 
     def ask(
         self,

@@ -48,6 +48,11 @@ class Pipeline:
         """SHA-256 of the profile in use."""
         return self._yardstick.digest
 
+    @property
+    def scoring(self) -> ScoringOptions:
+        """How answers are scored."""
+        return self._scoring
+
     def run(self, jobs: Sequence[Job], sampling: "Sampling | None" = None) -> list[GuardedAnswer]:
         """Answer, or read, and guard a batch."""
         answers = []

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+from guardrail.calibration.builtin import builtin_profiles
 from guardrail.calibration.profile import Profile, read_profile
 from guardrail.errors import ForeignProfileError, ProfileError
 from guardrail.guard.judging import Yardstick
 from guardrail.models.fingerprint import fingerprint_model
-from guardrail.policy.builtin import builtin_profiles
 from guardrail.policy.profiles import AUTO
 from guardrail.scoring.fingerprint import fingerprint_scorer
 

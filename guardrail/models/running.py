@@ -88,7 +88,7 @@ def generate(
             sampling,
             past_key_values=retaining_cache(model, tail),
             stopping_criteria=[one for one in criteria if one] or None,
-            logits_processor=[steering.processor(machine.tokenizer)] if steering.processor else None,
+            logits_processor=[steering.processor(machine)] if steering.processor else None,
         )
     new = output.sequences[:, width:]
     responses = [_until_end(machine, row, stop.ends[at]) for at, row in enumerate(new.tolist())]

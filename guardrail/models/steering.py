@@ -10,7 +10,9 @@ from torch import Tensor
 from transformers import StoppingCriteria
 
 if TYPE_CHECKING:
-    from transformers import LogitsProcessor, PreTrainedTokenizerBase
+    from transformers import LogitsProcessor
+
+    from guardrail.models.machine import Machine
 
 __all__ = ["NO_STEERING", "CancelledError", "GoesOn", "Steering", "Tools"]
 
@@ -29,13 +31,13 @@ class Steering:
             or of a character that is not whole, waits.
         goes_on: Asked after every token. Where it says no, ``CancelledError`` is raised, which is no
             ``Exception``: nothing takes it for a failure of the model.
-        processor: Makes what changes the logits of one prompt's answer, such as a grammar.
+        processor: Makes what changes the logits of one prompt's answer; see :mod:`guardrail.models.grammar`.
     """
 
     tools: Tools = ()
     on_text: Callable[[str], None] | None = None
     goes_on: Callable[[], bool] | None = None
-    processor: "Callable[[PreTrainedTokenizerBase], LogitsProcessor] | None" = None
+    processor: "Callable[[Machine], LogitsProcessor] | None" = None
 
     @property
     def is_for_one(self) -> bool:

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from guardrail.calibration.builtin import builtin_profiles
 from guardrail.errors import PolicyError
 from guardrail.policy.nearest import did_you_mean
 
-__all__ = ["BUILTIN", "builtin_policies", "builtin_policy", "builtin_profiles"]
+__all__ = ["BUILTIN", "builtin_policies", "builtin_policy"]
 
 BUILTIN = "builtin:"
 _PACKAGE = Path(__file__).resolve().parents[1]

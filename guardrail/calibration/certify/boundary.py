@@ -32,7 +32,7 @@ from math import ceil, log
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom  # type: ignore[import-untyped]
+from scipy.stats import binom
 
 from guardrail.calibration.profile import Guarantee
 
@@ -46,11 +46,12 @@ _HALVINGS = 14
 _ROUNDING = 1e-9
 
 
+@lru_cache(maxsize=256)
 def fewest_needed(guarantee: Guarantee) -> int:
     """Fewest accepted answers that can certify a guarantee: with no error among them, (1 − α)ⁿ ≤ δ."""
     alpha, delta = guarantee.max_error, 1 - guarantee.confidence
     guess = max(1, ceil(log(delta) / log(1 - alpha)) - 1)
-    return next(n for n in range(guess, guess + 4) if (1 - alpha) ** n <= delta)
+    return next(n for n in range(guess, guess + 4) if binom.cdf(0, n, alpha) <= delta)
 
 
 @lru_cache(maxsize=256)

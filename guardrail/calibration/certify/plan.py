@@ -4,14 +4,14 @@ A search that starts where it is likely to succeed lets through more. What is li
 it is wrong, less is let through, and the guarantee holds all the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, ndtri  # type: ignore[import-untyped]
-from scipy.stats import rankdata  # type: ignore[import-untyped]
+from scipy.special import expit, ndtri
+from scipy.stats import rankdata
 
 from guardrail.calibration.certify.boundary import Counts, band, fewest_needed, highest_passed, pointwise
 from guardrail.calibration.profile import Guarantee
@@ -34,8 +34,9 @@ _LARGEST_BAND = 1500
 _ABOUT_EQUAL = 0.98
 # Certify parts that are drawn to compare searches, and the most answers drawn in all.
 _DRAWS, _MOST_DRAWN = 300, 6_000_000
-# Prior of the logistic curve: variance of its intercept and slope.
-_PRIOR = (10.0, 2.25)
+# Where the curve may bend, in normal scores of the rank, and the prior variances of its intercept and slopes.
+_BENDS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
+_PRIOR = (10.0, *(2.25,) * (1 + len(_BENDS)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +88,10 @@ class Plan:
     def search(self, guarantee: Guarantee, n: int) -> Search:
         """Choose the search that is expected to let through most.
 
-        A logistic curve on the normal scores of the ranks is fitted with a normal prior (Laplace
+        A logistic curve with bends on the normal scores of the ranks is fitted with a normal prior (Laplace
         approximation); curves drawn from its posterior give certify parts of n answers, and on those every
-        search is tried. This is about power alone: the guarantee does not depend on the curve.
+        search is tried. This is about power alone: the guarantee does not depend on the curve. A curve
+        without bends starts far too strictly where correctness rises in a step.
 
         Args:
             guarantee: What is to be certified.
@@ -152,24 +154,35 @@ def _draws(scores: Floats, correct: Floats, n: int, rng: np.random.Generator) ->
     draws = max(50, min(_DRAWS, _MOST_DRAWN // n))
     curves = _posterior(scores, correct, draws, rng)
     quantiles = np.sort(rng.random((draws, n)), axis=1)
-    likely = expit(curves[:, :1] - curves[:, 1:] * ndtri(quantiles))
+    logits = np.zeros((draws, n))
+    # Column by column: all at once would take several times the memory.
+    for weight, column in zip(curves.T, _columns(-ndtri(quantiles)), strict=True):
+        logits += weight[:, None] * column
+    likely = expit(logits)
     return quantiles, np.cumsum(rng.random((draws, n)) >= likely, axis=1)
 
 
 def _posterior(scores: Floats, correct: Floats, draws: int, rng: np.random.Generator) -> Floats:
-    """Intercepts and slopes of P(correct) = σ(a + b z), z the normal score of the rank; (draws, 2)."""
+    """Weights of the columns in the logit of P(correct), (draws, columns)."""
     ranks = (rankdata(scores) - 0.5) / len(scores)
-    inputs = np.stack([np.ones(len(scores)), ndtri(ranks)], axis=1)
+    inputs = np.stack(list(_columns(ndtri(ranks))), axis=1)
     precision = np.diag(1 / np.array(_PRIOR))
-    mean, hessian = np.zeros(2), precision
+    mean, hessian = np.zeros(len(_PRIOR)), precision
     for _ in range(25):
         fitted = expit(inputs @ mean)
         hessian = (inputs * (fitted * (1 - fitted))[:, None]).T @ inputs + precision
         step = np.linalg.solve(hessian, inputs.T @ (correct - fitted) - precision @ mean)
         mean = mean + step / max(1.0, float(np.abs(step).max()))
     spread = np.linalg.cholesky(np.linalg.inv(hessian))
-    values: Floats = mean + rng.standard_normal((draws, 2)) @ spread.T
+    values: Floats = mean + rng.standard_normal((draws, len(_PRIOR))) @ spread.T
     return values
+
+
+def _columns(normal_scores: Floats) -> Iterator[Floats]:
+    yield np.ones_like(normal_scores)
+    yield normal_scores
+    for bend in _BENDS:
+        yield np.maximum(normal_scores - bend, 0)
 
 
 def _expected_of_band(errors: Counts, one: Band, guarantee: Guarantee) -> float:

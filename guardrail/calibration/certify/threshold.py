@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr  # type: ignore[import-untyped]
+from scipy.special import bdtr
 
 from guardrail.calibration.certify.boundary import band, fewest_needed, pointwise
 from guardrail.calibration.certify.plan import FixedSequence, Plan, Search, default_search

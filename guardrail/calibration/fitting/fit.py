@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +25,7 @@ from guardrail.calibration.report.held_out import HeldOut
 from guardrail.errors import CalibrationError
 from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.scoring.fingerprint import ScorerFingerprint
+from guardrail.version import __version__
 
 __all__ = ["Fitted", "fit_profile", "reference_profile"]
 
@@ -166,7 +166,7 @@ def _learn(inputs: Inputs, correct: BoolArray, questions: Sequence[str], options
 def _making(source: MakingSource, **values: Any) -> Making:
     return Making(
         # By name: the package's own door leads to every room, also those above this one.
-        library=import_module("guardrail").__version__,
+        library=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         questions=source.questions,
         questions_sha256=source.questions_sha256,

@@ -1,0 +1,377 @@
+"""A chat model of LangChain with the guard inside: nothing leaves it before the policy decided."""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing, closing
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Literal
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import Field, PrivateAttr
+
+from guardrail.errors import OptionError
+from guardrail.langchain.call_options import CallOptions
+from guardrail.langchain.live import alive, live
+from guardrail.langchain.messages import prompt_of
+from guardrail.langchain.opening import Opened, Source, open_source
+from guardrail.langchain.request import Request
+from guardrail.langchain.showing import OnAbstain, Shown
+from guardrail.langchain.structured import parsed_by, schema_of
+
+if TYPE_CHECKING:
+    from guardrail.guard.guard import Guard
+
+__all__ = ["ChatGuardrail"]
+
+_WITHHOLDING = ("abstain", "escalate")
+
+
+class ChatGuardrail(BaseChatModel):
+    """A local model behind a policy, as a chat model of LangChain.
+
+    A message's content is the answer, or the policy's message where the answer is withheld. The verdict is in
+    ``response_metadata["uncertainty"]`` (:func:`~guardrail.langchain.verdicts.verdict_of`), on one chunk of
+    a stream. A withheld draft is not in messages, chunks, callbacks, traces, caches or errors.
+
+    Streams: with ``streaming: buffer``, a policy's default, nothing is emitted before it is decided. With
+    ``streaming: annotate`` text is emitted as it is generated, and the verdict with the last chunk; an answer
+    that fails to be checked is then followed by the policy's message. Answers that may call tools are always
+    decided on first.
+
+    Many threads and tasks may use one chat model. Requests that wait are answered together, and chat models
+    that name the same model share its weights.
+
+    Example:
+        >>> chat = ChatGuardrail(model="smollm2-135m", policy="builtin:default")
+        >>> message = chat.invoke("What is the capital of France?")
+        >>> message.response_metadata["uncertainty"]["action"]
+
+    Attributes:
+        model: A model's name (``smollm2-135m``, a folder, a ``.gguf`` file, a hub id) or a ``LocalModel``;
+            the policy's own, and otherwise the built-in, if not given.
+        policy: Path, ``builtin:NAME``, or a policy that was loaded.
+        max_tokens: Most tokens of an answer. This and the next four can also be given to a call, or bound.
+        temperature: 0 for greedy decoding.
+        top_p: Draw from the smallest set of tokens with this much probability.
+        seed: Makes drawing repeatable.
+        stop: Strings that end an answer.
+        on_abstain: What happens where nothing answers: ``message`` (the content is the policy's message),
+            ``refusal`` (the same, marked as a refusal in the way that the installed LangChain knows) or
+            ``raise`` (:class:`~guardrail.errors.AbstainedError`, before the first chunk: for
+            ``with_fallbacks``).
+        targets: Chat models, functions or queues for names of the policy's ``escalation``.
+        policy_tags: What the policy's rules may go by.
+        batch_size: How many waiting requests are answered together at most.
+        with_draft: Put drafts into verdicts, withheld or not; for debugging.
+        device: Where a model given by name is opened; ``auto`` chooses.
+        dtype: Type that its weights are read in; ``auto`` chooses.
+        quantization: Quantize it while loading; needs CUDA.
+
+    Raises:
+        PolicyError: The policy has mistakes.
+        GuardrailError: The model cannot be opened, or its profile or a target cannot be used.
+        OptionError: An option is out of its range.
+    """
+
+    model: Any = None
+    policy: Any = "builtin:default"
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: list[str] = Field(default_factory=list)
+    on_abstain: OnAbstain = "message"
+    targets: Any = None
+    policy_tags: list[str] = Field(default_factory=list)
+    batch_size: int = 8
+    with_draft: bool = False
+    device: str = "auto"
+    dtype: str = "auto"
+    quantization: Literal["8bit", "4bit"] | None = None
+
+    _opened: Opened | None = PrivateAttr(default=None)
+
+    if not TYPE_CHECKING:
+        # Not in a validator: pydantic wraps what is raised there. Hidden: the fields are the arguments.
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            """Open everything, so that what cannot work is known at once."""
+            _check_names(kwargs, type(self).model_fields)
+            super().__init__(*args, **kwargs)
+            _ = self._options
+            self._open()
+
+    @property
+    def guard(self) -> "Guard":
+        """The guard inside."""
+        return self._open().guard
+
+    @property
+    def _llm_type(self) -> str:
+        return "guardrail"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        """Everything that an answer or its verdict hangs on: LangChain's caches go by it."""
+        return {
+            **self._open().identity,
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "seed": self.seed,
+            "stop_default": tuple(self.stop),
+            "on_abstain": self.on_abstain,
+            "policy_tags": tuple(self.policy_tags),
+            "with_draft": self.with_draft,
+        }
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        parameters = super()._get_ls_params(stop=stop or self.stop or None, **kwargs)
+        parameters["ls_provider"] = "guardrail"
+        if not isinstance(kwargs.get("model"), str):
+            parameters["ls_model_name"] = self.guard.model.name
+        return parameters
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        # Neither objects, which are long, nor a path of this machine.
+        guard = self._opened.guard if self._opened else None
+        yield "model", guard.model.name if guard else self.model
+        yield "policy", guard.policy.name if guard else self.policy
+        yield "on_abstain", self.on_abstain
+
+    @property
+    def _options(self) -> CallOptions:
+        return CallOptions(
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            seed=self.seed,
+            stop=tuple(self.stop),
+            on_abstain=self.on_abstain,
+            policy_tags=tuple(self.policy_tags),
+        )
+
+    def _open(self) -> Opened:
+        source = Source(
+            self.model,
+            self.policy,
+            self.targets,
+            self.device,
+            self.dtype,
+            self.quantization,
+            self.batch_size,
+        )
+        # Fields may be set anew, and copies made with others: a guard of another policy must not go on.
+        if self._opened is None or not self._opened.is_of(source):
+            self._opened = open_source(source)
+        return self._opened
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return _result(self._ask(messages, self._options.changed(stop, kwargs)))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return _result(await self._aask(messages, self._options.changed(stop, kwargs)))
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        options = self._options.changed(stop, kwargs)
+        if not self._is_live(options):
+            yield _last_chunk(self._ask(messages, options))
+            return
+        told = ""
+        with closing(live(lambda tell, goes_on: self._ask(messages, options, tell, goes_on))) as pieces:
+            for piece in pieces:
+                if isinstance(piece, Shown):
+                    yield _last_chunk(piece, told)
+                else:
+                    told += piece
+                    yield ChatGenerationChunk(message=AIMessageChunk(content=piece))
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        options = self._options.changed(stop, kwargs)
+        if not self._is_live(options):
+            yield _last_chunk(await self._aask(messages, options))
+            return
+        told = ""
+        async with aclosing(alive(lambda tell: self._aask(messages, options, tell))) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Shown):
+                    yield _last_chunk(piece, told)
+                else:
+                    told += piece
+                    yield ChatGenerationChunk(message=AIMessageChunk(content=piece))
+
+    def _is_live(self, options: CallOptions) -> bool:
+        """Whether text may be shown before it is decided on: never where a rule could withhold it."""
+        policy = self.guard.policy
+        if policy.streaming != "annotate" or options.tools:
+            return False
+        actions = (policy.on_uncalibrated.action, *(rule.action for rule in policy.rules))
+        return policy.mode == "observe" or not any(action in _WITHHOLDING for action in actions)
+
+    def _ask(
+        self,
+        messages: Sequence[BaseMessage],
+        options: CallOptions,
+        on_text: Callable[[str], None] | None = None,
+        goes_on: Callable[[], bool] | None = None,
+    ) -> Shown:
+        """One request, as far as it may be seen: the answer and its draft do not leave this method."""
+        request = self._request(messages, options, on_text, goes_on)
+        return request.shown(self.guard.ask(request.prompt, options.sampling, **request.arguments))
+
+    async def _aask(
+        self,
+        messages: Sequence[BaseMessage],
+        options: CallOptions,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Shown:
+        request = self._request(messages, options, on_text)
+        return request.shown(await self.guard.aask(request.prompt, options.sampling, **request.arguments))
+
+    def _request(
+        self,
+        messages: Sequence[BaseMessage],
+        options: CallOptions,
+        on_text: Callable[[str], None] | None = None,
+        goes_on: Callable[[], bool] | None = None,
+    ) -> Request:
+        from guardrail.models.steering import Steering
+
+        steering = Steering(options.tools, on_text, goes_on, self._processor(options))
+        return Request(self.guard, prompt_of(messages), options, steering, with_draft=self.with_draft)
+
+    def _processor(self, options: CallOptions) -> Any:
+        """What the answer is held to, if anything."""
+        must_call = options.tool_choice == "any" and options.tools
+        if not must_call and options.json_schema is None:
+            return None
+        from guardrail.models.grammar import calls_grammar, held_to, json_grammar
+
+        if must_call:
+            return held_to(calls_grammar(options.tools, self.guard.model.tokenizer.chat_template))
+        return held_to(json_grammar(options.json_schema or {}))
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Let the model call tools.
+
+        The policy decides on a call as on any answer, by the confidence of the whole; its rules see the names
+        of the tools (``tool_call``). Calls of a withheld answer are withheld.
+
+        Args:
+            tools: Tools, functions, pydantic classes or JSON schemas.
+            tool_choice: ``auto``, ``none``, ``any`` (or ``required``: one of them must be called) or a tool's
+                name. A call that must be made is held to the form of the tool's arguments.
+            **kwargs: Bound as they are.
+
+        Raises:
+            NotImplementedError: The model's chat template shows no tools.
+            OptionError: ``tool_choice`` is none of these.
+            MissingDependencyError: A call must be made, and llguidance is not installed.
+        """
+        if not self._open().shows_tools:
+            raise NotImplementedError(
+                f"The chat template of {self.guard.model.name} shows no tools to the model. Choose a model "
+                "that was trained to call tools, such as Qwen/Qwen3-4B."
+            )
+        offered = [convert_to_openai_tool(tool) for tool in tools]
+        names = [tool["function"]["name"] for tool in offered]
+        if tool_choice not in (None, "auto", "none", "any", "required", *names):
+            known = ", ".join(("auto", "none", "any", *names))
+            raise OptionError(f"tool_choice is {tool_choice!r}; it can be {known}.")
+        if tool_choice == "none":
+            return self.bind(**kwargs)
+        if tool_choice in names:
+            offered = [tool for tool in offered if tool["function"]["name"] == tool_choice]
+        if tool_choice not in (None, "auto"):
+            kwargs["tool_choice"] = "any"
+        return self.bind(tools=offered, **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type,
+        *,
+        include_raw: bool = False,
+        method: Literal["json_schema", "function_calling", "json_mode"] = "json_schema",
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Have answers as data that fits a schema.
+
+        The model is told of the schema and held to it, token by token (llguidance); the answer is scored and
+        decided on like any other. Where it is withheld, :class:`~guardrail.errors.AbstainedError` is raised.
+
+        Args:
+            schema: A pydantic class (gives its objects), a TypedDict, a JSON schema, or a function of
+                OpenAI's form (these give dicts).
+            include_raw: Give ``{"raw": message, "parsed", "parsing_error"}``, and raise nothing for what
+                cannot be read or is withheld.
+            method: All are the same here: answers are always held to the schema.
+            strict: Likewise.
+            **kwargs: Bound as they are.
+
+        Raises:
+            OptionError: No answer can be held to the schema.
+            MissingDependencyError: llguidance is not installed.
+        """
+        form = schema_of(schema)
+        from guardrail.models.grammar import held_to, json_grammar
+
+        held_to(json_grammar(form))
+        tracing = {"kwargs": {"method": method}, "schema": schema}
+        model = self.bind(json_schema=form, ls_structured_output_format=tracing, **kwargs)
+        return parsed_by(model, schema, include_raw=include_raw)
+
+
+def _check_names(given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse what is a slip of the pen; other names are ignored, as LangChain's chat models do."""
+    for name in given:
+        near = get_close_matches(name, known, n=1, cutoff=0.8)
+        if near and name not in known:
+            raise OptionError(f"The chat model has no option {name!r}; did you mean {near[0]}?")
+
+
+def _result(shown: Shown) -> ChatResult:
+    if shown.abstained is not None:
+        raise shown.abstained
+    return ChatResult(generations=[ChatGeneration(message=shown.message())])
+
+
+def _last_chunk(shown: Shown, told: str = "") -> ChatGenerationChunk:
+    if shown.abstained is not None:
+        raise shown.abstained
+    return ChatGenerationChunk(message=shown.last_chunk(told))

@@ -1,0 +1,301 @@
+"""A chain with a guard around it, as a runnable of LangChain."""
+
+import asyncio
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
+from langchain_core.runnables.graph import Graph
+from langchain_core.runnables.utils import ConfigurableFieldSpec, Input, Output
+from langchain_core.utils.pydantic import TypeBaseModel
+from pydantic import ConfigDict, Field
+
+from guardrail.langchain.chunks import NOTHING, aclose, aiter_of, anext_of, anoted, closed, joined, noted
+from guardrail.langchain.ending import Chunks, Ending, LastChunk, Whole, ending_of
+from guardrail.langchain.outputs import without_verdict
+from guardrail.langchain.verdicts import VERDICT_EVENT
+from guardrail.langchain.watching import Watch
+
+if TYPE_CHECKING:
+    from guardrail.langchain.ending import Result
+
+__all__ = ["GuardedChain"]
+
+
+class GuardedChain(RunnableSerializable[Input, Output]):
+    """What :meth:`UncertaintyGuard.wrap` gives: a chain whose answers are decided on before they are seen.
+
+    Attributes:
+        chain: The chain.
+        guard: The guard.
+    """
+
+    chain: Runnable[Input, Output]
+    # Its class is in a file that needs this one.
+    guard: Any = Field(repr=False)
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    @property
+    def InputType(self) -> type[Input]:  # noqa: N802
+        """The chain's."""
+        return self.chain.InputType
+
+    @property
+    def OutputType(self) -> type[Output]:  # noqa: N802
+        """The chain's."""
+        return self.chain.OutputType
+
+    def get_input_schema(self, config: RunnableConfig | None = None) -> TypeBaseModel:
+        """The chain's."""
+        return self.chain.get_input_schema(config)
+
+    def get_output_schema(self, config: RunnableConfig | None = None) -> TypeBaseModel:
+        """The chain's."""
+        return self.chain.get_output_schema(config)
+
+    @property
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        """The chain's."""
+        return self.chain.config_specs
+
+    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
+        """The chain's."""
+        return self.chain.get_graph(config)
+
+    def invoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:  # noqa: A002
+        """Run the chain, and give its output if the policy lets it through.
+
+        Raises:
+            AbstainedError: The policy withheld it, and the output has no place for a message, or the guard
+                was made with ``on_abstain="raise"``.
+        """
+        return self._call_with_config(self._invoke, input, config, **kwargs)
+
+    async def ainvoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:  # noqa: A002
+        """As :meth:`invoke`, within an event loop."""
+        return await self._acall_with_config(self._ainvoke, input, config, **kwargs)
+
+    def stream(
+        self,
+        input: Input,  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Iterator[Output]:
+        """Run the chain, and give its chunks: after the verdict (``buffer``), or as they come (``annotate``).
+
+        Raises:
+            AbstainedError: As for :meth:`invoke`; before the first chunk, or, with ``annotate``, where an
+                answer turned out not to be checkable, after all but the last.
+        """
+        yield from self.transform(iter([input]), config, **kwargs)
+
+    async def astream(
+        self,
+        input: Input,  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[Output]:
+        """As :meth:`stream`, within an event loop."""
+        async with closed(self.atransform(aiter_of(input), config, **kwargs)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    def transform(
+        self,
+        input: Iterator[Input],  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Iterator[Output]:
+        """As :meth:`stream`, of an input that comes in chunks."""
+        how = self._annotated if self.guard.streams_live else self._buffered
+        yield from self._transform_stream_with_config(input, how, config, **kwargs)
+
+    async def atransform(
+        self,
+        input: AsyncIterator[Input],  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[Output]:
+        """As :meth:`transform`, within an event loop."""
+        how = self._aannotated if self.guard.streams_live else self._abuffered
+        async with closed(self._atransform_stream_with_config(input, how, config, **kwargs)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    def _invoke(
+        self,
+        input: Input,  # noqa: A002
+        run_manager: CallbackManagerForChainRun,
+        config: RunnableConfig,
+        **kwargs: Any,
+    ) -> Output:
+        watch = self._watch(config)
+        output, error = None, None
+        try:
+            output = watch.run(partial(self.chain.invoke, input, watch.config, **kwargs))
+        except Exception as raised:  # noqa: BLE001  (raised again, unless it may carry what is withheld)
+            error = raised
+        given: Output = self._end(watch, run_manager, [input], Whole(output), error)
+        return given
+
+    async def _ainvoke(
+        self,
+        input: Input,  # noqa: A002
+        run_manager: AsyncCallbackManagerForChainRun,
+        config: RunnableConfig,
+        **kwargs: Any,
+    ) -> Output:
+        watch = self._watch(config)
+        output, error = None, None
+        try:
+            output = await watch.arun(partial(self.chain.ainvoke, input, watch.config, **kwargs))
+        except Exception as raised:  # noqa: BLE001  (as above)
+            error = raised
+        given: Output = await self._aend(watch, run_manager, [input], Whole(output), error)
+        return given
+
+    def _buffered(
+        self,
+        input: Iterator[Input],  # noqa: A002
+        run_manager: CallbackManagerForChainRun,
+        config: RunnableConfig,
+        **kwargs: Any,
+    ) -> Iterator[Output]:
+        watch = self._watch(config)
+        asked: list[Input] = []
+        chunks: list[Output] = []
+        error = None
+
+        def read() -> None:
+            chunks.extend(self.chain.transform(noted(input, asked), watch.config, **kwargs))
+
+        try:
+            watch.run(read)
+        except Exception as raised:  # noqa: BLE001  (as above)
+            error = raised
+        yield from self._end(watch, run_manager, asked, Chunks(chunks), error)
+
+    async def _abuffered(
+        self,
+        input: AsyncIterator[Input],  # noqa: A002
+        run_manager: AsyncCallbackManagerForChainRun,
+        config: RunnableConfig,
+        **kwargs: Any,
+    ) -> AsyncIterator[Output]:
+        watch = self._watch(config)
+        asked: list[Input] = []
+        chunks: list[Output] = []
+        error = None
+
+        async def read() -> None:
+            given = self.chain.atransform(anoted(input, asked), watch.config, **kwargs)
+            chunks.extend([chunk async for chunk in given])
+
+        try:
+            await watch.arun(read)
+        except Exception as raised:  # noqa: BLE001  (as above)
+            error = raised
+        for chunk in await self._aend(watch, run_manager, asked, Chunks(chunks), error):
+            yield chunk
+
+    def _annotated(
+        self,
+        input: Iterator[Input],  # noqa: A002
+        run_manager: CallbackManagerForChainRun,
+        config: RunnableConfig,
+        **kwargs: Any,
+    ) -> Iterator[Output]:
+        watch = self._watch(config)
+        asked: list[Input] = []
+        last: list[Output] = []
+        with watch.context() as context:
+            chunks = context.run(self.chain.transform, noted(input, asked), watch.config, **kwargs)
+            try:
+                while (chunk := context.run(next, chunks, NOTHING)) is not NOTHING:
+                    for seen in last:
+                        yield without_verdict(seen)
+                    last = [chunk]
+            finally:
+                if isinstance(chunks, Generator):
+                    context.run(chunks.close)
+        yield from self._end(watch, run_manager, asked, LastChunk(last))
+
+    async def _aannotated(
+        self,
+        input: AsyncIterator[Input],  # noqa: A002
+        run_manager: AsyncCallbackManagerForChainRun,
+        config: RunnableConfig,
+        **kwargs: Any,
+    ) -> AsyncIterator[Output]:
+        watch = self._watch(config)
+        asked: list[Input] = []
+        last: list[Output] = []
+        with watch.context() as context:
+            chunks = context.run(self.chain.atransform, anoted(input, asked), watch.config, **kwargs)
+            try:
+                while True:
+                    step = asyncio.create_task(anext_of(chunks), context=context)
+                    if (chunk := await step) is NOTHING:
+                        break
+                    for seen in last:
+                        yield without_verdict(seen)
+                    last = [chunk]
+            finally:
+                await asyncio.create_task(aclose(chunks), context=context)
+        for chunk in await self._aend(watch, run_manager, asked, LastChunk(last)):
+            yield chunk
+
+    def _watch(self, config: RunnableConfig) -> Watch:
+        return Watch(config, hold=not self.guard.streams_live, trace_drafts=self.guard.trace_drafts)
+
+    def _end(
+        self,
+        watch: Watch,
+        run_manager: CallbackManagerForChainRun,
+        asked: Sequence[Any],
+        result: "Result",
+        error: Exception | None = None,
+    ) -> Any:
+        """Decide, tell those around what they may know, and give what may be given."""
+        outcome = None
+        if error is None or watch.has_answers:
+            outcome = self.guard.decide(
+                watch.calls, joined(asked), run_id=run_manager.run_id, tags=run_manager.tags
+            )
+        ending = ending_of(outcome, result, error, self.guard.on_abstain)
+        if watch.held is not None:
+            watch.held.tell(redacted=not ending.reveals)
+        around = run_manager.get_child()
+        for verdict in outcome.verdicts if outcome else ():
+            around.on_custom_event(VERDICT_EVENT, verdict.with_run_id(), run_id=run_manager.run_id)
+        return _finished(ending)
+
+    async def _aend(
+        self,
+        watch: Watch,
+        run_manager: AsyncCallbackManagerForChainRun,
+        asked: Sequence[Any],
+        result: "Result",
+        error: Exception | None = None,
+    ) -> Any:
+        outcome = None
+        if error is None or watch.has_answers:
+            outcome = await self.guard.adecide(
+                watch.calls, joined(asked), run_id=run_manager.run_id, tags=run_manager.tags
+            )
+        ending = ending_of(outcome, result, error, self.guard.on_abstain)
+        if watch.held is not None:
+            await watch.held.atell(redacted=not ending.reveals)
+        around = run_manager.get_child()
+        for verdict in outcome.verdicts if outcome else ():
+            await around.on_custom_event(VERDICT_EVENT, verdict.with_run_id(), run_id=run_manager.run_id)
+        return _finished(ending)
+
+
+def _finished(ending: Ending) -> Any:
+    if ending.error is not None:
+        raise ending.error
+    return ending.given

@@ -1,0 +1,132 @@
+"""Every call of a chain decided on: by the verdict it carries, or by a local model that reads it."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from langchain_core.messages import BaseMessage, convert_to_messages
+from langchain_core.prompt_values import PromptValue
+
+from guardrail.errors import GuardrailError, InvalidInputError
+from guardrail.langchain.messages import prompt_of
+from guardrail.langchain.outcome import Verdict
+
+if TYPE_CHECKING:
+    from guardrail.guard.answer import GuardedAnswer
+    from guardrail.guard.guard import Guard
+    from guardrail.langchain.model_calls import ModelCall
+
+__all__ = ["ajudge_call", "arefuse_chain", "judge_call", "refuse_chain"]
+
+_ROLES = {"human": "user", "ai": "assistant"}
+_UNSEEN = "no call of a model was seen in the chain, so nothing was checked"
+_UNREAD = "the model's answer was not read to its end"
+_UNASKED = "it was not seen what the model was asked"
+
+
+def judge_call(guard: "Guard", call: "ModelCall", tags: Iterable[str]) -> Verdict:
+    """Decide on a call whose model has no guard of its own; what cannot be read, ``on_error`` decides on."""
+    try:
+        asked, said, tools = _read(call)
+        answer = guard.judge(asked, said, finish_reason=call.finish_reason, tags=tags, tool_calls=tools)
+    except (InvalidInputError, _UncheckedError) as error:
+        answer = _refuse(guard, _words(call.messages or ()), call.text, _reason(error), tags)
+    return Verdict(answer.as_plain(), call.run_id, answer)
+
+
+async def ajudge_call(guard: "Guard", call: "ModelCall", tags: Iterable[str]) -> Verdict:
+    """As :func:`judge_call`, within an event loop."""
+    try:
+        asked, said, tools = _read(call)
+        answer = await guard.ajudge(
+            asked, said, finish_reason=call.finish_reason, tags=tags, tool_calls=tools
+        )
+    except (InvalidInputError, _UncheckedError) as error:
+        answer = await _arefuse(guard, _words(call.messages or ()), call.text, _reason(error), tags)
+    return Verdict(answer.as_plain(), call.run_id, answer)
+
+
+def refuse_chain(guard: "Guard", asked: Any, run_id: UUID, tags: Iterable[str]) -> Verdict:
+    """Decide, by ``on_error``, on a chain in which no model was seen.
+
+    Args:
+        guard: The guard.
+        asked: The chain's input.
+        run_id: Of the chain.
+        tags: What the caller says of the request.
+    """
+    answer = _refuse(guard, _input_words(asked), None, _reason(_UncheckedError(_UNSEEN)), tags)
+    return Verdict(answer.as_plain(), run_id, answer)
+
+
+async def arefuse_chain(guard: "Guard", asked: Any, run_id: UUID, tags: Iterable[str]) -> Verdict:
+    """As :func:`refuse_chain`, within an event loop."""
+    answer = await _arefuse(guard, _input_words(asked), None, _reason(_UncheckedError(_UNSEEN)), tags)
+    return Verdict(answer.as_plain(), run_id, answer)
+
+
+class _UncheckedError(GuardrailError):
+    """An answer that there is nothing to check by."""
+
+
+def _read(call: "ModelCall") -> tuple[list[dict[str, Any]], str, list[str]]:
+    """What was asked and answered as the local model reads it, and the tools that are called."""
+    if call.messages is None:
+        raise _UncheckedError(_UNASKED)
+    if call.text is None:
+        raise _UncheckedError(_UNREAD)
+    tools = [str(tool["name"] or "") for tool in call.tool_calls]
+    said = "\n".join(filter(None, [call.text, *map(_written, call.tool_calls)]))
+    return prompt_of(call.messages), said, tools
+
+
+def _written(call: Mapping[str, Any]) -> str:
+    """A call of a tool as most chat templates write it."""
+    values = json.dumps({"name": call["name"], "arguments": call["args"]}, default=str, ensure_ascii=False)
+    return f"<tool_call>\n{values}\n</tool_call>"
+
+
+def _reason(error: Exception) -> str:
+    # Ours alone are raised here, and nothing that was said is in them.
+    name = "ScoringError" if isinstance(error, _UncheckedError) else type(error).__name__
+    return f"{name}: {' '.join(str(error).split())}"
+
+
+def _words(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
+    """Messages for a person's eyes."""
+    return [
+        {"role": _ROLES.get(message.type, message.type), "content": str(message.text)} for message in messages
+    ]
+
+
+def _input_words(asked: Any) -> list[dict[str, Any]]:
+    """A chain's input for a person's eyes."""
+    if isinstance(asked, PromptValue):
+        return _words(asked.to_messages())
+    if isinstance(asked, BaseMessage):
+        return _words([asked])
+    if isinstance(asked, list):
+        try:
+            return _words(convert_to_messages(asked))
+        except Exception:  # noqa: BLE001, S110  (it is no list of messages, then)
+            pass
+    content = asked if isinstance(asked, str) else json.dumps(asked, default=str, ensure_ascii=False)
+    return [{"role": "user", "content": content}]
+
+
+def _refuse(
+    guard: "Guard", asked: Sequence[Mapping[str, Any]], draft: str | None, why: str, tags: Iterable[str]
+) -> "GuardedAnswer":
+    # Not before it is needed: it loads torch.
+    from guardrail.langchain.refusing import refuse
+
+    return refuse(guard, asked, draft, why, tags)
+
+
+async def _arefuse(
+    guard: "Guard", asked: Sequence[Mapping[str, Any]], draft: str | None, why: str, tags: Iterable[str]
+) -> "GuardedAnswer":
+    from guardrail.langchain.refusing import arefuse
+
+    return await arefuse(guard, asked, draft, why, tags)

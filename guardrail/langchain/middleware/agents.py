@@ -1,0 +1,192 @@
+"""The middleware for agents."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, cast, get_args
+from uuid import uuid4
+
+from langchain.agents.middleware import (
+    AgentMiddleware,
+    AgentState,
+    ExtendedModelResponse,
+    ModelRequest,
+    ModelResponse,
+    hook_config,
+)
+from langchain.agents.middleware.types import PrivateStateAttr
+from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
+from langchain_core.runnables.config import ensure_config
+from langgraph.types import Command, interrupt
+
+from guardrail.errors import OptionError
+from guardrail.langchain.middleware.results import Result, ends_agent, result_of
+from guardrail.langchain.middleware.review import Waiting, reply_type, request_of, reviewed
+from guardrail.langchain.middleware.targets import People, targets_within
+from guardrail.langchain.middleware.turns import Held, Turn
+from guardrail.langchain.model_calls import ModelCall
+from guardrail.langchain.verdicts import VERDICT_EVENT, verdict_of
+from guardrail.langchain.wrapper import UncertaintyGuard
+from guardrail.policy.loading import load_policy
+from guardrail.policy.model import Policy
+
+if TYPE_CHECKING:
+    from langgraph.runtime import Runtime
+
+    from guardrail.models.local import LocalModel
+
+__all__ = ["UncertaintyMiddleware"]
+
+_WAITING = "uncertainty_waiting"
+
+
+class UncertaintyState(AgentState[Any]):
+    """What the middleware adds to an agent's state."""
+
+    uncertainty_waiting: NotRequired[Annotated[Waiting | None, PrivateStateAttr]]
+
+
+class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
+    """A policy for every answer of an agent's model, before the agent or anybody else sees it.
+
+    An answer of a ``ChatGuardrail`` that enforces its policy was decided on, and acted on, already: for the
+    actions below give it one with ``mode: observe``, and its ``guard.model`` as ``scorer_model``. Its answer
+    is then read by a local model, which scores it, as that of any other model is. Then:
+
+    * ``pass`` and ``flag``: the agent goes on. The message carries the verdict (:func:`verdict_of`).
+    * ``abstain``: the policy's message stands in the answer's place, its calls of tools are gone, and the
+      agent ends. So it does where the answer could not be scored, and where no target took it.
+    * ``escalate`` to a ``chat_model``: it is asked the same, with the same tools, and the agent goes on with
+      its answer, whose verdict names it as the ``source``.
+    * ``escalate`` to a ``callable``: its text is the answer, and the agent ends.
+    * ``escalate`` to a ``queue``: the agent stops with an ``interrupt``, for which it needs a checkpointer. A
+      person approves, edits or rejects what the interrupt shows, in the form of LangChain's
+      ``HumanInTheLoopMiddleware``, and the agent goes on with
+      ``Command(resume={"decisions": [{"type": "approve"}]})``. What is rejected in part is withheld
+      as a whole.
+
+    Whatever the policy says of ``streaming``, nobody hears anything of an answer before the verdict: no
+    stream mode, no callback, no trace. Of one that is withheld they hear that a model ran and what tokens it
+    took, and no checkpoint has it. A draft that waits for a person is in the interrupt, and until it is
+    decided on in the agent's private state (``uncertainty_waiting``), so in checkpoints of that time.
+
+    Give the middleware last: it is then next to the model, other middleware sees only what is let through,
+    and what looks at calls of tools sees them as a person put them right.
+
+    Example:
+        >>> guard = UncertaintyMiddleware("builtin:default")
+        >>> agent = create_agent(model, tools, middleware=[guard], checkpointer=InMemorySaver())
+
+    Args:
+        policy: Path, ``builtin:NAME``, or a policy that was loaded.
+        scorer_model: Local model that reads the answers of others, or its name; as ``model`` of
+            :class:`UncertaintyGuard`.
+        targets: Chat models, functions or queues for names of the policy's ``escalation``.
+        people: What an escalation to a queue does: ``interrupt``, or ``queue`` to put it there and end.
+        tags: What the policy's rules may go by, beside the tags of the run.
+
+    Raises:
+        PolicyError: The policy has mistakes; it lists all of them.
+        OptionError: An argument is none of those that it can be.
+        GuardrailError: A model cannot be opened, or the policy's profile is of another.
+    """
+
+    state_schema = UncertaintyState
+
+    def __init__(
+        self,
+        policy: str | Path | Policy,
+        scorer_model: "str | LocalModel | None" = None,
+        *,
+        targets: Mapping[str, Any] | None = None,
+        people: People = "interrupt",
+        tags: Iterable[str] = (),
+    ) -> None:
+        super().__init__()
+        if people not in get_args(People):
+            raise OptionError(f"people is {people!r}; it can be {' or '.join(get_args(People))}.")
+        if isinstance(tags, str):
+            raise OptionError("tags is a list of texts.")
+        policy = policy if isinstance(policy, Policy) else load_policy(policy)
+        self._tags = tuple(tags)
+        self._guard = UncertaintyGuard(policy, scorer_model, targets=targets_within(policy, targets, people))
+
+    @property
+    def policy(self) -> Policy:
+        """What decides."""
+        return self._guard.policy
+
+    def wrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
+    ) -> ExtendedModelResponse[Any]:
+        """Have the model answer, and give what the policy lets through."""
+        turn = Turn(request, handler)
+        draft = turn.ask()
+        call = self._call(draft)
+        with turn.current():
+            outcome = self._guard.decide([call], request.messages, run_id=call.run_id, tags=self._all_tags())
+        result = result_of(turn, draft, outcome)
+        draft.tell(redacted=result.shown is not draft)
+        if result.shown is not None and result.shown is not draft:
+            result.shown.tell(redacted=False)
+        for verdict in outcome.verdicts:
+            dispatch_custom_event(VERDICT_EVENT, verdict.with_run_id())
+        return _extended(request, result)
+
+    async def awrap_model_call(
+        self,
+        request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
+    ) -> ExtendedModelResponse[Any]:
+        """As :meth:`wrap_model_call`, within an event loop."""
+        turn = Turn(request, handler)
+        draft = await turn.aask()
+        call = self._call(draft)
+        with turn.current():
+            outcome = await self._guard.adecide(
+                [call], request.messages, run_id=call.run_id, tags=self._all_tags()
+            )
+        result = result_of(turn, draft, outcome)
+        await draft.atell(redacted=result.shown is not draft)
+        if result.shown is not None and result.shown is not draft:
+            await result.shown.atell(redacted=False)
+        for verdict in outcome.verdicts:
+            await adispatch_custom_event(VERDICT_EVENT, verdict.with_run_id())
+        return _extended(request, result)
+
+    @hook_config(can_jump_to=["end"])
+    def after_model(self, state: Any, runtime: "Runtime[Any]") -> dict[str, Any] | None:
+        """Ask a person about a draft that waits for one; end the agent where nothing answers."""
+        # Not while the model is called: that would be called again when the agent goes on.
+        waiting = state.get(_WAITING)
+        if waiting is not None:
+            reply = interrupt(request_of(waiting), response_schema=reply_type(waiting))
+            return {**reviewed(waiting, reply), _WAITING: None}
+        return {"jump_to": "end"} if any(map(ends_agent, state["messages"][-1:])) else None
+
+    @hook_config(can_jump_to=["end"])
+    async def aafter_model(self, state: Any, runtime: "Runtime[Any]") -> dict[str, Any] | None:
+        """As :meth:`after_model`, within an event loop."""
+        return self.after_model(state, runtime)
+
+    def _call(self, draft: Held) -> ModelCall:
+        """The model's call as it is judged; where it was not seen what was asked, ``on_error`` decides."""
+        message = draft.message
+        if message is None:
+            return ModelCall(uuid4())
+        seen = [call for call in draft.watch.calls if call.text == str(message.text)]
+        call = seen[-1] if seen else ModelCall(uuid4(), text=str(message.text))
+        verdict = verdict_of(message)
+        enforced = verdict is not None and verdict["enforced"]
+        # A guard that only observes has decided nothing.
+        return replace(call, tool_calls=message.tool_calls, verdict=verdict if enforced else None)
+
+    def _all_tags(self) -> list[str]:
+        return [*self._tags, *(ensure_config().get("tags") or ())]
+
+
+def _extended(request: ModelRequest[Any], result: Result) -> ExtendedModelResponse[Any]:
+    # What waited before, and was not decided on, does so no longer.
+    is_known = result.waiting is not None or cast("Any", request.state).get(_WAITING) is not None
+    command: Command[Any] | None = Command(update={_WAITING: result.waiting}) if is_known else None
+    return ExtendedModelResponse(model_response=result.response, command=command)

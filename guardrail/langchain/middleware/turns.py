@@ -1,0 +1,150 @@
+"""One turn of an agent's model, of which nobody hears anything before it is decided on."""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import (
+    ensure_config,
+    get_async_callback_manager_for_config,
+    get_callback_manager_for_config,
+)
+from langgraph.constants import TAG_NOSTREAM
+from langgraph.errors import GraphBubbleUp
+
+from guardrail.errors import AbstainedError
+from guardrail.langchain.watching import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from langchain.agents.middleware import ModelRequest, ModelResponse
+    from langchain_core.language_models import BaseChatModel
+
+    from guardrail.escalation.case import Case
+
+__all__ = ["Held", "Turn", "current_turn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a model answered, not told to anybody yet.
+
+    Attributes:
+        response: The agent's reading of it.
+        watch: What happened.
+    """
+
+    response: "ModelResponse[Any]" = field(repr=False)
+    watch: Watch = field(repr=False)
+
+    @property
+    def message(self) -> AIMessage | None:
+        """The model's message."""
+        messages = [one for one in self.response.result if isinstance(one, AIMessage)]
+        return messages[-1] if messages else None
+
+    def tell(self, *, redacted: bool) -> None:
+        """Tell those around what happened; redacted, without a word of it."""
+        if self.watch.held is not None:
+            self.watch.held.tell(redacted=redacted)
+
+    async def atell(self, *, redacted: bool) -> None:
+        """As :meth:`tell`, within an event loop."""
+        if self.watch.held is not None:
+            await self.watch.held.atell(redacted=redacted)
+
+
+@dataclass(slots=True)
+class Turn:
+    """A request of an agent to its model, and what came of it.
+
+    Attributes:
+        request: The request.
+        handler: Answers it; a coroutine function within an event loop.
+        replies: What stronger models answered, by the name of the target.
+        case: What was handed to a person.
+    """
+
+    request: "ModelRequest[Any]" = field(repr=False)
+    handler: "Callable[[ModelRequest[Any]], Any]"
+    replies: dict[str, Held] = field(default_factory=dict, repr=False)
+    case: "Case | None" = None
+
+    @contextmanager
+    def current(self) -> "Iterator[None]":
+        """What targets are asked in this block, they are asked for this turn, in whatever thread."""
+        token = _current.set(self)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+
+    def ask(self, model: "BaseChatModel | None" = None) -> Held:
+        """Have the request answered, by another model if one is given.
+
+        Raises:
+            AbstainedError: The model answered, but its answer could not be read (as where an agent has a
+                format for answers): an error that may quote it is not passed on.
+        """
+        watch = _watch(get_callback_manager_for_config)
+        response, error = None, None
+        try:
+            response = watch.run(partial(self.handler, self._request(model)))
+        except GraphBubbleUp:
+            raise
+        except Exception as raised:  # noqa: BLE001  (raised again, unless it may carry the answer)
+            error = raised
+        if response is not None:
+            return Held(response, watch)
+        if watch.held is not None:
+            watch.held.tell(redacted=watch.has_answers)
+        raise _told(error, watch)
+
+    async def aask(self, model: "BaseChatModel | None" = None) -> Held:
+        """As :meth:`ask`, within an event loop."""
+        watch = _watch(get_async_callback_manager_for_config)
+        response, error = None, None
+        try:
+            response = await watch.arun(partial(self.handler, self._request(model)))
+        except GraphBubbleUp:
+            raise
+        except Exception as raised:  # noqa: BLE001  (as above)
+            error = raised
+        if response is not None:
+            return Held(response, watch)
+        if watch.held is not None:
+            await watch.held.atell(redacted=watch.has_answers)
+        raise _told(error, watch)
+
+    def _request(self, model: "BaseChatModel | None") -> "ModelRequest[Any]":
+        return self.request if model is None else self.request.override(model=model)
+
+
+_current: ContextVar[Turn | None] = ContextVar("guardrail_turn", default=None)
+
+
+def current_turn() -> Turn | None:
+    """The turn that a target is asked for; None outside of an agent."""
+    return _current.get()
+
+
+def _watch(manager_for: Callable[[RunnableConfig], Any]) -> Watch:
+    config = ensure_config()
+    # Streams of LangGraph's show the node's message, which has the verdict, and not the call afterwards.
+    tags = [*(config.get("tags") or ()), TAG_NOSTREAM]
+    held: RunnableConfig = {**config, "tags": tags}
+    return Watch({**held, "callbacks": manager_for(held)}, hold=True, trace_drafts=False)
+
+
+def _told(error: Exception | None, watch: Watch) -> Exception:
+    if error is not None and not watch.has_answers:
+        return error
+    return AbstainedError(
+        f"The model's answer could not be read ({type(error).__name__}); the error may tell of the answer."
+    )

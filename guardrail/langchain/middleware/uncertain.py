@@ -1,0 +1,77 @@
+"""Which calls of tools a person should see, for LangChain's own human-in-the-loop middleware."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import AIMessage
+
+from guardrail.errors import OptionError
+from guardrail.langchain.middleware.review import REVIEW_KEY, STOOD
+from guardrail.langchain.verdicts import verdict_of
+
+if TYPE_CHECKING:
+    from langchain.agents.middleware import ToolCallRequest
+
+__all__ = ["when_uncertain"]
+
+
+def when_uncertain(threshold: float) -> "Callable[[ToolCallRequest], bool]":
+    """Have a person review a call of a tool only where the model is not sure enough of it.
+
+    What is not known counts as uncertain: a message without a verdict, a verdict without a confidence, one
+    of an answer that could not be scored, and the call of a stronger model, which was not scored. A call that
+    a person let through already is not shown again.
+
+    Example:
+        >>> HumanInTheLoopMiddleware(
+        ...     interrupt_on={
+        ...         "send_mail": {
+        ...             "allowed_decisions": ["approve", "edit", "reject"],
+        ...             "when": when_uncertain(0.9),
+        ...         }
+        ...     }
+        ... )
+
+    Args:
+        threshold: Least probability of being correct, 0 to 1, from which on nobody is asked.
+
+    Returns:
+        A predicate for ``when``. It gives the same answer again when the run resumes.
+
+    Raises:
+        OptionError: The threshold is not between 0 and 1.
+    """
+    if not 0 <= threshold <= 1:
+        raise OptionError(f"The threshold is {threshold}; it is a probability, between 0 and 1.")
+
+    def is_uncertain(request: "ToolCallRequest") -> bool:
+        verdict = verdict_of(_caller(request))
+        if verdict is None:
+            return True
+        if verdict.get(REVIEW_KEY) in STOOD:
+            return False
+        confidence = _confidence(verdict)
+        return confidence is None or confidence < threshold
+
+    return is_uncertain
+
+
+def _caller(request: "ToolCallRequest") -> AIMessage | None:
+    """The message that makes the call."""
+    state: Any = request.state
+    messages = state.get("messages") if isinstance(state, Mapping) else getattr(state, "messages", None)
+    wanted = request.tool_call.get("id")
+    for message in reversed(messages or ()):
+        if isinstance(message, AIMessage) and any(call.get("id") == wanted for call in message.tool_calls):
+            return message
+    return None
+
+
+def _confidence(verdict: Mapping[str, Any]) -> float | None:
+    """What can be believed of the call; None where nothing can."""
+    escalation = verdict.get("escalation")
+    is_of_another = isinstance(escalation, Mapping) and escalation.get("source") is not None
+    confidence: Any = verdict.get("confidence")
+    if verdict.get("error") or is_of_another or type(confidence) is not float:
+        return None
+    return confidence if 0 <= confidence <= 1 else None

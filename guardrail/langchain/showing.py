@@ -1,0 +1,119 @@
+"""From a guarded answer to the message that LangChain carries: what may be shown, and the verdict."""
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall
+from langchain_core.messages import content as blocks
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.tool import tool_call_chunk
+
+from guardrail.errors import AbstainedError
+from guardrail.langchain.tool_calls import Said
+from guardrail.langchain.verdicts import VERDICT_KEY
+
+if TYPE_CHECKING:
+    from guardrail.guard.answer import GuardedAnswer
+
+__all__ = ["OnAbstain", "Shown", "shown_of"]
+
+OnAbstain = Literal["message", "refusal", "raise"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a caller gets of an answer. Where it is withheld, nothing of the draft is in it.
+
+    Attributes:
+        text: The answer, or the policy's message in its place.
+        metadata: ``response_metadata``: the model's name, why the answer ended, the verdict.
+        usage: Tokens read and written for the draft, shown or not.
+        refuses: Whether the text is to be marked as standing in the place of an answer.
+        calls: Calls of tools.
+        invalid: Those that cannot be read.
+        abstained: What is to be raised in place of it all. Not raised where the draft is still at hand: who
+            looks into a traceback would find it there.
+    """
+
+    text: str = field(repr=False)
+    metadata: dict[str, Any]
+    usage: UsageMetadata | None
+    refuses: bool = False
+    calls: tuple[ToolCall, ...] = ()
+    invalid: tuple[InvalidToolCall, ...] = ()
+    abstained: AbstainedError | None = None
+
+    def message(self) -> AIMessage:
+        """The whole as one message."""
+        return AIMessage(
+            tool_calls=list(self.calls),
+            invalid_tool_calls=list(self.invalid),
+            **self._content(self.text),
+            **self._facts(),
+        )
+
+    def last_chunk(self, told: str = "") -> AIMessageChunk:
+        """The whole as the last chunk of a stream, the only one with the verdict.
+
+        Args:
+            told: What was streamed before. A text that does not go on from there stands below it.
+        """
+        rest = self.text[len(told) :] if self.text.startswith(told) else f"\n\n{self.text}"
+        written = [
+            *((call["name"], json.dumps(call["args"]), call["id"]) for call in self.calls),
+            *((call["name"], call["args"], call["id"]) for call in self.invalid),
+        ]
+        chunks = [
+            tool_call_chunk(name=name, args=args, id=identity, index=index)
+            for index, (name, args, identity) in enumerate(written)
+        ]
+        content = self._content(rest)
+        return AIMessageChunk(tool_call_chunks=chunks, chunk_position="last", **content, **self._facts())
+
+    def _facts(self) -> dict[str, Any]:
+        return {"response_metadata": self.metadata, "usage_metadata": self.usage}
+
+    def _content(self, text: str) -> dict[str, Any]:
+        if not self.refuses:
+            return {"content": text}
+        make = getattr(blocks, "create_refusal_block", None)
+        if make is not None:
+            return {"content": [make(text)]}
+        # A core without such a block reads refusals here; the text stays where a reader looks for it.
+        return {"content": text, "additional_kwargs": {"refusal": text}}
+
+
+def shown_of(
+    answer: "GuardedAnswer", said: Said, on_abstain: OnAbstain, policy: str, *, with_draft: bool = False
+) -> Shown:
+    """What may be seen of an answer; from here on its draft is gone.
+
+    Args:
+        answer: What the guard gave.
+        said: What the draft calls, as it was read.
+        on_abstain: What happens where nothing answers.
+        policy: The policy's name.
+        with_draft: Put the draft into the verdict, withheld or not.
+    """
+    replied = answer.escalation is not None and answer.escalation.source is not None
+    nothing_answers = answer.is_withheld and not replied
+    abstained = None
+    if nothing_answers and on_abstain == "raise":
+        abstained = AbstainedError(
+            f"The policy {policy!r} withheld the answer ({answer.action}, by its rule {answer.rule!r}: "
+            f"{answer.reason}). It says: {answer.text}"
+        )
+    usage = answer.usage and UsageMetadata(
+        input_tokens=answer.usage.prompt_tokens,
+        output_tokens=answer.usage.completion_tokens,
+        total_tokens=answer.usage.total_tokens,
+    )
+    metadata: dict[str, Any] = {"model_name": answer.model, VERDICT_KEY: answer.as_plain(draft=with_draft)}
+    if answer.finish_reason is not None:
+        metadata["finish_reason"] = answer.finish_reason
+    if answer.is_withheld:
+        refuses = nothing_answers and on_abstain == "refusal"
+        return Shown(answer.text, metadata, usage, refuses=refuses, abstained=abstained)
+    text = answer.text if said.text is None else said.text
+    return Shown(text, metadata, usage, calls=tuple(said.calls), invalid=tuple(said.invalid))

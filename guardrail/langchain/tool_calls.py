@@ -1,0 +1,145 @@
+"""Calls of tools in what a local model wrote.
+
+Three ways of writing them are known: a tokenizer's own (``response_template`` of transformers), that of
+Hermes and Qwen (``<tool_call>{"name", "arguments"}</tool_call>``), and that of Llama 3 and Mistral: nothing
+but JSON with a ``name`` and ``parameters`` or ``arguments``, after a token of its own or none.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from langchain_core.messages import InvalidToolCall, ToolCall
+from langchain_core.messages.tool import invalid_tool_call, tool_call
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["Said", "ToolReader", "read_answer"]
+
+_HERMES = re.compile(r"<tool_call>(?P<call>.*?)(?:</tool_call>|\Z)", re.DOTALL)
+_BEFORE_JSON = re.compile(r"\s*(?:<\|python_tag\|>|\[TOOL_CALLS\])?\s*(?=[\[{])")
+_AFTER_JSON = re.compile(r"\s*;?\s*")
+_ARGUMENTS = ("arguments", "parameters")
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An answer, read.
+
+    Attributes:
+        text: What it says beside the calls; None where it calls nothing, and the text is the whole answer.
+        calls: The calls that can be made.
+        invalid: Those that cannot be read.
+    """
+
+    text: str | None = field(default=None, repr=False)
+    calls: Sequence[ToolCall] = field(default=(), repr=False)
+    invalid: Sequence[InvalidToolCall] = field(default=(), repr=False)
+
+
+class ToolReader:
+    """Reads one request's draft for its guard, and keeps what it read for when the draft may be shown.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        tools: The tools that were offered.
+        prompt: Gives the rendered prompt, which a tokenizer's own way of reading may begin in.
+    """
+
+    def __init__(
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        tools: Sequence[Mapping[str, Any]],
+        prompt: Callable[[], str],
+    ) -> None:
+        self._tokenizer, self._tools, self._prompt = tokenizer, tools, prompt
+        self.said = Said()
+
+    def names_in(self, draft: str) -> list[str]:
+        """Names of the tools that a draft calls; also of calls that cannot be read, as far as they have one.
+
+        Args:
+            draft: The whole of it, with special tokens.
+        """
+        names = [tool["function"]["name"] for tool in self._tools]
+        if getattr(self._tokenizer, "response_template", None):
+            self.said = self._by_template(draft)
+        else:
+            self.said = read_answer(_without_specials(self._tokenizer, draft), names)
+        return [call["name"] or "" for call in (*self.said.calls, *self.said.invalid)]
+
+    def _by_template(self, draft: str) -> Said:
+        tools: list[Any] = [dict(tool) for tool in self._tools]
+        message = self._tokenizer.parse_response(draft, prefix=self._prompt(), tools=tools)
+        found = [call.get("function", call) for call in message.get("tool_calls") or ()]
+        return _said(str(message.get("content") or ""), found) if found else Said()
+
+
+def read_answer(answer: str, tools: Iterable[str]) -> Said:
+    """Read the calls in an answer.
+
+    Args:
+        answer: What the model wrote, without the tokens that begin and end its turn.
+        tools: Names of the tools that were offered: JSON that calls none of these is an answer like another.
+    """
+    if "<tool_call>" in answer:
+        found = [_loaded(match["call"]) for match in _HERMES.finditer(answer)]
+        return _said(_HERMES.sub("", answer).strip(), found)
+    begin = _BEFORE_JSON.match(answer)
+    values = _values(answer[begin.end() :]) if begin else []
+    names = set(tools)
+    if values and all(isinstance(value, Mapping) and value.get("name") in names for value in values):
+        return _said("", values)
+    return Said()
+
+
+def _said(text: str, found: Sequence[Any]) -> Said:
+    calls, invalid = [], []
+    for one in found:
+        name = one.get("name") if isinstance(one, Mapping) else None
+        given = [one[key] for key in _ARGUMENTS if key in one] if isinstance(one, Mapping) else []
+        arguments = _loaded(given[0]) if given and isinstance(given[0], str) else given[0] if given else {}
+        identity = f"call_{uuid4().hex}"
+        if isinstance(name, str) and name and isinstance(arguments, dict):
+            calls.append(tool_call(name=name, args=arguments, id=identity))
+        else:
+            written = one if isinstance(one, str) else json.dumps(one, default=str)
+            why = "The call is no JSON object with a name and arguments."
+            name = name if isinstance(name, str) else None
+            invalid.append(invalid_tool_call(name=name, args=written, id=identity, error=why))
+    return Said(text, tuple(calls), tuple(invalid))
+
+
+def _loaded(text: str) -> Any:
+    """The value that a text stands for, or the text where it is no JSON."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _values(text: str) -> list[Any]:
+    """The JSON values that a text is made of, those of a list singly; nothing where it holds more."""
+    values: list[Any] = []
+    at = 0
+    while at < len(text):
+        try:
+            value, at = json.JSONDecoder().raw_decode(text, at)
+        except (ValueError, RecursionError):
+            return []
+        values += value if isinstance(value, list) else [value]
+        after = _AFTER_JSON.match(text, at)
+        at = after.end() if after else at
+    return values
+
+
+def _without_specials(tokenizer: "PreTrainedTokenizerBase", draft: str) -> str:
+    """Without the tokens that end a turn; those that begin a call are special in some tokenizers."""
+    for token in tokenizer.all_special_tokens:
+        if token not in ("<tool_call>", "</tool_call>", "<|python_tag|>", "[TOOL_CALLS]"):
+            draft = draft.replace(token, "")
+    return draft

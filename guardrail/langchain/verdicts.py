@@ -1,0 +1,160 @@
+"""Verdicts that LangChain carries: on a message, and to whoever listens.
+
+A verdict is ``GuardedAnswer.as_plain()``: plain values for JSON, without a word of the draft.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, get_args, overload
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.outputs import ChatGeneration, LLMResult
+from langchain_core.tracers.context import register_configure_hook
+
+from guardrail.policy.evidence import Action
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+__all__ = [
+    "VERDICT_EVENT",
+    "VERDICT_KEY",
+    "UncertaintyCallbackHandler",
+    "Verdicts",
+    "get_uncertainty_callback",
+    "is_verdict",
+    "verdict_of",
+    "verdicts_in",
+]
+
+# Where a message has its verdict: in ``response_metadata``.
+VERDICT_KEY = "uncertainty"
+# A custom event of LangChain, whose data is a verdict and the run that it is of: for verdicts that are on no
+# message of a model, because the model is not guarded itself.
+VERDICT_EVENT = "uncertainty"
+
+
+def verdict_of(message: Any) -> dict[str, Any] | None:
+    """The verdict that a message carries; None where it has none, or nothing that is one.
+
+    Args:
+        message: A message of LangChain, whole or a chunk.
+    """
+    metadata = getattr(message, "response_metadata", None)
+    verdict = metadata.get(VERDICT_KEY) if isinstance(metadata, Mapping) else None
+    return dict(verdict) if isinstance(verdict, Mapping) and is_verdict(verdict) else None
+
+
+def is_verdict(value: Any) -> bool:
+    """Whether a value can be believed to be a verdict: it says what was done, and whether that counts."""
+    return (
+        isinstance(value, Mapping)
+        and value.get("action") in get_args(Action)
+        and isinstance(value.get("enforced"), bool)
+        and isinstance(value.get("rule"), str)
+    )
+
+
+class Verdicts(Sequence[dict[str, Any]]):
+    """Verdicts in the order in which they came, each with the ``run_id`` of the model's run.
+
+    One run has one verdict here, however many ways it came.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._verdicts: list[dict[str, Any]] = []
+
+    def add(self, verdict: Mapping[str, Any], run_id: "UUID | str") -> None:
+        """Add the verdict of a run, unless it is there."""
+        new = {**verdict, "run_id": str(run_id)}
+        with self._lock:
+            if all(known["run_id"] != new["run_id"] for known in self._verdicts):
+                self._verdicts.append(new)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        with self._lock:
+            return self._verdicts[index]
+
+    def __len__(self) -> int:
+        return len(self._verdicts)
+
+    def __repr__(self) -> str:
+        return f"Verdicts({self[:]!r})"
+
+
+class UncertaintyCallbackHandler(BaseCallbackHandler):
+    """Collects verdicts; for ``config={"callbacks": [handler]}`` where a ``with`` block does not fit.
+
+    It reads nothing else, and it is told of verdicts only: never of a draft that is withheld.
+
+    Attributes:
+        verdicts: What came.
+    """
+
+    run_inline = True
+
+    def __init__(self, outer: "UncertaintyCallbackHandler | None" = None) -> None:
+        self.verdicts = Verdicts()
+        self._outer = outer
+
+    def add(self, verdict: Mapping[str, Any], run_id: "UUID | str") -> None:
+        """Take a verdict, and tell whoever listens around this one."""
+        self.verdicts.add(verdict, run_id)
+        if self._outer is not None:
+            self._outer.add(verdict, run_id)
+
+    def on_llm_end(self, response: LLMResult, *, run_id: "UUID", **_: Any) -> None:
+        """Read the verdicts that a model's messages carry."""
+        for verdict in verdicts_in(response):
+            self.add(verdict, run_id)
+
+    def on_custom_event(self, name: str, data: Any, *, run_id: "UUID", **_: Any) -> None:
+        """Read a verdict that is on no message of a model."""
+        if name == VERDICT_EVENT and is_verdict(data):
+            self.add(data, data.get("run_id", run_id))
+
+
+_listening: ContextVar[UncertaintyCallbackHandler | None] = ContextVar("guardrail_verdicts", default=None)
+# Once: LangChain keeps what is registered for ever.
+register_configure_hook(_listening, inheritable=True)
+
+
+@contextmanager
+def get_uncertainty_callback() -> Iterator[Verdicts]:
+    """Collect the verdicts of everything that runs within the block.
+
+    It reads them through anything: parsers, branches, agents, threads that LangChain starts, and tasks. A
+    block sees what runs in it, and in blocks within it, and nothing of other threads, tasks or requests.
+
+    Example:
+        >>> with get_uncertainty_callback() as verdicts:
+        ...     text = (prompt | ChatGuardrail(policy="builtin:default") | StrOutputParser()).invoke(question)
+        >>> verdicts[-1]["action"], verdicts[-1]["confidence"]
+
+    Yields:
+        The verdicts, as they come.
+    """
+    handler = UncertaintyCallbackHandler(_listening.get())
+    token = _listening.set(handler)
+    try:
+        yield handler.verdicts
+    finally:
+        _listening.reset(token)
+
+
+def verdicts_in(response: LLMResult) -> list[dict[str, Any]]:
+    """The verdicts that the messages of a model's result carry."""
+    messages = [
+        generation.message
+        for generations in response.generations
+        for generation in generations
+        if isinstance(generation, ChatGeneration)
+    ]
+    return [verdict for message in messages if (verdict := verdict_of(message)) is not None]

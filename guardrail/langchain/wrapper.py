@@ -1,0 +1,181 @@
+"""A guard around any chain of LangChain."""
+
+import asyncio
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+from uuid import UUID
+
+from langchain_core.runnables.base import coerce_to_runnable
+
+from guardrail.errors import OptionError
+from guardrail.langchain.ending import OnAbstain
+from guardrail.langchain.guarded_chain import GuardedChain
+from guardrail.langchain.judging import ajudge_call, arefuse_chain, judge_call, refuse_chain
+from guardrail.langchain.opening import shared_model
+from guardrail.langchain.outcome import Outcome, Verdict, combined
+from guardrail.models.reference import DEFAULT_MODEL
+from guardrail.policy.loading import load_policy
+from guardrail.policy.model import Policy
+
+if TYPE_CHECKING:
+    from langchain_core.runnables.base import RunnableLike
+
+    from guardrail.guard.guard import Guard
+    from guardrail.langchain.model_calls import ModelCall
+    from guardrail.models.local import LocalModel
+
+__all__ = ["UncertaintyGuard"]
+
+
+class UncertaintyGuard:
+    """A policy that is put around chains.
+
+    Every answer of a chat or completion model within a chain is looked at, whatever comes before and after
+    it: retrievers, parsers, branches, other guards. A model with a guard of its own (``ChatGuardrail``, or a
+    chain that is wrapped already) brings its verdict along. The answer of any other (vLLM, Ollama, an API) is
+    read by a local model, which scores it as if it were its own. Of several calls the policy's ``combine``
+    says whose verdict decides. A chain that calls no model was not checked, and ``on_error`` decides.
+
+    What the policy does becomes of the chain's output:
+
+    * ``pass`` and ``flag``: the output as it is. A message carries the verdict in its ``response_metadata``
+      (:func:`verdict_of`); otherwise :func:`get_uncertainty_callback` reads it.
+    * ``abstain``: the policy's message, where the output is a text or a message of a model.
+    * ``escalate``: the target's answer likewise, or the policy's message while a person decides. An answer
+      to a step on the way to the last model is none to what was asked: that is withheld.
+    * Where the output is something else, or ``on_abstain`` says so: :class:`AbstainedError`.
+
+    An error of the chain itself stays what it is if no model had answered, or if what they answered may be
+    shown; otherwise :class:`AbstainedError` takes its place, since errors may quote answers.
+
+    Streaming is the policy's. ``buffer``: nothing of what happens within the chain is told to anybody around
+    it before the verdict: not to its stream, nor to callbacks, ``astream_events``, ``astream_log``, tracers
+    and any of LangGraph's stream modes. What may be shown is told afterwards, in the same order and chunks
+    (times in a trace are then those of the telling); of what is withheld, that models ran and their tokens.
+    ``annotate``: everything as it comes, and the verdict on the last chunk.
+
+    What ``buffer`` cannot keep from others, since the chain has it of its own: callbacks that a model or a
+    part of the chain was made with, ``set_debug`` and ``verbose``, a memory, checkpoint or ``@task`` of
+    LangGraph's that the chain writes to, and whatever its functions do. A model that is called in a thread
+    which the chain started without LangChain's context is not seen.
+
+    Example:
+        >>> guarded = UncertaintyGuard(policy="builtin:default").wrap(prompt | model | StrOutputParser())
+        >>> guarded.invoke({"question": "Who wrote Faust?"})
+
+    Args:
+        policy: Path, ``builtin:NAME``, or a policy that was loaded.
+        model: Local model that reads the answers of others, or its name; if not given, the policy's
+            ``scorer_model``, its ``model``, or the built-in one, in this order. It is opened at once if it is
+            given here or as ``scorer_model``, otherwise when it is needed first. Guards and ``ChatGuardrail``
+            share the weights of what has the same name.
+        on_abstain: ``message``, or ``raise`` for :class:`AbstainedError` wherever nothing answers: before the
+            first chunk of a stream, so that ``with_fallbacks`` works.
+        targets: Chat models, functions or queues for names of the policy's ``escalation``.
+        trace_drafts: Let tracers (LangSmith's, ``collect_runs``) see everything as it happens, with true
+            times, and so every answer, withheld or not.
+
+    Raises:
+        PolicyError: The policy has mistakes; it lists all of them.
+        OptionError: An argument is none of those that it can be.
+        GuardrailError: The model cannot be opened, or the policy's profile is of another.
+    """
+
+    def __init__(
+        self,
+        policy: str | Path | Policy,
+        model: "str | LocalModel | None" = None,
+        *,
+        on_abstain: OnAbstain = "message",
+        targets: Mapping[str, Any] | None = None,
+        trace_drafts: bool = False,
+    ) -> None:
+        if on_abstain not in get_args(OnAbstain):
+            raise OptionError(f"on_abstain is {on_abstain!r}; it can be {' or '.join(get_args(OnAbstain))}.")
+        self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
+        self.on_abstain = on_abstain
+        self.trace_drafts = trace_drafts
+        self._model = model or self.policy.scorer_model
+        self._targets = targets
+        self._opening = threading.Lock()
+        self._guard: Guard | None = None
+        if self._model is not None:
+            self._open()
+
+    @property
+    def streams_live(self) -> bool:
+        """Whether answers are shown as they come."""
+        return self.policy.streaming == "annotate"
+
+    def wrap(self, chain: "RunnableLike[Any, Any]", *, name: str | None = None) -> GuardedChain[Any, Any]:
+        """Put the guard around a chain, an agent, a graph or a model.
+
+        Args:
+            chain: A runnable, or what LangChain makes one of: a function, a dict of runnables.
+            name: Of its runs in a trace.
+
+        Returns:
+            A runnable of the same input, output, config and schemas. It can be part of other chains, be
+            batched, streamed, retried and have fallbacks.
+        """
+        return GuardedChain(chain=coerce_to_runnable(chain), guard=self, name=name or type(self).__name__)
+
+    def decide(
+        self, calls: "Sequence[ModelCall]", asked: Any, *, run_id: UUID, tags: Iterable[str]
+    ) -> Outcome:
+        """Decide on what the models of one run of a chain answered.
+
+        Args:
+            calls: Their calls, in the order in which they ended.
+            asked: The chain's input.
+            run_id: Of the chain.
+            tags: What the policy's rules may go by.
+        """
+        tags = tuple(tags)
+        verdicts = [_carried(call) or judge_call(self._open(), call, tags) for call in self._deciding(calls)]
+        return self._outcome(verdicts or [refuse_chain(self._open(), asked, run_id, tags)])
+
+    async def adecide(
+        self, calls: "Sequence[ModelCall]", asked: Any, *, run_id: UUID, tags: Iterable[str]
+    ) -> Outcome:
+        """As :meth:`decide`, within an event loop."""
+        tags = tuple(tags)
+
+        async def judged(call: "ModelCall") -> Verdict:
+            return _carried(call) or await ajudge_call(await self._aopen(), call, tags)
+
+        verdicts = await asyncio.gather(*map(judged, self._deciding(calls)))
+        return self._outcome(verdicts or [await arefuse_chain(await self._aopen(), asked, run_id, tags)])
+
+    def _deciding(self, calls: "Sequence[ModelCall]") -> "list[ModelCall]":
+        """The calls to look at: where the last one decides, others only if that costs nothing."""
+        if self.policy.combine == "worst":
+            return [*calls]
+        return [call for call in calls[:-1] if call.verdict is not None] + [*calls[-1:]]
+
+    def _outcome(self, verdicts: Sequence[Verdict]) -> Outcome:
+        outcome = combined(verdicts, self.policy.combine)
+        # A policy that only observes changes nothing, whatever a guard within the chain did.
+        return Outcome(outcome.verdict, verdicts) if self.policy.mode == "observe" else outcome
+
+    def _open(self) -> "Guard":
+        with self._opening:
+            if self._guard is None:
+                # Not before it is needed: it loads torch.
+                from guardrail.guard.guard import Guard
+                from guardrail.models.loading import LoadOptions
+
+                model = self._model or self.policy.model or DEFAULT_MODEL
+                model = shared_model(model, LoadOptions()) if isinstance(model, str) else model
+                self._guard = Guard(self.policy, model, targets=self._targets)
+            return self._guard
+
+    async def _aopen(self) -> "Guard":
+        # It may have to be loaded.
+        return self._guard if self._guard is not None else await asyncio.to_thread(self._open)
+
+
+def _carried(call: "ModelCall") -> Verdict | None:
+    return Verdict(call.verdict, call.run_id) if call.verdict is not None else None

@@ -1,0 +1,127 @@
+"""Answers held to a grammar: before each token, those that the grammar does not allow are ruled out.
+
+What is scored are the model's own probabilities, as if nothing had been ruled out.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor
+
+from guardrail.errors import GenerationError, MissingDependencyError, OptionError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from guardrail.models.machine import Machine
+
+__all__ = ["calls_grammar", "held_to", "json_grammar"]
+
+# Without it, models that are not sure write line after line of nothing.
+_COMPACT = {"whitespace_flexible": False}
+_HERMES = "<tool_call>"
+
+_lock = threading.Lock()
+_tokenizers: "WeakKeyDictionary[PreTrainedTokenizerBase, Any]" = WeakKeyDictionary()
+
+
+def json_grammar(schema: Mapping[str, Any]) -> str:
+    """The grammar of JSON that fits a schema. Objects have the properties that it names, and no others."""
+    return str(_llguidance().LLMatcher.grammar_from_json_schema(_closed(schema), defaults=_COMPACT))
+
+
+def calls_grammar(tools: Sequence[Mapping[str, Any]], template: str) -> str:
+    """The grammar of a call of one of some tools, written as a chat template shows it to the model.
+
+    Args:
+        tools: The tools, as for :class:`~guardrail.models.steering.Steering`.
+        template: The chat template.
+    """
+    hermes = _HERMES in template
+    arguments = "arguments" if hermes or "arguments" in template else "parameters"
+    calls = [_call(tool["function"], arguments) for tool in tools]
+    call = json.dumps({"anyOf": calls, "x-guidance": _COMPACT})
+    begin, end = (f'"{_HERMES}\\n"', '"\\n</tool_call>"') if hermes else ("", "")
+    return f"start: {begin} call {end}\ncall: %json {call}"
+
+
+def held_to(grammar: str) -> "Callable[[Machine], LogitsProcessor]":
+    """What holds one answer to a grammar, for :class:`~guardrail.models.steering.Steering`.
+
+    Args:
+        grammar: As llguidance reads it.
+
+    Raises:
+        OptionError: It is none, or uses what llguidance does not know.
+        MissingDependencyError: llguidance is not installed.
+    """
+    problem = _llguidance().LLMatcher.validate_grammar(grammar)
+    if problem and not problem.startswith("WARNING"):
+        raise OptionError(f"No answer can be held to this schema: {problem.splitlines()[0]}")
+    return lambda machine: _Held(machine, grammar)
+
+
+class _Held(LogitsProcessor):
+    """Rules out tokens for one row."""
+
+    def __init__(self, machine: "Machine", grammar: str) -> None:
+        self._matcher = _llguidance().LLMatcher(_tokenizer(machine), grammar)
+        self._check()
+        self._began = False
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """The logits, with those of tokens that cannot follow at minus infinity."""
+        if self._began:
+            self._matcher.consume_token(int(input_ids[0, -1]))
+        self._began = True
+        bias = bytearray(self._matcher.compute_logit_bias())
+        self._check()
+        allowed = torch.zeros(scores.shape[-1], dtype=torch.bool)
+        # A model may have more logits than its tokenizer has tokens.
+        allowed[: len(bias)] = torch.frombuffer(bias, dtype=torch.uint8)[: len(allowed)] > 0
+        return scores.masked_fill(~allowed.to(scores.device), -torch.inf)
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise GenerationError("the answer cannot be held to its grammar")
+
+
+def _tokenizer(machine: "Machine") -> Any:
+    _llguidance()
+    from llguidance.hf import from_tokenizer
+
+    with _lock:
+        if machine.tokenizer not in _tokenizers:
+            ends = list(machine.end_ids) or None
+            _tokenizers[machine.tokenizer] = from_tokenizer(machine.tokenizer, eos_token=ends)
+        return _tokenizers[machine.tokenizer]
+
+
+def _call(function: Mapping[str, Any], arguments: str) -> Any:
+    accepts = function.get("parameters") or {"type": "object", "properties": {}}
+    properties = {"name": {"const": function["name"]}, arguments: accepts}
+    return _closed({"type": "object", "properties": properties, "required": ["name", arguments]})
+
+
+def _closed(schema: Any) -> Any:
+    if isinstance(schema, Mapping):
+        closed = {key: _closed(value) for key, value in schema.items()}
+        if isinstance(closed.get("properties"), dict):
+            closed.setdefault("additionalProperties", False)
+        return closed
+    return [_closed(one) for one in schema] if isinstance(schema, list) else schema
+
+
+def _llguidance() -> Any:
+    try:
+        import llguidance
+    except ImportError as error:
+        raise MissingDependencyError(
+            'Holding answers to a schema needs llguidance: pip install "guardrail-llm[agents]"'
+        ) from error
+    return llguidance

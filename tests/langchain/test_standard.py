@@ -1,0 +1,85 @@
+"""LangChain's own tests for chat models, over real weights.
+
+No test is overridden. What is switched off says why.
+"""
+
+from copy import copy
+from functools import cache
+
+import pytest
+
+pytest.importorskip("langchain_tests", reason="langchain-tests is not installed")
+pytest.importorskip("pytest_asyncio", reason="pytest-asyncio is not installed")
+
+from langchain_tests.integration_tests import ChatModelIntegrationTests
+from langchain_tests.unit_tests import ChatModelUnitTests
+
+from guardrail.langchain import ChatGuardrail
+from guardrail.models.local import LocalModel
+from tests.templates import HERMES
+
+pytestmark = pytest.mark.slow
+
+
+@cache
+def weights():
+    return LocalModel.load("smollm2-135m")
+
+
+@cache
+def weights_that_call():
+    """The same weights with a template that shows tools: they were not trained for it, but must call any."""
+    model = weights()
+    tokenizer = copy(model.tokenizer)
+    tokenizer.chat_template = HERMES
+    return LocalModel(model.model, tokenizer, "smollm2-135m-hermes")
+
+
+class _OverWeights:
+    @property
+    def chat_model_class(self):
+        return ChatGuardrail
+
+    @property
+    def has_tool_calling(self):
+        return False  # SmolLM2's chat template shows no tools to the model, so bind_tools refuses
+
+    @property
+    def supports_json_mode(self):
+        return True
+
+    @property
+    def supports_model_override(self):
+        return False  # a policy's profile is of one model: another one is another ChatGuardrail
+
+
+class TestUnit(_OverWeights, ChatModelUnitTests):
+    @property
+    def chat_model_params(self):
+        return {"model": weights(), "policy": "builtin:default"}
+
+
+class TestIntegration(_OverWeights, ChatModelIntegrationTests):
+    @property
+    def chat_model_params(self):
+        return {"model": weights(), "policy": "builtin:default", "max_tokens": 80}
+
+
+class TestToolsUnit(TestUnit):
+    @property
+    def has_tool_calling(self):
+        return True
+
+    @property
+    def chat_model_params(self):
+        return {"model": weights_that_call(), "policy": "builtin:default"}
+
+
+class TestTools(TestIntegration):
+    @property
+    def has_tool_calling(self):
+        return True
+
+    @property
+    def chat_model_params(self):
+        return {"model": weights_that_call(), "policy": "builtin:default", "max_tokens": 80}

@@ -1,0 +1,216 @@
+"""Tools that a chat model offers, and calls in what the model wrote."""
+
+import asyncio
+import json
+from copy import copy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.tools import tool
+
+from guardrail.errors import OptionError
+from guardrail.langchain import verdict_of
+from guardrail.langchain.tool_calls import ToolReader, read_answer
+from guardrail.models.local import LocalModel
+from tests.chat import tiny_chat
+from tests.guard.making import ASKED, PASS
+from tests.langchain.making import ABSTAIN, chat_of
+from tests.templates import HERMES, LLAMA31
+from tests.tiny import tiny_tokenizer
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ADD = '{"name": "add", "arguments": {"a": 1}}'
+RISKY = {"id": "risky", "when": {"tool_call": ["send_*"]}, "action": "abstain", "message": "Not without you."}
+
+
+@tool
+def add(a: int) -> int:
+    """Add."""
+    return a
+
+
+@tool
+def send_mail(to: str) -> str:
+    """Send."""
+    return to
+
+
+def calls_of(said):
+    return [(call["name"], call["args"]) for call in said.calls]
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "calls"),
+    [
+        (f"<tool_call>\n{ADD}\n</tool_call>", "", [("add", {"a": 1})]),
+        (f"Let me see. <tool_call>{ADD}</tool_call>\n", "Let me see.", [("add", {"a": 1})]),
+        (f"<tool_call>{ADD}</tool_call>" * 2, "", [("add", {"a": 1})] * 2),
+        ('<tool_call>{"name": "now"}</tool_call>', "", [("now", {})]),
+        ('<tool_call>{"name": "add", "arguments": "{\\"a\\": 1}"}</tool_call>', "", [("add", {"a": 1})]),
+        ('{"name": "add", "parameters": {"a": 1}}', "", [("add", {"a": 1})]),
+        (
+            '<|python_tag|>{"name": "add", "parameters": {"a": 1}}; {"name": "add"}',
+            "",
+            [("add", {"a": 1}), ("add", {})],
+        ),
+        (f"[TOOL_CALLS][{ADD}]", "", [("add", {"a": 1})]),
+        (f" [{ADD}, {ADD}] ", "", [("add", {"a": 1})] * 2),
+    ],
+)
+def test_calls_are_read_in_every_known_form(answer, text, calls):
+    said = read_answer(answer, ["add"])
+    assert (said.text, calls_of(said), said.invalid) == (text, calls, ())
+    assert len({call["id"] for call in said.calls}) == len(calls)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "3",
+        "I would add 1.",
+        '{"a": 1}',
+        '{"name": "Goethe"}',
+        "[1, 2]",
+        "{",
+        f"{ADD} is what I would call",
+    ],
+)
+def test_what_calls_nothing_is_an_answer(answer):
+    said = read_answer(answer, ["add"])
+    assert (said.text, said.calls, said.invalid) == (None, (), ())
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ('{"name": "add", "arguments": {"a": ', None),
+        ('{"name": "add", "arguments": [1]}', "add"),
+        ('{"name": "add", "arguments": "one"}', "add"),
+        ('{"arguments": {}}', None),
+        ('{"name": 3}', None),
+        ("[]", None),
+        ("", None),
+    ],
+)
+def test_a_call_that_cannot_be_read_is_an_invalid_one_and_touches_no_other(written, name):
+    said = read_answer(f"<tool_call>{ADD}</tool_call><tool_call>{written}</tool_call>", ["add"])
+    assert calls_of(said) == [("add", {"a": 1})]
+    ((call),) = said.invalid
+    assert (call["name"], json.loads(json.dumps(call["args"]))) == (name, call["args"])
+    assert call["error"]
+
+
+def test_a_call_that_was_cut_off_is_invalid():
+    said = read_answer('Hm. <tool_call>{"name": "add", "argu', ["add"])
+    assert (said.text, said.calls, len(said.invalid)) == ("Hm.", (), 1)
+
+
+@given(st.text(alphabet='<>/{}[]":,;atdnme_cl1 \n', max_size=60) | st.text())
+def test_nothing_that_a_model_writes_breaks_the_reader(answer):
+    for text in (answer, f"<tool_call>{answer}", f"[{answer}", "[" * 5000 + answer):
+        said = read_answer(text, ["add"])
+        assert all(isinstance(call["args"], dict) for call in said.calls)
+
+
+def test_tokens_that_end_a_turn_are_no_part_of_a_call():
+    reader = ToolReader(tiny_tokenizer(HERMES), [_schema()], str)
+    assert reader.names_in(f"{ADD}<|im_end|>") == ["add"]
+    assert calls_of(reader.said) == [("add", {"a": 1})]
+    assert reader.names_in('<tool_call>{"name": "add", "arguments": 1}</tool_call><|im_end|>') == ["add"]
+
+
+def test_a_tokenizers_own_way_of_reading_is_used_where_it_has_one():
+    class Tokenizer:
+        response_template = {"any": "template"}
+
+        def parse_response(self, response, *, prefix, tools):
+            assert (response, prefix, tools) == ("draft", "prompt", [_schema()])
+            return {"content": "Hm.", "tool_calls": [{"function": {"name": "add", "arguments": {"a": 1}}}]}
+
+    reader = ToolReader(Tokenizer(), [_schema()], lambda: "prompt")
+    assert reader.names_in("draft") == ["add"]
+    assert (reader.said.text, calls_of(reader.said)) == ("Hm.", [("add", {"a": 1})])
+
+
+def _schema():
+    return {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+
+
+def calling(*rules, template=HERMES, **options):
+    model, tokenizer = tiny_chat()
+    tokenizer = copy(tokenizer)
+    tokenizer.chat_template = template
+    return chat_of(*rules, model=LocalModel(model, tokenizer, "caller"), max_tokens=60, **options)
+
+
+def messages_of(chat, question="Add 1."):
+    async def run():
+        chunks = [chunk async for chunk in chat.astream(question)]
+        return [await chat.ainvoke(question), sum(chunks[1:], chunks[0])]
+
+    chunks = [*chat.stream(question)]
+    return [chat.invoke(question), sum(chunks[1:], chunks[0]), *asyncio.run(run())]
+
+
+def test_a_model_whose_template_shows_no_tools_offers_none():
+    with pytest.raises(NotImplementedError, match="shows no tools"):
+        chat_of(PASS).bind_tools([add])
+
+
+def test_a_choice_that_is_none_is_refused():
+    with pytest.raises(OptionError, match="can be auto, none, any, add"):
+        calling(PASS).bind_tools([add], tool_choice="subtract")
+
+
+def test_an_answer_without_calls_is_an_answer():
+    plain = calling(PASS)
+    assert plain.bind_tools([add], tool_choice="none").invoke(ASKED).content == plain.invoke(ASKED).content
+    for message in messages_of(plain.bind_tools([add])):
+        assert message.content
+        assert message.tool_calls == message.invalid_tool_calls == []
+
+
+@pytest.fixture
+def llguidance():
+    return pytest.importorskip("llguidance", reason="llguidance is not installed")
+
+
+@pytest.mark.parametrize("template", [HERMES, LLAMA31])
+def test_a_call_that_must_be_made_is_made_with_arguments_of_the_tools_form(llguidance, template):
+    chat = calling(PASS, template=template)
+    for message in messages_of(chat.bind_tools([add, send_mail], tool_choice="add")):
+        (call,) = message.tool_calls
+        assert (call["name"], type(call["args"]["a"])) == ("add", int)
+        assert (message.content, message.invalid_tool_calls) == ("", [])
+        assert call["id"]
+    (either,) = chat.bind_tools([add, send_mail], tool_choice="any").invoke(ASKED).tool_calls or [None]
+    assert either is None or either["name"] in ("add", "send_mail")
+
+
+def test_rules_see_the_tools_that_are_called_and_a_withheld_call_is_withheld(llguidance):
+    chat = calling(RISKY, PASS)
+    for message in messages_of(chat.bind_tools([add, send_mail], tool_choice="send_mail")):
+        assert verdict_of(message)["rule"] == "risky"
+        assert (message.content, message.tool_calls) == ("Not without you.", [])
+        assert message.invalid_tool_calls == []
+        assert "send_mail" not in json.dumps(message.additional_kwargs)
+    for message in messages_of(chat.bind_tools([add, send_mail], tool_choice="add")):
+        assert verdict_of(message)["rule"] == "all"
+        assert message.tool_calls[0]["name"] == "add"
+
+
+def test_calls_are_never_streamed_before_they_are_decided_on(llguidance):
+    live = {"streaming": "annotate", "on_uncalibrated": "flag"}
+    chat = calling(PASS, policy=live).bind_tools([add], tool_choice="add")
+    assert len([*chat.stream(ASKED)]) == 1
+
+
+def test_a_conversation_goes_on_with_what_a_tool_gave(llguidance):
+    chat = calling(PASS).bind_tools([add], tool_choice="add")
+    asked = chat.invoke("Add 1.")
+    result = ToolMessage("2", tool_call_id=asked.tool_calls[0]["id"])
+    assert isinstance(calling(ABSTAIN).invoke([HumanMessage("Add 1."), asked, result]), AIMessage)
