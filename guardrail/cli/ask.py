@@ -47,8 +47,13 @@ def ask(
         ),
     ] = None,
     max_tokens: Annotated[
-        int, typer.Option(help="Most tokens of the answer.", rich_help_panel=_ANSWER)
-    ] = 256,
+        int | None,
+        typer.Option(
+            help="Most tokens of the answer: 256, or with --policy what its profile was made with.",
+            show_default=False,
+            rich_help_panel=_ANSWER,
+        ),
+    ] = None,
     temperature: Annotated[
         float,
         typer.Option(help="0 for greedy decoding; above it, tokens are drawn.", rich_help_panel=_ANSWER),
@@ -102,7 +107,9 @@ def ask(
 
     Exit status: 0 also where a policy withholds the answer; the action is in the JSON.
     """
-    sampling = Sampling(max_tokens, temperature, top_p, seed, tuple(stop or ()))
+    sampling = Sampling(
+        256 if max_tokens is None else max_tokens, temperature, top_p, seed, tuple(stop or ())
+    )
     options = ScoringOptions(semantic_token=semantic_token, reduction=reduction)
     messages = [{"role": "user", "content": question}]
     if system is not None:
@@ -111,7 +118,14 @@ def ask(
         if options != ScoringOptions():
             raise OptionError("With --policy, its profile says how to score: leave out the options of it.")
         _ask_guarded(
-            _Guarded(messages, sampling, policy, tag or [], show_draft, as_json),
+            _Guarded(
+                messages,
+                None if max_tokens is None and sampling == Sampling() else sampling,
+                policy,
+                tag or [],
+                show_draft,
+                as_json,
+            ),
             None if _is_default(ctx, "model") else model,
             lambda name, progress: open_model(name, device, dtype, quantization, progress),
         )
@@ -137,7 +151,7 @@ def ask(
 
 class _Guarded(NamedTuple):
     messages: list[dict[str, str]]
-    sampling: Sampling
+    sampling: Sampling | None
     policy: str
     tags: list[str]
     show_draft: bool

@@ -125,7 +125,7 @@ class Guard:
 
         Args:
             messages: A question, or messages with ``role`` and ``content``.
-            sampling: How to decode; greedily if not given.
+            sampling: How to decode; as the profile's answers were if not given, and greedily without one.
             tags: What the policy's rules may go by, such as the part of an app that asks.
             steering: Tools that the model is shown, who listens to the draft while it grows (before it is
                 decided on), who may give it up.

@@ -15,7 +15,7 @@ from guardrail.guard.decision_log import DecisionLog, decision_record
 from guardrail.guard.failures import failure
 from guardrail.guard.judging import Judged, judge
 from guardrail.guard.producing import Job, produce
-from guardrail.guard.profiles import find_yardstick
+from guardrail.guard.profiles import find_yardstick, sampling_of
 from guardrail.scoring.options import ScoringOptions
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Pipeline:
         profile = self._yardstick.profile
         self._scoring = profile.scorer.options() if profile else ScoringOptions()
         self._depths = profile.depths if profile else ()
+        self._sampling = sampling_of(profile)
         self._routes = open_routes(policy.escalation, targets)
         self._log = DecisionLog(policy.log.file, policy.log.text) if policy.log else None
         self._line = Line(self._judged, model.alone, batch_size)
@@ -56,7 +57,7 @@ class Pipeline:
     def run(self, jobs: Sequence[Job], sampling: "Sampling | None" = None) -> list[GuardedAnswer]:
         """Answer, or read, and guard a batch."""
         answers = []
-        for judged in self._line.result(Request(jobs, sampling)):
+        for judged in self._line.result(Request(jobs, sampling or self._sampling)):
             escalation = None
             if is_escalated(judged):
                 escalation = escalate(self._routes, judged.decision.to or "", self._case(judged))
@@ -65,7 +66,7 @@ class Pipeline:
 
     async def arun(self, jobs: Sequence[Job], sampling: "Sampling | None" = None) -> list[GuardedAnswer]:
         """The same beside an event loop."""
-        all_judged = await self._line.aresult(Request(jobs, sampling))
+        all_judged = await self._line.aresult(Request(jobs, sampling or self._sampling))
         return list(await asyncio.gather(*map(self._afinished, all_judged)))
 
     async def _afinished(self, judged: Judged) -> GuardedAnswer:

@@ -1,20 +1,23 @@
 """Which profile a policy's answers are judged by, and whether it is one of this model."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from guardrail.calibration.builtin import builtin_profiles
 from guardrail.calibration.profile import Profile, read_profile
 from guardrail.errors import ForeignProfileError, ProfileError
 from guardrail.guard.judging import Yardstick
 from guardrail.models.fingerprint import fingerprint_model
+from guardrail.models.sampling import Sampling
 from guardrail.policy.profiles import AUTO
 from guardrail.scoring.fingerprint import fingerprint_scorer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from guardrail.models.local import LocalModel
     from guardrail.policy.model import Policy
 
-__all__ = ["find_yardstick"]
+__all__ = ["find_yardstick", "sampling_of"]
 
 
 def find_yardstick(policy: "Policy", model: "LocalModel") -> Yardstick:
@@ -43,6 +46,13 @@ def find_yardstick(policy: "Policy", model: "LocalModel") -> Yardstick:
     except ForeignProfileError as error:
         return Yardstick(None, None, f"the profile that ships for {model.name} does not hold: {error}")
     return Yardstick(shipped, shipped.digest)
+
+
+def sampling_of(profile: Profile | None) -> Sampling | None:
+    """How answers are drawn where the caller does not say: as those that the profile was made of."""
+    made: Mapping[str, Any] = profile.making.generation if profile else {}
+    known = {name: made[name] for name in ("max_tokens", "temperature", "top_p") if name in made}
+    return Sampling(**known, stop=tuple(made.get("stop") or ())) if known else None
 
 
 def _check(profile: Profile, model: "LocalModel") -> None:
