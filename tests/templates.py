@@ -13,8 +13,8 @@ HERMES = (
 )
 # As Llama 3.1 has its own, in short.
 LLAMA31 = (
-    "<s>{% if tools %}<|start_header_id|>system<|end_header_id|>\n\nGiven these functions, answer with JSON of "
-    'the form {"name": NAME, "parameters": PARAMETERS}.\n{% for tool in tools %}{{ tool | tojson }}\n'
+    "<s>{% if tools %}<|start_header_id|>system<|end_header_id|>\n\nGiven these functions, answer with JSON "
+    'of the form {"name": NAME, "parameters": PARAMETERS}.\n{% for tool in tools %}{{ tool | tojson }}\n'
     "{% endfor %}<|eot_id|>{% endif %}"
     "{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n{{ m.content }}<|eot_id|>"
     "{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"

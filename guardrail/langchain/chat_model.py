@@ -12,15 +12,14 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field, PrivateAttr
 
 from guardrail.errors import OptionError
 from guardrail.langchain.call_options import CallOptions
 from guardrail.langchain.live import alive, live
-from guardrail.langchain.messages import prompt_of
+from guardrail.langchain.offering import offer
 from guardrail.langchain.opening import Opened, Source, open_source
-from guardrail.langchain.request import Request
+from guardrail.langchain.request import Request, is_live
 from guardrail.langchain.showing import OnAbstain, Shown
 from guardrail.langchain.structured import parsed_by, schema_of
 
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from guardrail.guard.guard import Guard
 
 __all__ = ["ChatGuardrail"]
-
-_WITHHOLDING = ("abstain", "escalate")
 
 
 class ChatGuardrail(BaseChatModel):
@@ -178,7 +175,7 @@ class ChatGuardrail(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return _result(self._ask(messages, self._options.changed(stop, kwargs)))
+        return _result(self._request(messages, self._options.changed(stop, kwargs)).ask())
 
     async def _agenerate(
         self,
@@ -187,7 +184,7 @@ class ChatGuardrail(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return _result(await self._aask(messages, self._options.changed(stop, kwargs)))
+        return _result(await self._request(messages, self._options.changed(stop, kwargs)).aask())
 
     def _stream(
         self,
@@ -197,11 +194,11 @@ class ChatGuardrail(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         options = self._options.changed(stop, kwargs)
-        if not self._is_live(options):
-            yield _last_chunk(self._ask(messages, options))
+        if not is_live(self.guard.policy, options):
+            yield _last_chunk(self._request(messages, options).ask())
             return
         told = ""
-        with closing(live(lambda tell, goes_on: self._ask(messages, options, tell, goes_on))) as pieces:
+        with closing(live(lambda *listening: self._request(messages, options, *listening).ask())) as pieces:
             for piece in pieces:
                 if isinstance(piece, Shown):
                     yield _last_chunk(piece, told)
@@ -217,45 +214,17 @@ class ChatGuardrail(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         options = self._options.changed(stop, kwargs)
-        if not self._is_live(options):
-            yield _last_chunk(await self._aask(messages, options))
+        if not is_live(self.guard.policy, options):
+            yield _last_chunk(await self._request(messages, options).aask())
             return
         told = ""
-        async with aclosing(alive(lambda tell: self._aask(messages, options, tell))) as pieces:
+        async with aclosing(alive(lambda tell: self._request(messages, options, tell).aask())) as pieces:
             async for piece in pieces:
                 if isinstance(piece, Shown):
                     yield _last_chunk(piece, told)
                 else:
                     told += piece
                     yield ChatGenerationChunk(message=AIMessageChunk(content=piece))
-
-    def _is_live(self, options: CallOptions) -> bool:
-        """Whether text may be shown before it is decided on: never where a rule could withhold it."""
-        policy = self.guard.policy
-        if policy.streaming != "annotate" or options.tools:
-            return False
-        actions = (policy.on_uncalibrated.action, *(rule.action for rule in policy.rules))
-        return policy.mode == "observe" or not any(action in _WITHHOLDING for action in actions)
-
-    def _ask(
-        self,
-        messages: Sequence[BaseMessage],
-        options: CallOptions,
-        on_text: Callable[[str], None] | None = None,
-        goes_on: Callable[[], bool] | None = None,
-    ) -> Shown:
-        """One request, as far as it may be seen: the answer and its draft do not leave this method."""
-        request = self._request(messages, options, on_text, goes_on)
-        return request.shown(self.guard.ask(request.prompt, options.sampling, **request.arguments))
-
-    async def _aask(
-        self,
-        messages: Sequence[BaseMessage],
-        options: CallOptions,
-        on_text: Callable[[str], None] | None = None,
-    ) -> Shown:
-        request = self._request(messages, options, on_text)
-        return request.shown(await self.guard.aask(request.prompt, options.sampling, **request.arguments))
 
     def _request(
         self,
@@ -264,21 +233,9 @@ class ChatGuardrail(BaseChatModel):
         on_text: Callable[[str], None] | None = None,
         goes_on: Callable[[], bool] | None = None,
     ) -> Request:
-        from guardrail.models.steering import Steering
-
-        steering = Steering(options.tools, on_text, goes_on, self._processor(options))
-        return Request(self.guard, prompt_of(messages), options, steering, with_draft=self.with_draft)
-
-    def _processor(self, options: CallOptions) -> Any:
-        """What the answer is held to, if anything."""
-        must_call = options.tool_choice == "any" and options.tools
-        if not must_call and options.json_schema is None:
-            return None
-        from guardrail.models.grammar import calls_grammar, held_to, json_grammar
-
-        if must_call:
-            return held_to(calls_grammar(options.tools, self.guard.model.tokenizer.chat_template))
-        return held_to(json_grammar(options.json_schema or {}))
+        return Request(
+            self.guard, messages, options, with_draft=self.with_draft, on_text=on_text, goes_on=goes_on
+        )
 
     def bind_tools(
         self,
@@ -308,18 +265,7 @@ class ChatGuardrail(BaseChatModel):
                 f"The chat template of {self.guard.model.name} shows no tools to the model. Choose a model "
                 "that was trained to call tools, such as Qwen/Qwen3-4B."
             )
-        offered = [convert_to_openai_tool(tool) for tool in tools]
-        names = [tool["function"]["name"] for tool in offered]
-        if tool_choice not in (None, "auto", "none", "any", "required", *names):
-            known = ", ".join(("auto", "none", "any", *names))
-            raise OptionError(f"tool_choice is {tool_choice!r}; it can be {known}.")
-        if tool_choice == "none":
-            return self.bind(**kwargs)
-        if tool_choice in names:
-            offered = [tool for tool in offered if tool["function"]["name"] == tool_choice]
-        if tool_choice not in (None, "auto"):
-            kwargs["tool_choice"] = "any"
-        return self.bind(tools=offered, **kwargs)
+        return self.bind(**offer(tools, tool_choice), **kwargs)
 
     def with_structured_output(
         self,
@@ -348,9 +294,10 @@ class ChatGuardrail(BaseChatModel):
             OptionError: No answer can be held to the schema.
             MissingDependencyError: llguidance is not installed.
         """
-        form = schema_of(schema)
         from guardrail.models.grammar import held_to, json_grammar
 
+        form = schema_of(schema)
+        # What cannot be is known at once.
         held_to(json_grammar(form))
         tracing = {"kwargs": {"method": method}, "schema": schema}
         model = self.bind(json_schema=form, ls_structured_output_format=tracing, **kwargs)

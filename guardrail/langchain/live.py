@@ -49,8 +49,14 @@ async def alive(ask: Callable[[Callable[[str], None]], Awaitable[T]]) -> AsyncGe
     loop = asyncio.get_running_loop()
     pieces: asyncio.Queue[str | None] = asyncio.Queue()
     tell = pieces.put_nowait
+
+    def ended(task: "asyncio.Future[T]") -> None:
+        # Asked for, so that nobody is warned of an error that nobody is left to be told of.
+        _ = task.cancelled() or task.exception()
+        tell(None)
+
     task = asyncio.ensure_future(ask(lambda piece: _told(loop, tell, piece)))
-    task.add_done_callback(lambda _: tell(None))
+    task.add_done_callback(ended)
     try:
         while (piece := await pieces.get()) is not None:
             yield piece

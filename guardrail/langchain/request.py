@@ -1,58 +1,106 @@
 """One request of a chat model: what its guard is asked, and what of the answer may be seen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from guardrail.langchain.messages import prompt_of
 from guardrail.langchain.showing import Shown, shown_of
 from guardrail.langchain.structured import told_of_schema
 from guardrail.langchain.tool_calls import ToolReader
 
 if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+
     from guardrail.guard.answer import GuardedAnswer
     from guardrail.guard.guard import Guard
     from guardrail.langchain.call_options import CallOptions
     from guardrail.models.steering import Steering
+    from guardrail.policy.model import Policy
 
-__all__ = ["Request"]
+__all__ = ["Request", "is_live"]
+
+_WITHHOLDING = ("abstain", "escalate")
 
 
 class Request:
-    """One request. It alone reads the draft's calls, so that requests that are run together do not mix.
+    """One request. It alone reads its draft's calls, so that requests that are run together do not mix.
 
     Args:
         guard: The guard.
-        prompt: What is asked.
+        messages: What is asked.
         options: The options of the call.
-        steering: What the generation is told.
         with_draft: Whether the verdict holds the draft.
+        on_text: Told of the draft while it grows.
+        goes_on: Asked whether anybody still waits.
+
+    Raises:
+        PromptError: A message holds what no text model can read.
+        OptionError: No answer can be held to what the options ask for.
     """
 
     def __init__(
         self,
         guard: "Guard",
-        prompt: Sequence[Mapping[str, Any]],
+        messages: "Sequence[BaseMessage]",
         options: "CallOptions",
-        steering: "Steering",
         *,
         with_draft: bool,
+        on_text: Callable[[str], None] | None = None,
+        goes_on: Callable[[], bool] | None = None,
     ) -> None:
-        self.prompt = prompt if options.json_schema is None else told_of_schema(prompt, options.json_schema)
         self._guard, self._options, self._with_draft = guard, options, with_draft
+        self._prompt = prompt_of(messages)
+        if options.json_schema is not None:
+            self._prompt = told_of_schema(self._prompt, options.json_schema)
         self._reader = ToolReader(guard.model.tokenizer, options.tools, self._rendered)
-        self.arguments: dict[str, Any] = {
+        self._arguments: dict[str, Any] = {
             "tags": options.policy_tags,
-            "steering": steering,
+            "steering": self._steering(on_text, goes_on),
             "calls_in": self._reader.names_in if options.tools else None,
         }
 
-    def shown(self, answer: "GuardedAnswer") -> Shown:
-        """What may be seen of the answer."""
+    def ask(self) -> Shown:
+        """Ask the guard. Neither its answer nor the draft leaves this method."""
+        return self._shown(self._guard.ask(self._prompt, self._options.sampling, **self._arguments))
+
+    async def aask(self) -> Shown:
+        """The same within an event loop."""
+        return self._shown(await self._guard.aask(self._prompt, self._options.sampling, **self._arguments))
+
+    def _shown(self, answer: "GuardedAnswer") -> Shown:
         on_abstain, policy = self._options.on_abstain, self._guard.policy.name
         return shown_of(answer, self._reader.said, on_abstain, policy, with_draft=self._with_draft)
+
+    def _steering(
+        self, on_text: Callable[[str], None] | None, goes_on: Callable[[], bool] | None
+    ) -> "Steering":
+        from guardrail.models.steering import Steering
+
+        return Steering(self._options.tools, on_text, goes_on, self._processor())
+
+    def _processor(self) -> Any:
+        """What the answer is held to, if anything."""
+        options = self._options
+        must_call = options.tool_choice == "any" and options.tools
+        if not must_call and options.json_schema is None:
+            return None
+        from guardrail.models.grammar import calls_grammar, held_to, json_grammar
+
+        if must_call:
+            return held_to(calls_grammar(options.tools, str(self._guard.model.tokenizer.chat_template)))
+        return held_to(json_grammar(options.json_schema or {}))
 
     def _rendered(self) -> str:
         from guardrail.models.decoding import decode
         from guardrail.models.prompt import encode_prompt
 
         tokenizer = self._guard.model.tokenizer
-        return decode(tokenizer, encode_prompt(tokenizer, self.prompt, self._options.tools).ids)
+        return decode(tokenizer, encode_prompt(tokenizer, self._prompt, self._options.tools).ids)
+
+
+def is_live(policy: "Policy", options: "CallOptions") -> bool:
+    """Whether a draft may be shown before it is decided on: never where a rule could withhold it."""
+    if policy.streaming != "annotate" or options.tools:
+        return False
+    actions = (policy.on_uncalibrated.action, *(rule.action for rule in policy.rules))
+    return policy.mode == "observe" or not any(action in _WITHHOLDING for action in actions)

@@ -23,6 +23,9 @@ __all__ = ["Said", "ToolReader", "read_answer"]
 _HERMES = re.compile(r"<tool_call>(?P<call>.*?)(?:</tool_call>|\Z)", re.DOTALL)
 _BEFORE_JSON = re.compile(r"\s*(?:<\|python_tag\|>|\[TOOL_CALLS\])?\s*(?=[\[{])")
 _AFTER_JSON = re.compile(r"\s*;?\s*")
+_BEGIN_CALLS = ("<tool_call>", "</tool_call>", "<|python_tag|>", "[TOOL_CALLS]")
+# Also in what is no JSON, such as a call that was cut off.
+_NAME = re.compile(r'"name"\s*:\s*"([^"\\]+)"')
 _ARGUMENTS = ("arguments", "parameters")
 
 
@@ -109,7 +112,8 @@ def _said(text: str, found: Sequence[Any]) -> Said:
         else:
             written = one if isinstance(one, str) else json.dumps(one, default=str)
             why = "The call is no JSON object with a name and arguments."
-            name = name if isinstance(name, str) else None
+            named = _NAME.search(written)
+            name = named[1] if named else None
             invalid.append(invalid_tool_call(name=name, args=written, id=identity, error=why))
     return Said(text, tuple(calls), tuple(invalid))
 
@@ -139,7 +143,7 @@ def _values(text: str) -> list[Any]:
 
 def _without_specials(tokenizer: "PreTrainedTokenizerBase", draft: str) -> str:
     """Without the tokens that end a turn; those that begin a call are special in some tokenizers."""
-    for token in tokenizer.all_special_tokens:
-        if token not in ("<tool_call>", "</tool_call>", "<|python_tag|>", "[TOOL_CALLS]"):
-            draft = draft.replace(token, "")
+    for token in tokenizer.added_tokens_decoder.values():
+        if token.special and token.content not in _BEGIN_CALLS:
+            draft = draft.replace(token.content, "")
     return draft

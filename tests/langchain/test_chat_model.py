@@ -12,6 +12,7 @@ from langchain_core.load import dumps
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import RunnableLambda
+from langgraph.graph import START, MessagesState, StateGraph
 
 from guardrail.errors import AbstainedError, OptionError, PolicyError, PromptError
 from guardrail.escalation.queue import HumanQueue
@@ -149,6 +150,17 @@ class Watcher(BaseCallbackHandler):
         return super().__getattribute__(name)
 
 
+STATE = {"messages": [HumanMessage(ASKED)]}
+MODES = ["messages", "updates", "values", "custom", "debug", "tasks"]
+
+
+def graph_of(chat):
+    graph = StateGraph(MessagesState)
+    graph.add_node("answer", lambda state: {"messages": [chat.invoke(state["messages"])]})
+    graph.add_edge(START, "answer")
+    return graph.compile()
+
+
 def everything_told(chat):
     """All that anybody around a chat model is told: results, events, callbacks, cache, errors, repr."""
     watcher, cache, gathered, errors = Watcher(), InMemoryCache(), [], []
@@ -158,8 +170,13 @@ def everything_told(chat):
         stream = chat.astream_events(ASKED, version=version)
         gathered.extend([event async for event in (stream if version == "v2" else await stream)])
 
+    async def graph_events():
+        gathered.extend([part async for part in graph_of(chat).astream(STATE, stream_mode=MODES)])
+
     for use in (
         lambda: gathered.extend(in_every_way(chat)),
+        lambda: gathered.extend(graph_of(chat).stream(STATE, stream_mode=MODES)),
+        lambda: asyncio.run(graph_events()),
         lambda: asyncio.run(events("v2")),
         lambda: asyncio.run(events("v3")),
         lambda: gathered.extend(chat.stream_events(ASKED, version="v3")),
@@ -189,7 +206,7 @@ def test_a_withheld_draft_is_nowhere(on_abstain):
     told, errors = everything_told(chat_of(ABSTAIN, on_abstain=on_abstain))
     assert not is_told(draft(), told)
     assert is_told("I would rather not say.", told)
-    assert len(errors) == (5 if on_abstain == "raise" else 0)
+    assert len(errors) == (7 if on_abstain == "raise" else 0)
 
 
 @pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
@@ -383,3 +400,16 @@ def test_many_requests_at_once_each_get_their_own():
 def test_in_a_batch_one_failure_is_one_failure():
     results = chat_of(PASS).batch([ASKED, "", ASKED], return_exceptions=True)
     assert [type(result).__name__ for result in results] == ["AIMessage", "PromptError", "AIMessage"]
+
+
+@pytest.mark.slow
+def test_500_requests_of_50_threads_and_of_as_many_tasks_each_get_their_own():
+    questions = [f"Question {at}: who was number {at * 7}?" for at in range(500)]
+    chat = chat_of(PASS, batch_size=8, max_tokens=4)
+    alone = [Guard(chat.policy, tiny()).ask(question, Sampling(max_tokens=4)) for question in questions]
+    for results in (chat.batch(questions, {"max_concurrency": 50}), asyncio.run(chat.abatch(questions))):
+        for message, expected in zip(results, alone, strict=True):
+            assert message.content == expected.text
+            scores = expected.as_plain()["scores"]
+            # What says nothing has no scores.
+            assert verdict_of(message)["scores"] == (scores and pytest.approx(scores, rel=1e-3))

@@ -62,24 +62,30 @@ class TestUnit(_OverWeights, ChatModelUnitTests):
 class TestIntegration(_OverWeights, ChatModelIntegrationTests):
     @property
     def chat_model_params(self):
-        return {"model": weights(), "policy": "builtin:default", "max_tokens": 80}
+        return {"model": weights(), "policy": "builtin:default", "max_tokens": 64}
 
 
-class TestToolsUnit(TestUnit):
+class _OverWeightsThatCall(_OverWeights):
     @property
     def has_tool_calling(self):
         return True
 
+    @property
+    def has_structured_output(self):
+        return False  # the same as above, where the template shows no tools
+
+
+class TestToolsUnit(_OverWeightsThatCall, ChatModelUnitTests):
     @property
     def chat_model_params(self):
         return {"model": weights_that_call(), "policy": "builtin:default"}
 
 
-class TestTools(TestIntegration):
-    @property
-    def has_tool_calling(self):
-        return True
-
+class TestTools(_OverWeightsThatCall, ChatModelIntegrationTests):
     @property
     def chat_model_params(self):
-        return {"model": weights_that_call(), "policy": "builtin:default", "max_tokens": 80}
+        return {"model": weights_that_call(), "policy": "builtin:default", "max_tokens": 64}
+
+    @pytest.mark.xfail(reason="gives the model the choice, and the weights were not trained to call tools")
+    def test_agent_loop(self, model):
+        super().test_agent_loop(model)
