@@ -55,13 +55,14 @@ def guarantee(answers, maker, wanted, splits, draws, size):
         scores = np.array([model.score(answer.observation) for answer in traffic])
         correct = np.array([answer.correct for answer in traffic])
         for one in wanted:
-            search = plan(fitted.held_out.scores, fitted.held_out.correct, one, size)
+            search = plan(fitted.held_out.scores, fitted.held_out.correct).search(one, size)
             for _ in range(draws):
                 drawn = rng.integers(len(traffic), size=size)
                 certified = certify(scores[drawn].tolist(), correct[drawn].tolist(), one, search)
                 accepted = scores >= (np.inf if certified.threshold is None else certified.threshold)
-                let_through[one].append(accepted.mean())
-                broken[one].append(bool(accepted.any()) and 1 - correct[accepted].mean() > one.max_error)
+                let_through[one].append(float(accepted.mean()))
+                is_broken = accepted.any() and 1 - correct[accepted].mean() > one.max_error
+                broken[one].append(float(is_broken))
     for one in wanted:
         n = len(broken[one])
         print(

@@ -56,7 +56,7 @@ def test_too_many_errors_say_what_would_be_needed_at_that_rate() -> None:
     wrong = {10, 40, 70, 95}
     found = certify(-np.arange(100), [i not in wrong for i in range(100)], TWENTIETH, FixedSequence(-99))
     assert found.reason == (
-        "4 of 100 accepted answers were wrong (4.0%); at that rate 5 % at 95 % needs about 2,080 accepted "
+        "4 of 100 accepted answers were wrong (4.0 %); at that rate 5 % at 95 % needs about 2,080 accepted "
         "answers; 100 available"
     )
 

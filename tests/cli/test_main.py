@@ -23,11 +23,25 @@ def test_python_m_guardrail_is_the_same_command():
     assert result.stdout == f"guardrail {guardrail.__version__}\n"
 
 
-@pytest.mark.parametrize("command", [[], ["ask"], ["score"], ["bench"], ["models"], ["models", "pull"]])
-def test_help_loads_neither_torch_nor_transformers(command):
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["ask"],
+        ["score"],
+        ["calibrate"],
+        ["bench"],
+        ["models"],
+        ["models", "pull"],
+        ["policy"],
+        ["profile"],
+        ["queue"],
+    ],
+)
+def test_help_loads_nothing_heavy(command):
     code = (
         "import sys, atexit\n"
-        "atexit.register(lambda: print([m for m in ('torch', 'transformers') if m in sys.modules]))\n"
+        "atexit.register(lambda: print([m for m in ('torch', 'transformers', 'numpy', 'sklearn') if m in sys.modules]))\n"
         "from guardrail.cli import main\n"
         "main()"
     )

@@ -166,10 +166,10 @@ def _too_few(guarantee: Guarantee, available: int) -> str:
 def _too_many_errors(guarantee: Guarantee, accepted: int, errors: int) -> str:
     if accepted < fewest_needed(guarantee):
         return _too_few(guarantee, accepted)
-    share = f"{errors} of {accepted} accepted answers were wrong ({errors / accepted:.1%})"
+    share = f"{errors} of {accepted} accepted answers were wrong ({100 * errors / accepted:.1f} %)"
     if errors >= guarantee.max_error * accepted:
         return (
-            f"{share}, which is not below {guarantee.max_error:.3g}: more answers would not help for "
+            f"{share}, which is not below {100 * guarantee.max_error:.3g} %: more answers would not help for "
             f"{_shown(guarantee)}, better ones or better scores would"
         )
     wanted = _needed_at(guarantee, accepted, errors)

@@ -1,0 +1,49 @@
+"""The profile that ships is one of the built-in model, and tells a likely answer from an unlikely one."""
+
+import pytest
+
+from guardrail.calibration.builtin import builtin_profile
+from guardrail.calibration.profile import Guarantee, read_profile
+from guardrail.guard import Guard
+from guardrail.models.local import LocalModel
+
+
+@pytest.fixture(scope="module")
+def guard():
+    return Guard.from_policy("builtin:default", LocalModel.load())
+
+
+@pytest.fixture(scope="module")
+def profile():
+    return read_profile(builtin_profile("smollm2-135m"))
+
+
+@pytest.mark.slow
+def test_an_easy_and_a_hard_question_get_different_confidences(guard, profile):
+    easy, hard = guard.ask_batch(
+        ["What is the capital of France?", "Which element has the atomic number 109?"]
+    )
+    assert easy.profile_digest == hard.profile_digest == profile.digest
+    assert easy.confidence > 0.75
+    assert hard.confidence < 0.5
+    assert (easy.action, hard.action) == ("flag", "abstain")
+    assert "Paris" in easy.text
+    assert hard.draft not in hard.text
+    assert Guarantee(0.2, 0.95) in easy.guarantees
+    assert not hard.guarantees
+
+
+def test_what_it_promises_it_certified_on_answers_of_their_own(profile):
+    parts = profile.making.parts
+    assert sum(parts.values()) == profile.making.answers == 1040
+    assert min(parts.values()) >= 200
+    feasible = [one for one in profile.certified if one.threshold is not None]
+    assert {one.guarantee for one in feasible} == {Guarantee(0.2, 0.95), Guarantee(0.3, 0.95)}
+    assert all(one.errors < one.max_error * one.accepted for one in feasible)
+
+
+def test_its_probabilities_beat_the_base_rate_on_answers_held_out(profile):
+    report = profile.report
+    assert report["n"] >= 200
+    assert report["brier"]["value"] < report["brier_base_rate"]["value"]
+    assert report["auroc"]["low"] > 0.6
