@@ -148,7 +148,7 @@ def test_logits_that_are_not_numbers_give_no_answer(run, broken_folder, monkeypa
     assert result.stderr.splitlines()[-1].startswith("error: The model gave logits that are not numbers")
 
 
-def _broken_prompt(tokenizer, prompt):
+def _broken_prompt(tokenizer, prompt, tools=None):
     return EncodedPrompt([BROKEN_TOKEN, 20, 21], -1)
 
 
