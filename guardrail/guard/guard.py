@@ -11,6 +11,7 @@ from guardrail.guard.pipeline import Pipeline
 from guardrail.guard.producing import Job
 from guardrail.models.local import LocalModel
 from guardrail.models.reference import DEFAULT_MODEL
+from guardrail.models.sampling import Sampling
 from guardrail.models.steering import NO_STEERING, Steering
 from guardrail.policy.loading import load_policy
 from guardrail.policy.model import Policy
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from guardrail.models.loading import LoadOptions
     from guardrail.models.progress import ProgressCallback
     from guardrail.models.prompt import Prompt
-    from guardrail.models.sampling import Sampling
     from guardrail.models.trace import FinishReason
     from guardrail.scoring.options import ScoringOptions
 
@@ -106,6 +106,11 @@ class Guard:
         if not isinstance(model, LocalModel):
             model = LocalModel.load(model or policy.model or DEFAULT_MODEL, load, progress)
         return cls(policy, model, targets=targets, batch_size=batch_size)
+
+    @property
+    def sampling(self) -> "Sampling":
+        """How answers are drawn where the caller does not say."""
+        return self._pipeline.sampling or Sampling()
 
     @property
     def scoring(self) -> "ScoringOptions":

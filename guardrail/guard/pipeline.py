@@ -50,6 +50,11 @@ class Pipeline:
         return self._yardstick.digest
 
     @property
+    def sampling(self) -> "Sampling | None":
+        """How answers are drawn where the caller does not say; None where no profile says it."""
+        return self._sampling
+
+    @property
     def scoring(self) -> ScoringOptions:
         """How answers are scored."""
         return self._scoring

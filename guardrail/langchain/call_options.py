@@ -1,6 +1,6 @@
 """What a chat model is told at call time, and what it was told when it was made."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any, Literal, get_args
@@ -9,7 +9,7 @@ from guardrail.errors import OptionError
 from guardrail.langchain.showing import OnAbstain
 from guardrail.models.sampling import Sampling
 
-__all__ = ["CallOptions"]
+__all__ = ["CallOptions", "check_names"]
 
 # What LangChain and others' code pass to any chat model, and what means nothing to a local one.
 _IGNORED = frozenset({"parallel_tool_calls", "stream", "stream_usage", "streaming", "strict"})
@@ -48,8 +48,12 @@ class CallOptions:
             raise OptionError(
                 f"on_abstain is {self.on_abstain!r}; it can be {', '.join(get_args(OnAbstain))}."
             )
-        if not isinstance(self.max_tokens, int) or isinstance(self.max_tokens, bool):
-            raise OptionError(f"max_tokens is {self.max_tokens!r}; give a whole number.")
+        for name in ("max_tokens", "temperature", "top_p", "seed"):
+            value = getattr(self, name)
+            number = int if name in ("max_tokens", "seed") else int | float
+            if value is not None and (not isinstance(value, number) or isinstance(value, bool)):
+                kind = "whole number" if number is int else "number"
+                raise OptionError(f"{name} is {value!r}; give a {kind}.")
         _ = self.sampling
 
     @property
@@ -81,6 +85,18 @@ class CallOptions:
                 hint = f"did you mean {near[0]}?" if near else f"It takes {', '.join(known)}."
                 raise OptionError(f"The chat model has no option {name!r}; {hint}")
         return CallOptions(**values)
+
+
+def check_names(given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse what is a slip of the pen; other names are ignored, as LangChain's chat models do.
+
+    Raises:
+        OptionError: A name is nearly one of those known.
+    """
+    for name in given:
+        near = get_close_matches(name, known, n=1, cutoff=0.8)
+        if near and name not in known:
+            raise OptionError(f"The chat model has no option {name!r}; did you mean {near[0]}?")
 
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:

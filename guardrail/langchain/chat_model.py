@@ -1,27 +1,27 @@
 """A chat model of LangChain with the guard inside: nothing leaves it before the policy decided."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, closing
-from difflib import get_close_matches
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from pydantic import Field, PrivateAttr
 
-from guardrail.errors import OptionError
-from guardrail.langchain.call_options import CallOptions
+from guardrail.langchain.call_options import CallOptions, check_names
 from guardrail.langchain.live import alive, live
 from guardrail.langchain.offering import offer
 from guardrail.langchain.opening import Opened, Source, open_source
 from guardrail.langchain.request import Request, is_live
 from guardrail.langchain.showing import OnAbstain, Shown
 from guardrail.langchain.structured import parsed_by, schema_of
+from guardrail.models.sampling import Sampling
 
 if TYPE_CHECKING:
     from guardrail.guard.guard import Guard
@@ -53,7 +53,8 @@ class ChatGuardrail(BaseChatModel):
         model: A model's name (``smollm2-135m``, a folder, a ``.gguf`` file, a hub id) or a ``LocalModel``;
             the policy's own, and otherwise the built-in, if not given.
         policy: Path, ``builtin:NAME``, or a policy that was loaded.
-        max_tokens: Most tokens of an answer. This and the next four can also be given to a call, or bound.
+        max_tokens: Most tokens of an answer. This and the next four can also be given to a call, or bound;
+            where they are not, answers are drawn as those were that the policy's profile was made of.
         temperature: 0 for greedy decoding.
         top_p: Draw from the smallest set of tokens with this much probability.
         seed: Makes drawing repeatable.
@@ -78,11 +79,11 @@ class ChatGuardrail(BaseChatModel):
 
     model: Any = None
     policy: Any = "builtin:default"
-    max_tokens: int = 256
-    temperature: float = 0.0
-    top_p: float = 1.0
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
     seed: int | None = None
-    stop: list[str] = Field(default_factory=list)
+    stop: list[str] | None = None
     on_abstain: OnAbstain = "message"
     targets: Any = None
     policy_tags: list[str] = Field(default_factory=list)
@@ -98,9 +99,10 @@ class ChatGuardrail(BaseChatModel):
         # Not in a validator: pydantic wraps what is raised there. Hidden: the fields are the arguments.
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             """Open everything, so that what cannot work is known at once."""
-            _check_names(kwargs, type(self).model_fields)
+            check_names(kwargs, type(self).model_fields)
             super().__init__(*args, **kwargs)
-            _ = self._options
+            # Before the weights, which take longer.
+            _ = self._options_over(Sampling())
             self._open()
 
     @property
@@ -115,23 +117,23 @@ class ChatGuardrail(BaseChatModel):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         """Everything that an answer or its verdict hangs on: LangChain's caches go by it."""
-        return {
-            **self._open().identity,
-            "max_tokens": self.max_tokens,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "seed": self.seed,
-            "stop_default": tuple(self.stop),
-            "on_abstain": self.on_abstain,
-            "policy_tags": tuple(self.policy_tags),
-            "with_draft": self.with_draft,
-        }
+        # Not by the name of a call's own stop strings, which LangChain writes beside it.
+        options = {f"default_{name}": value for name, value in asdict(self._options).items()}
+        return {**self._open().identity, **options, "with_draft": self.with_draft}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        parameters = super()._get_ls_params(stop=stop or self.stop or None, **kwargs)
-        parameters["ls_provider"] = "guardrail"
-        if not isinstance(kwargs.get("model"), str):
-            parameters["ls_model_name"] = self.guard.model.name
+        # Another model's name, or what only a request would refuse, is told as it was given.
+        told = {name: value for name, value in kwargs.items() if value is not None}
+        options = self._options
+        parameters = LangSmithParams(
+            ls_provider="guardrail",
+            ls_model_type="chat",
+            ls_model_name=told.get("model", self.guard.model.name),
+            ls_temperature=told.get("temperature", options.temperature),
+            ls_max_tokens=told.get("max_tokens", options.max_tokens),
+        )
+        if stops := list(options.stop if stop is None else stop):
+            parameters["ls_stop"] = stops
         return parameters
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
@@ -143,15 +145,20 @@ class ChatGuardrail(BaseChatModel):
 
     @property
     def _options(self) -> CallOptions:
-        return CallOptions(
-            max_tokens=self.max_tokens,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            seed=self.seed,
-            stop=tuple(self.stop),
+        return self._options_over(self.guard.sampling)
+
+    def _options_over(self, sampling: Sampling) -> CallOptions:
+        plain = CallOptions(
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=sampling.seed,
+            stop=sampling.stop,
             on_abstain=self.on_abstain,
             policy_tags=tuple(self.policy_tags),
         )
+        given = {name: getattr(self, name) for name in ("max_tokens", "temperature", "top_p", "seed")}
+        return plain.changed(self.stop, given)
 
     def _open(self) -> Opened:
         source = Source(
@@ -175,7 +182,7 @@ class ChatGuardrail(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return _result(self._request(messages, self._options.changed(stop, kwargs)).ask())
+        return self._request(messages, self._options.changed(stop, kwargs)).ask().result()
 
     async def _agenerate(
         self,
@@ -184,7 +191,7 @@ class ChatGuardrail(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return _result(await self._request(messages, self._options.changed(stop, kwargs)).aask())
+        return (await self._request(messages, self._options.changed(stop, kwargs)).aask()).result()
 
     def _stream(
         self,
@@ -195,13 +202,13 @@ class ChatGuardrail(BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         options = self._options.changed(stop, kwargs)
         if not is_live(self.guard.policy, options):
-            yield _last_chunk(self._request(messages, options).ask())
+            yield self._request(messages, options).ask().last_chunk()
             return
         told = ""
         with closing(live(lambda *listening: self._request(messages, options, *listening).ask())) as pieces:
             for piece in pieces:
                 if isinstance(piece, Shown):
-                    yield _last_chunk(piece, told)
+                    yield piece.last_chunk(told)
                 else:
                     told += piece
                     yield ChatGenerationChunk(message=AIMessageChunk(content=piece))
@@ -215,13 +222,13 @@ class ChatGuardrail(BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         options = self._options.changed(stop, kwargs)
         if not is_live(self.guard.policy, options):
-            yield _last_chunk(await self._request(messages, options).aask())
+            yield (await self._request(messages, options).aask()).last_chunk()
             return
         told = ""
         async with aclosing(alive(lambda tell: self._request(messages, options, tell).aask())) as pieces:
             async for piece in pieces:
                 if isinstance(piece, Shown):
-                    yield _last_chunk(piece, told)
+                    yield piece.last_chunk(told)
                 else:
                     told += piece
                     yield ChatGenerationChunk(message=AIMessageChunk(content=piece))
@@ -302,23 +309,3 @@ class ChatGuardrail(BaseChatModel):
         tracing = {"kwargs": {"method": method}, "schema": schema}
         model = self.bind(json_schema=form, ls_structured_output_format=tracing, **kwargs)
         return parsed_by(model, schema, include_raw=include_raw)
-
-
-def _check_names(given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse what is a slip of the pen; other names are ignored, as LangChain's chat models do."""
-    for name in given:
-        near = get_close_matches(name, known, n=1, cutoff=0.8)
-        if near and name not in known:
-            raise OptionError(f"The chat model has no option {name!r}; did you mean {near[0]}?")
-
-
-def _result(shown: Shown) -> ChatResult:
-    if shown.abstained is not None:
-        raise shown.abstained
-    return ChatResult(generations=[ChatGeneration(message=shown.message())])
-
-
-def _last_chunk(shown: Shown, told: str = "") -> ChatGenerationChunk:
-    if shown.abstained is not None:
-        raise shown.abstained
-    return ChatGenerationChunk(message=shown.last_chunk(told))

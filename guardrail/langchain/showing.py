@@ -8,6 +8,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, 
 from langchain_core.messages import content as blocks
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from guardrail.errors import AbstainedError
 from guardrail.langchain.tool_calls import Said
@@ -44,21 +45,31 @@ class Shown:
     invalid: tuple[InvalidToolCall, ...] = ()
     abstained: AbstainedError | None = None
 
-    def message(self) -> AIMessage:
-        """The whole as one message."""
-        return AIMessage(
+    def result(self) -> ChatResult:
+        """The whole as one message.
+
+        Raises:
+            AbstainedError: Nothing answers, and the caller wants this in place of a message.
+        """
+        self._check()
+        message = AIMessage(
             tool_calls=list(self.calls),
             invalid_tool_calls=list(self.invalid),
             **self._content(self.text),
             **self._facts(),
         )
+        return ChatResult(generations=[ChatGeneration(message=message)])
 
-    def last_chunk(self, told: str = "") -> AIMessageChunk:
+    def last_chunk(self, told: str = "") -> ChatGenerationChunk:
         """The whole as the last chunk of a stream, the only one with the verdict.
 
         Args:
             told: What was streamed before. A text that does not go on from there stands below it.
+
+        Raises:
+            AbstainedError: As for :meth:`result`.
         """
+        self._check()
         rest = self.text[len(told) :] if self.text.startswith(told) else f"\n\n{self.text}"
         written = [
             *((call["name"], json.dumps(call["args"]), call["id"]) for call in self.calls),
@@ -69,7 +80,12 @@ class Shown:
             for index, (name, args, identity) in enumerate(written)
         ]
         content = self._content(rest)
-        return AIMessageChunk(tool_call_chunks=chunks, chunk_position="last", **content, **self._facts())
+        message = AIMessageChunk(tool_call_chunks=chunks, chunk_position="last", **content, **self._facts())
+        return ChatGenerationChunk(message=message)
+
+    def _check(self) -> None:
+        if self.abstained is not None:
+            raise self.abstained
 
     def _facts(self) -> dict[str, Any]:
         return {"response_metadata": self.metadata, "usage_metadata": self.usage}

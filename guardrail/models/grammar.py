@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["calls_grammar", "held_to", "json_grammar"]
 
-# Without it, models that are not sure write line after line of nothing.
-_COMPACT = {"whitespace_flexible": False}
+# As models mostly write it. With free white space, one that is not sure writes line after line of nothing.
+_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _HERMES = "<tool_call>"
 
 _lock = threading.Lock()
@@ -32,7 +32,7 @@ _tokenizers: "WeakKeyDictionary[PreTrainedTokenizerBase, Any]" = WeakKeyDictiona
 
 def json_grammar(schema: Mapping[str, Any]) -> str:
     """The grammar of JSON that fits a schema. Objects have the properties that it names, and no others."""
-    return str(_llguidance().LLMatcher.grammar_from_json_schema(_closed(schema), defaults=_COMPACT))
+    return str(_llguidance().LLMatcher.grammar_from_json_schema(_closed(schema), defaults=_STYLE))
 
 
 def calls_grammar(tools: Sequence[Mapping[str, Any]], template: str) -> str:
@@ -45,7 +45,7 @@ def calls_grammar(tools: Sequence[Mapping[str, Any]], template: str) -> str:
     hermes = _HERMES in template
     arguments = "arguments" if hermes or "arguments" in template else "parameters"
     calls = [_call(tool["function"], arguments) for tool in tools]
-    call = json.dumps({"anyOf": calls, "x-guidance": _COMPACT})
+    call = json.dumps({"anyOf": calls, "x-guidance": _STYLE})
     begin, end = (f'"{_HERMES}\\n"', '"\\n</tool_call>"') if hermes else ("", "")
     return f"start: {begin} call {end}\ncall: %json {call}"
 
@@ -95,11 +95,11 @@ def _tokenizer(machine: "Machine") -> Any:
     _llguidance()
     from llguidance.hf import from_tokenizer
 
+    tokenizer: Any = machine.tokenizer
     with _lock:
-        if machine.tokenizer not in _tokenizers:
-            ends = list(machine.end_ids) or None
-            _tokenizers[machine.tokenizer] = from_tokenizer(machine.tokenizer, eos_token=ends)
-        return _tokenizers[machine.tokenizer]
+        if tokenizer not in _tokenizers:
+            _tokenizers[tokenizer] = from_tokenizer(tokenizer, eos_token=list(machine.end_ids) or None)
+        return _tokenizers[tokenizer]
 
 
 def _call(function: Mapping[str, Any], arguments: str) -> Any:

@@ -1,9 +1,8 @@
 """Answers are drawn as those of the calibration were, unless the caller says otherwise."""
 
-from tests.calibration.profiles import a_profile
-
 from guardrail.guard.profiles import sampling_of
 from guardrail.models.sampling import Sampling
+from tests.calibration.profiles import a_profile
 
 
 def made_with(**generation):

@@ -14,13 +14,14 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import RunnableLambda
 from langgraph.graph import START, MessagesState, StateGraph
 
+from guardrail.calibration.profile import read_profile, write_profile
 from guardrail.errors import AbstainedError, OptionError, PolicyError, PromptError
 from guardrail.escalation.queue import HumanQueue
 from guardrail.guard import Guard
 from guardrail.langchain import ChatGuardrail, verdict_of
 from guardrail.models.sampling import Sampling
 from tests.chat import save_tiny_chat
-from tests.guard.making import ASKED, PASS, profile_file, tiny
+from tests.guard.making import ASKED, PASS, policy_of, profile_file, tiny
 from tests.langchain.making import ABSTAIN, chat_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -80,6 +81,22 @@ def test_options_of_a_call_count_before_those_of_the_model():
     assert chat.invoke(ASKED, temperature=None).content == draft(max_tokens=9)
 
 
+def test_where_nobody_says_how_answers_are_drawn_as_those_of_the_profile(tmp_path):
+    path = profile_file(tmp_path)
+    profile = read_profile(path)
+    drawn = {"max_tokens": 5, "temperature": 0.7, "top_p": 0.9}
+    making = profile.making.model_copy(update={"generation": drawn})
+    write_profile(profile.model_copy(update={"making": making}), path)
+    policy = policy_of(PASS, profile=str(path)).found_at(path)
+    chat = ChatGuardrail(model=tiny(), policy=policy)
+    assert chat.invoke(ASKED).usage_metadata["output_tokens"] == 5
+    assert chat.invoke(ASKED, seed=4).content == draft(seed=4, **drawn)
+    assert chat._get_ls_params()["ls_temperature"] == 0.7
+    assert ChatGuardrail(model=tiny(), policy=policy, temperature=0).invoke(ASKED).content == draft(
+        max_tokens=5
+    )
+
+
 def test_an_answer_ends_before_a_stop_string_of_the_model_or_of_the_call():
     whole = draft(max_tokens=12)
     stop = whole[4]
@@ -99,6 +116,8 @@ def test_an_answer_ends_before_a_stop_string_of_the_model_or_of_the_call():
         ({"temperature": -1}, "temperature is -1"),
         ({"max_tokens": 0}, "max_tokens is 0"),
         ({"max_tokens": 2.5}, "max_tokens is 2.5"),
+        ({"temperature": "hot"}, "temperature is 'hot'; give a number"),
+        ({"seed": 1.5}, "seed is 1.5; give a whole number"),
         ({"stop": "now"}, "stop is a list"),
         ({"policy_tags": "demo"}, "policy_tags is a list"),
         ({"on_abstain": "shrug"}, "on_abstain is 'shrug'"),

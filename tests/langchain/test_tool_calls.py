@@ -29,7 +29,7 @@ RISKY = {"id": "risky", "when": {"tool_call": ["send_*"]}, "action": "abstain", 
 
 
 @tool
-def add(a: int) -> int:
+def add(a: Literal[1, 2]) -> int:
     """Add."""
     return a
 
@@ -144,7 +144,7 @@ def calling(*rules, template=HERMES, **options):
     model, tokenizer = tiny_chat()
     tokenizer = copy(tokenizer)
     tokenizer.chat_template = template
-    return chat_of(*rules, model=LocalModel(model, tokenizer, "caller"), max_tokens=60, **options)
+    return chat_of(*rules, model=LocalModel(model, tokenizer, "caller"), max_tokens=90, **options)
 
 
 def messages_of(chat, question="Add 1."):
