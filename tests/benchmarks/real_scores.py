@@ -1,4 +1,4 @@
-"""Does calibration keep its promises on a model's own answers? Resampled splits of a file of labelled answers.
+"""Does calibration keep its promises on a model's own answers? Splits of a file of labelled answers.
 
     python tests/benchmarks/real_scores.py answers.jsonl --target-error 0.2 --target-error 0.3
 

@@ -41,7 +41,8 @@ def test_python_m_guardrail_is_the_same_command():
 def test_help_loads_nothing_heavy(command):
     code = (
         "import sys, atexit\n"
-        "atexit.register(lambda: print([m for m in ('torch', 'transformers', 'numpy', 'sklearn') if m in sys.modules]))\n"
+        "heavy = ('torch', 'transformers', 'numpy', 'sklearn')\n"
+        "atexit.register(lambda: print([m for m in heavy if m in sys.modules]))\n"
         "from guardrail.cli import main\n"
         "main()"
     )
