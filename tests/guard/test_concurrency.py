@@ -23,7 +23,9 @@ def alone(guard):
 
 
 def same(answer, other):
-    return (answer.text, answer.uncertainty.scores()) == (other.text, other.uncertainty.scores())
+    # The last digits depend on how many threads a product is made by.
+    scores = pytest.approx(dict(other.uncertainty.scores()), rel=1e-4)
+    return answer.text == other.text and dict(answer.uncertainty.scores()) == scores
 
 
 def test_verdicts_of_many_threads_are_each_that_of_its_own_question(guard, alone):
