@@ -1,9 +1,11 @@
 """From what the model produced to a decision: pure, and never a decision to let through what is in doubt."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from math import isfinite
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from guardrail.calibration.profile import Assessment, Guarantee, Profile
 from guardrail.errors import CalibrationError, GuardrailError
@@ -117,16 +119,24 @@ def _number(value: float | None) -> float:
 
 
 def _drawn_otherwise(profile: Profile, job: Job, sampling: Sampling | None) -> str:
-    """Why no guarantee holds: it is of answers that were generated as those of the calibration were."""
+    """Why no guarantee holds: it is of answers asked for and generated as those of the calibration were."""
+    made, used = profile.making.generation, sampling or Sampling()
+    system = made.get("system_sha256")
+    if system is not None and not any(_system_sha256(message) == system for message in job.messages):
+        return "the profile is of answers under a system message that this conversation does not have"
     if job.response is not None:
         return ""
-    made, used = profile.making.generation, sampling or Sampling()
     for name in ("temperature", "top_p") if used.temperature else ("temperature",):
         if made.get(name, getattr(used, name)) != getattr(used, name):
             return (
                 f"the profile is of answers at {name} {made[name]}, and this is one at {getattr(used, name)}"
             )
     return ""
+
+
+def _system_sha256(message: Mapping[str, Any]) -> str | None:
+    is_system = message.get("role") == "system"
+    return sha256(str(message.get("content")).encode()).hexdigest() if is_system else None
 
 
 def _evidence(

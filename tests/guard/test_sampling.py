@@ -1,8 +1,13 @@
 """Answers are drawn as those of the calibration were, unless the caller says otherwise."""
 
+from hashlib import sha256
+
+import pytest
+
 from guardrail.guard.profiles import sampling_of
 from guardrail.models.sampling import Sampling
 from tests.calibration.profiles import a_profile
+from tests.guard.making import ASKED, SAID, SHORT, guard_of, profile_file
 
 
 def made_with(**generation):
@@ -21,3 +26,21 @@ def test_the_arguments_of_the_calibration_are_the_default():
 def test_without_a_profile_or_its_arguments_nothing_is_assumed():
     assert sampling_of(None) is None
     assert sampling_of(made_with()) is None
+
+
+@pytest.mark.parametrize(
+    ("system", "holds"), [("Answer briefly.", True), ("Answer at length.", False), (None, False)]
+)
+def test_a_guarantee_under_a_system_message_holds_under_no_other(tmp_path, system, holds):
+    digest = sha256(b"Answer briefly.").hexdigest()
+    path = profile_file(tmp_path, intercept=2.0, generation={"system_sha256": digest})
+    when = {"certified": {"max_error": 0.1, "confidence": 0.9}}
+    certified = {"id": "certified", "when": when, "action": "pass"}
+    guard = guard_of(certified, {"id": "default", "action": "abstain"}, profile=path)
+    messages = [{"role": "user", "content": ASKED}]
+    if system is not None:
+        messages.insert(0, {"role": "system", "content": system})
+    for answer in (guard.ask(messages, SHORT), guard.judge(messages, SAID)):
+        expected = ("pass", "certified") if holds else ("abstain", "on_uncalibrated")
+        assert (answer.action, answer.rule) == expected
+        assert ("system message" in answer.reason) is not holds
