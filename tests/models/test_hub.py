@@ -268,6 +268,7 @@ def test_a_hub_out_of_reach_is_one_clear_error_within_seconds(pull, nowhere):
         assert needle in answer["message"]
 
 
+@pytest.mark.slow
 def test_a_hub_that_takes_the_call_and_never_answers_is_given_up_within_seconds(pull):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         started = time.monotonic()

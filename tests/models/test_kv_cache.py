@@ -34,7 +34,7 @@ def test_models_without_a_window_have_transformers_own_cache():
     assert type(kept("llama", 12).states.cache) is DynamicCache
 
 
-@pytest.mark.parametrize("name", ["gemma2", "mistral"])
+@pytest.mark.parametrize("name", ["gemma2", pytest.param("mistral", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("length", [2, WINDOW - 1, WINDOW, WINDOW + 1, WINDOW + SHORTEST_TAIL, 40])
 @pytest.mark.parametrize("max_tokens", [1, 2, WINDOW + 3])
 def test_prompts_and_responses_about_as_long_as_the_window_are_scored_the_short_way(name, length, max_tokens):
