@@ -40,6 +40,7 @@ def reference_scores(
     norm: str = "l1",
     entropy_weight: bool = True,
     tied: bool = False,
+    span: tuple[int, int] | None = None,
 ) -> Scores:
     """Every score of a response.
 
@@ -54,6 +55,7 @@ def reference_scores(
         norm: Of the gradients.
         entropy_weight: Whether the loss of a token is weighed by its entropy.
         tied: Whether ParaGrad is the gradient by the shared weight, input embedding included.
+        span: The response tokens that the loss is made of; all of them if not given.
     """
     stack = list(part(model, layers_path))
     ids = torch.tensor([[*prompt_ids, *response_ids]], device=model.device)
@@ -63,7 +65,9 @@ def reference_scores(
         probabilities = log_p.exp()
         entropies = -torch.where(probabilities > 0, probabilities * log_p, 0.0).sum(-1).detach()
         taken = log_p[torch.arange(len(response_ids)), torch.tensor(response_ids, device=log_p.device)]
-        share = 1 / len(response_ids) if reduction == "mean" else 1.0
+        inside = slice(*(span or (0, len(response_ids))))
+        entropies, taken = entropies[inside], taken[inside]
+        share = 1 / len(taken) if reduction == "mean" else 1.0
         loss = -share * ((entropies if entropy_weight else 1.0) * taken).sum()
         unweighted = -share * taken.sum()
         count = len(stack)

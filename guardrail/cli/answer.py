@@ -4,7 +4,7 @@ from collections.abc import Callable
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -22,14 +22,30 @@ _END = "∎"
 Colours = Callable[[float], str]
 
 
-def print_answer(console: Console, trace: "Trace", uncertainty: "Uncertainty") -> None:
-    """Print the answer, coloured by what each token adds to the uncertainty, and the scores in words."""
+def print_answer(
+    console: Console,
+    trace: "Trace",
+    uncertainty: "Uncertainty",
+    shading: "Sequence[TokenScore] | None" = None,
+    below: RenderableType | None = None,
+) -> None:
+    """Print the answer, coloured by what each token adds to the uncertainty, and the scores in words.
+
+    Args:
+        console: Where to.
+        trace: The answer.
+        uncertainty: Its scores.
+        shading: Tokens whose weights colour it instead.
+        below: What comes between the answer and its scores.
+    """
     coloured = console.color_system is not None and not console.no_color
     colours = _shade if console.color_system in {"256", "truecolor"} else _step
-    console.print(
-        answer_text(trace, uncertainty.tokens, colours if coloured else None), soft_wrap=not coloured
-    )
+    tokens = uncertainty.tokens if shading is None else shading
+    console.print(answer_text(trace, tokens, colours if coloured else None), soft_wrap=not coloured)
     console.print()
+    if below is not None:
+        console.print(below)
+        console.print()
     console.print(_scores(uncertainty))
     console.print()
     console.print(_circumstances(trace, uncertainty))
@@ -47,20 +63,28 @@ def answer_text(trace: "Trace", tokens: "Sequence[TokenScore]", colours: "Colour
     if colours is None:
         return Text(visible(answer))
     largest = max(token.weight for token in tokens) or 1.0
-    text, at, shown = Text(), 0, ""
-    for token in tokens:
-        # Special tokens and what follows a stop string are not part of the answer.
-        shown = _in_common(token.text, answer[at:])
-        if not shown and at == 0:
-            # Some tokenizers write the space before a word, and drop that of the first.
-            shown = _in_common(token.text.lstrip(), answer)
+    text, shown = Text(), ""
+    pieces = shown_pieces(answer, [token.text for token in tokens])
+    for token, shown in zip(tokens, pieces, strict=True):
         text.append(visible(shown), colours(token.weight / largest) if shown.strip() else "")
-        at += len(shown)
-    text.append(visible(answer[at:]))
+    text.append(visible(answer[len("".join(pieces)) :]))
     if trace.finish_reason == "stop" and not shown:
         share = tokens[-1].weight / largest
         text.append(" ").append(_END, colours(share) or "dim")
     return text
+
+
+def shown_pieces(answer: str, token_texts: "Sequence[str]") -> list[str]:
+    """What each token has in the answer: nothing, if it is special or follows a stop string."""
+    pieces, at = [], 0
+    for text in token_texts:
+        shown = _in_common(text, answer[at:])
+        if not shown and at == 0:
+            # Some tokenizers write the space before a word, and drop that of the first.
+            shown = _in_common(text.lstrip(), answer)
+        pieces.append(shown)
+        at += len(shown)
+    return pieces
 
 
 def _scores(uncertainty: "Uncertainty") -> Table:

@@ -1,5 +1,6 @@
 """``guardrail ask``: one question, its answer, and how sure the model was."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
@@ -19,6 +20,7 @@ from guardrail.cli.output import print_json, progress_bar, results
 from guardrail.errors import OptionError
 from guardrail.models.reference import DEFAULT_MODEL
 from guardrail.models.sampling import Sampling
+from guardrail.scoring.combining import Combination
 from guardrail.scoring.options import ScoringOptions
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 _ANSWER = "Answer"
 _POLICY = "Policy"
+_SEGMENTS = "Sentences"
 
 
 def ask(
@@ -99,11 +102,33 @@ def ask(
         bool,
         typer.Option("--show-draft", help="Show an answer that is withheld, too.", rich_help_panel=_POLICY),
     ] = False,
+    segments: Annotated[
+        bool,
+        typer.Option("--segments", help="Also score each sentence of the answer.", rich_help_panel=_SEGMENTS),
+    ] = False,
+    combine: Annotated[
+        Combination | None,
+        typer.Option(
+            help="What the scores of the sentences come to: the worst, if not given.",
+            show_default=False,
+            rich_help_panel=_SEGMENTS,
+        ),
+    ] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            help="Score as this profile does, and say where each sentence stands beside its whole answers.",
+            show_default=False,
+            rich_help_panel=_SEGMENTS,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask a question. Shows where the answer's uncertainty comes from, and how large it is.
 
     With --policy: shows the answer if the policy lets it through, what was decided, and by which rule.
+
+    With --segments: each sentence with its own HybridGrad, and coloured by it.
 
     Exit status: 0 also where a policy withholds the answer; the action is in the JSON.
     """
@@ -114,9 +139,16 @@ def ask(
     messages = [{"role": "user", "content": question}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
+    if (combine or profile) and not segments:
+        raise OptionError("--combine and --profile go with --segments.")
+    if (policy or profile) and options != ScoringOptions():
+        raise OptionError(
+            f"With {'--policy, its' if policy else '--profile, the'} profile says how to score: leave out "
+            "the options of it."
+        )
     if policy is not None:
-        if options != ScoringOptions():
-            raise OptionError("With --policy, its profile says how to score: leave out the options of it.")
+        if segments:
+            raise OptionError("A policy decides on whole answers: --segments goes without --policy.")
         _ask_guarded(
             _Guarded(
                 messages,
@@ -134,19 +166,28 @@ def ask(
         raise OptionError("--tag and --show-draft go with --policy.")
     with progress_bar() as progress:
         local = open_model(model, device, dtype, quantization, progress)
+        from guardrail.cli.answer import print_answer
+        from guardrail.cli.segments import as_plain, print_segmented, profile_for, score_sentences
         from guardrail.scoring.records import as_record
         from guardrail.scoring.score import score
+        from guardrail.scoring.sps.registry import with_known_token
 
+        judged_by = profile_for(local, profile) if profile else None
+        options = judged_by.scorer.options() if judged_by else with_known_token(options, local)
         progress("answering", 0, None)
         trace = local.generate(messages, sampling)
         progress("scoring", 0, None)
-        uncertainty = score(local, trace, options)
+        uncertainty = score(local, trace, options, release=not segments)
+        segmented = (
+            score_sentences(local, trace, options, judged_by, combine or "worst") if segments else None
+        )
     if as_json:
-        print_json(as_record(trace, uncertainty))
-        return
-    from guardrail.cli.answer import print_answer
-
-    print_answer(results(), trace, uncertainty)
+        record = as_record(trace, uncertainty)
+        print_json({**record, **as_plain(trace, segmented)} if segmented else record)
+    elif segmented:
+        print_segmented(results(), trace, uncertainty, segmented)
+    else:
+        print_answer(results(), trace, uncertainty)
 
 
 class _Guarded(NamedTuple):

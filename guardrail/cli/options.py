@@ -39,7 +39,8 @@ SemanticToken = Annotated[
     int | None,
     typer.Option(
         help="Position of the semantics-preserving token, counted from the end of the prompt (-1 is the last "
-        "token). Without it, the rule for the model's chat template.",
+        "token). Without it, the rule for the model's chat template; ask and score first look for a scan "
+        "(guardrail sps --known).",
         show_default=False,
         rich_help_panel=_SCORE,
     ),

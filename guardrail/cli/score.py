@@ -110,7 +110,9 @@ def score(
     with progress_bar(quiet=output is None and stdout_is_terminal()) as progress:
         local = open_model(model, device, dtype, quantization, progress)
         from guardrail.scoring.bulk import Tally, made_by, score_lines
+        from guardrail.scoring.sps.registry import with_known_token
 
+        options = with_known_token(options, local)
         tally = Tally()
         if output is None:
             for record in score_lines(local, lines, options, batch_size=batch_size, progress=progress):

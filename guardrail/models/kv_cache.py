@@ -6,6 +6,7 @@ keys and values are led back to where they came from.
 """
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import torch
@@ -111,6 +112,27 @@ class _ReplayLayer(CacheLayerMixin):
 
     def get_max_length(self) -> int:
         return -1
+
+
+def cache_of_row(cache: Cache | None, row: int, copies: int) -> Cache | None:
+    """View one row of a filled cache, as often as wanted, in the memory of the cache.
+
+    Returns:
+        The view, or None where the cache holds something else than keys and values.
+    """
+    if cache is None:
+        return None
+    layers: list[Any] = []
+    for layer in cache.layers:
+        if not isinstance(layer, DynamicLayer) or type(layer) not in (DynamicLayer, *_SLIDING):
+            return None
+        if layer.keys is None or layer.values is None:
+            return None
+        viewed = copy(layer)
+        viewed.keys = layer.keys[row : row + 1].expand(copies, -1, -1, -1)
+        viewed.values = layer.values[row : row + 1].expand(copies, -1, -1, -1)
+        layers.append(viewed)
+    return Cache(layers=layers)
 
 
 def replay_cache(cache: Cache | None, columns: int, start: int) -> Cache | None:

@@ -97,6 +97,15 @@ def end_of_turn(tokenizer: "PreTrainedTokenizerBase", end_ids: Sequence[int]) ->
     return next((token for token in after if token in end_ids), end_ids[0] if end_ids else None)
 
 
+def template_tail(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """The tokens that the chat template writes after a user's text; none for a base model."""
+    if not tokenizer.chat_template:
+        return []
+    question = {"role": "user", "content": _MARK}
+    rendered = _render(tokenizer, [question], add_generation_prompt=True)
+    return _tokenize(tokenizer, rendered.rpartition(_MARK)[2])
+
+
 def is_text(text: str) -> bool:
     """Whether every character is one: JSON can hold halves of surrogate pairs, which no tokenizer takes."""
     return not any("\ud800" <= character <= "\udfff" for character in text)

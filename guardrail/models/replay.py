@@ -63,9 +63,7 @@ def replay(
     entering = None
     with ExitStack() as stack:
         stack.enter_context(attending_from_suffix(model, anatomy.config))
-        # Some models drop columns of a prompt on the way up; what was kept is then not what it seems.
-        whole = states.entering.shape[1] == states.columns - states.entering_from
-        if whole and lowest >= states.layer and start >= states.entering_from:
+        if states.kept_every_column and lowest >= states.layer and start >= states.entering_from:
             kept = slice(start - states.entering_from, None)
             entering = states.entering[:, kept]
             stack.enter_context(passing_through(anatomy.layers[: states.layer], states.returned))

@@ -73,7 +73,7 @@ def generate(
     """
     began = time.perf_counter()
     model = machine.model
-    ids, mask = _padded(model, [prompt.ids for prompt in prompts], left=True)
+    ids, mask = padded(model, [prompt.ids for prompt in prompts], left=True)
     width, tail = ids.shape[1], _tail(prompts)
     layer = machine.anatomy.upper_half[0]
     budget = LOGITS_BUDGET_BYTES if machine.plain_head else None
@@ -173,8 +173,8 @@ def read(
     """
     began = time.perf_counter()
     model, anatomy = machine.model, machine.anatomy
-    prompt_ids, prompt_mask = _padded(model, [prompt.ids for prompt in prompts], left=True)
-    response_ids, _ = _padded(model, responses, left=False)
+    prompt_ids, prompt_mask = padded(model, [prompt.ids for prompt in prompts], left=True)
+    response_ids, _ = padded(model, responses, left=False)
     width, longest, tail = prompt_ids.shape[1], response_ids.shape[1], _tail(prompts)
     ids = torch.cat([prompt_ids, response_ids[:, :-1]], dim=1)
     # As after a generation, what follows a response counts as text: nothing of the row looks at it, and a
@@ -270,9 +270,10 @@ def _tail(prompts: Sequence["EncodedPrompt"]) -> int:
     return max(SHORTEST_TAIL, *(-prompt.semantic_token for prompt in prompts))
 
 
-def _padded(
+def padded(
     model: "PreTrainedModel", sequences: Sequence[Sequence[int]], *, left: bool
 ) -> tuple[Tensor, Tensor]:
+    """Token ids of one width, and a mask that is 1 where a column holds a token (both B × columns)."""
     width = max(map(len, sequences))
     # Any id does where nothing looks; 0 is one of every vocabulary.
     ids = torch.zeros(len(sequences), width, dtype=torch.long)

@@ -1,11 +1,13 @@
 """What a run of the model leaves behind: the Trace, and the states kept for scoring it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple, Self
 
 from torch import Tensor, nn
 from transformers import Cache
+
+from guardrail.models.kv_cache import cache_of_row
 
 FinishReason = Literal["stop", "length"]
 
@@ -77,6 +79,34 @@ class KeptStates:
     def columns(self) -> int:
         """Number of columns fed to the model."""
         return int(self.ids.shape[1])
+
+    @property
+    def kept_every_column(self) -> bool:
+        """Whether ``entering`` is what it seems: some models drop columns of a prompt on the way up."""
+        return int(self.entering.shape[1]) == self.columns - self.entering_from
+
+    def of_row(self, row: int, tokens: int, copies: int) -> Self:
+        """View one row up to where its first ``tokens`` response tokens were predicted, as often as wanted.
+
+        Logits are left out: there is no view of them that a head could use.
+        """
+        columns = self.prompt_width + tokens - 1
+        kept = columns - self.entering_from
+
+        def view(tensor: Tensor, length: int) -> Tensor:
+            return tensor[row : row + 1, :length].expand(copies, *(-1 for _ in tensor.shape[1:]))
+
+        return replace(
+            self,
+            ids=view(self.ids, columns),
+            mask=view(self.mask, columns),
+            cache=cache_of_row(self.cache, row, copies),
+            entering=view(self.entering, kept),
+            linears={module: view(output, kept) for module, output in self.linears.items()},
+            final=view(self.final, tokens),
+            logits=None,
+            log_normalizers=None,
+        )
 
 
 class KeptBatch:

@@ -63,13 +63,13 @@ class AppendedFile:
         self._file.close()
 
 
-def check_destination(path: Path, source: Path) -> None:
+def check_destination(path: Path, source: Path | None = None) -> None:
     """Find out, before a model is loaded, that a file could not be written.
 
     Raises:
         OptionError: It is the input, a folder, or in a folder that does not exist.
     """
-    if path.exists() and path.samefile(source):
+    if source is not None and path.exists() and path.samefile(source):
         raise OptionError(f"{path} is the file that is read: choose another one for the results.")
     if path.is_dir():
         raise OptionError(f"{path} is a folder: name a file for the results.")

@@ -37,19 +37,30 @@ def semgrad(
         One value for each response.
     """
     scale = _scale(by_final, run.final.dtype)
-    # No .backward(): it would leave gradients behind. Each layer's is the total derivative.
-    gradients = torch.autograd.grad(
-        run.final, [run.inputs[layer] for layer in layers], (by_final * scale).to(run.final.dtype)
-    )
-    at = [column - run.start for column in columns]
-    sizes = []
-    for gradient in gradients:
-        # Some models carry several streams of hidden states (B × S × streams × d).
-        here = at_least_float32(gradient[list(rows), at]).flatten(1)
-        sizes.append((here.abs() if norm == "l1" else here.square()).mean(-1).to(by_final.device))
+    sizes = [
+        (here.abs() if norm == "l1" else here.square()).mean(-1).to(by_final.device)
+        for here in gradients_at(run, by_final * scale, layers, rows, columns)
+    ]
     means = torch.stack(sizes).mean(0)
     values = (means if norm == "l1" else means.sqrt()) / scale
     return [float(value) for value in values.tolist()]
+
+
+def gradients_at(
+    run: "Differentiable",
+    by_final: Tensor,
+    layers: Sequence[int],
+    rows: Sequence[int],
+    columns: Sequence[int],
+) -> list[Tensor]:
+    """The gradient itself, by the input of each of ``layers`` at t* of each response (each R × d)."""
+    # No .backward(): it would leave gradients behind. Each layer's is the total derivative.
+    gradients = torch.autograd.grad(
+        run.final, [run.inputs[layer] for layer in layers], by_final.to(run.final.dtype)
+    )
+    at = [column - run.start for column in columns]
+    # Some models carry several streams of hidden states (B × S × streams × d).
+    return [at_least_float32(gradient[list(rows), at]).flatten(1) for gradient in gradients]
 
 
 def _scale(by_final: Tensor, dtype: torch.dtype) -> float:

@@ -1,6 +1,6 @@
 """The arguments of a score: the definitions of the paper, its code, and each ablation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from guardrail.errors import OptionError
@@ -25,6 +25,7 @@ class ScoringOptions:
         include_tied_embedding: Let ParaGrad also collect the input-embedding path of a tied head, as
             autograd on the shared weight does. Needs the plain computation and a V × d gradient.
         exgrad: Also compute ExGrad, which HybridGrad does not need.
+        scanned: Whether ``semantic_token`` was found by a scan; told with a score, and changes none.
         computation: ``plain`` to run the whole sequence; by default the short way where it holds.
 
     Raises:
@@ -39,6 +40,7 @@ class ScoringOptions:
     include_tied_embedding: bool = False
     exgrad: bool = True
     computation: Computation = "short"
+    scanned: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         for name, values in (
@@ -54,6 +56,13 @@ class ScoringOptions:
                 f"semantic_token is {self.semantic_token}; it counts from the end of the prompt: −1 is "
                 "its last token."
             )
+
+    @property
+    def semantic_token_source(self) -> Literal["given", "scan", "rule"]:
+        """Who says where t* is."""
+        if self.semantic_token is None:
+            return "rule"
+        return "scan" if self.scanned else "given"
 
     def layer_indices(self, count: int) -> range:
         """The decoder layers whose inputs SemGrad looks at, of a model with this many."""

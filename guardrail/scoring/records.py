@@ -116,7 +116,10 @@ class Made:
 
     def fields(self) -> dict[str, Any]:
         """The arguments as a record holds them; the model stands in its own field."""
-        return {**asdict(self.options), "dtype": self.dtype, "quantization": self.quantization}
+        arguments = asdict(self.options)
+        # No argument of a score, and not in the files of earlier versions.
+        del arguments["scanned"]
+        return {**arguments, "dtype": self.dtype, "quantization": self.quantization}
 
 
 class Failure(NamedTuple):

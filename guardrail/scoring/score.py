@@ -13,7 +13,7 @@ from guardrail.models.local import LocalModel
 from guardrail.models.prompt import EncodedPrompt
 from guardrail.models.statistics import at_least_float32
 from guardrail.models.trace import Trace
-from guardrail.scoring.batch import Batch, lay_out
+from guardrail.scoring.batch import Batch, Part, lay_out
 from guardrail.scoring.head import head_gradients, unweighted_by_logits
 from guardrail.scoring.hidden import semgrad
 from guardrail.scoring.options import ScoringOptions
@@ -60,11 +60,13 @@ def score_batch(
     """
     options = options or ScoringOptions()
     for trace in traces:
-        _check(model, trace, options)
+        check_scorable(model, trace, options)
     results: dict[int, Uncertainty] = {}
     with model.alone():
         for indices, group in _groups(model, traces):
-            results |= dict(zip(indices, _score_group(model, group, options), strict=True))
+            results |= dict(
+                zip(indices, score_laid_out(model, lay_out(group, options), options), strict=True)
+            )
             if release:
                 for index in indices:
                     traces[index].release()
@@ -85,9 +87,13 @@ def _groups(model: LocalModel, traces: Sequence[Trace]) -> list[tuple[list[int],
     return [(indices, [kept[index] for index in indices]) for indices in together.values()]
 
 
-def _score_group(model: LocalModel, traces: Sequence[Trace], options: ScoringOptions) -> list[Uncertainty]:
+def score_laid_out(model: LocalModel, batch: Batch, options: ScoringOptions) -> list[Uncertainty]:
+    """Score the parts of a batch in one backward pass.
+
+    Raises:
+        ScoringError: A result is not a number.
+    """
     began = time.perf_counter()
-    batch = lay_out(traces, options)
     layers = options.layer_indices(len(model.anatomy.layers))
     way = differentiable(model, batch, layers, options)
     by_head_output = None if batch.states.plain_head else _by_head_output(way, batch)
@@ -98,10 +104,10 @@ def _score_group(model: LocalModel, traces: Sequence[Trace], options: ScoringOpt
         head = head_gradients(model.anatomy.head, batch.predictions, options.norm, by_head_output, shared)
     sizes = semgrad(way.run, by_final, layers, batch.rows, batch.columns, options.norm)
     seconds = time.perf_counter() - began
-    exgrad: list[float | None] = [*head.exgrad] or [None] * len(traces)
+    exgrad: list[float | None] = [*head.exgrad] or [None] * len(batch.parts)
     return [
-        _assembled(model, trace, options, way, seconds, sizes[i], head.paragrad[i], exgrad[i])
-        for i, trace in enumerate(traces)
+        _assembled(model, part, options, way, seconds, sizes[i], head.paragrad[i], exgrad[i])
+        for i, part in enumerate(batch.parts)
     ]
 
 
@@ -120,7 +126,7 @@ def _by_head_output(way: Way, batch: Batch) -> Tensor:
 
 def _assembled(
     model: LocalModel,
-    trace: Trace,
+    part: Part,
     options: ScoringOptions,
     way: Way,
     seconds: float,
@@ -128,8 +134,10 @@ def _assembled(
     paragrad: float,
     exgrad: float | None,
 ) -> Uncertainty:
-    mean_entropy = sum(trace.entropies) / len(trace.entropies)
-    log_likelihood = sum(trace.log_probabilities)
+    trace, tokens = part.trace, slice(*part.span)
+    entropies, log_probabilities = trace.entropies[tokens], trace.log_probabilities[tokens]
+    mean_entropy = sum(entropies) / len(entropies)
+    log_likelihood = sum(log_probabilities)
     position = options.semantic_token or trace.semantic_token
     uncertainty = Uncertainty(
         hybridgrad=combine(semgrad, paragrad, mean_entropy),
@@ -137,23 +145,25 @@ def _assembled(
         paragrad=paragrad,
         exgrad=exgrad,
         mean_entropy=mean_entropy,
-        max_entropy=max(trace.entropies),
-        sum_entropy=sum(trace.entropies),
+        max_entropy=max(entropies),
+        sum_entropy=sum(entropies),
         log_likelihood=log_likelihood,
-        perplexity=perplexity(log_likelihood, len(trace.response_ids)),
-        min_token_probability=exp(min(trace.log_probabilities)),
+        perplexity=perplexity(log_likelihood, len(log_probabilities)),
+        min_token_probability=exp(min(log_probabilities)),
         tokens=tuple(
             TokenScore(*values)
             for values in zip(
-                trace.token_texts,
-                trace.response_ids,
-                trace.log_probabilities,
-                trace.entropies,
-                token_weights(trace.entropies, options),
+                trace.token_texts[tokens],
+                trace.response_ids[tokens],
+                log_probabilities,
+                entropies,
+                token_weights(entropies, options),
                 strict=True,
             )
         ),
-        semantic_token=SemanticToken(position, decode(model.tokenizer, [trace.prompt_ids[position]])),
+        semantic_token=SemanticToken(
+            position, decode(model.tokenizer, [trace.prompt_ids[position]]), options.semantic_token_source
+        ),
         options=options,
         computation=way.computation,
         computation_reason=way.reason,
@@ -165,7 +175,12 @@ def _assembled(
     return uncertainty
 
 
-def _check(model: LocalModel, trace: Trace, options: ScoringOptions) -> None:
+def check_scorable(model: LocalModel, trace: Trace, options: ScoringOptions) -> None:
+    """See that a trace is this model's and its prompt reaches back to t*.
+
+    Raises:
+        OptionError: It is not, or does not.
+    """
     if trace.model != model.name:
         raise OptionError(f"This trace is of {trace.model} and cannot be scored with {model.name}.")
     position = options.semantic_token or trace.semantic_token

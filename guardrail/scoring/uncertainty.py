@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, inf
+from typing import Literal
 
 from guardrail.scoring.options import Computation, ScoringOptions
 
@@ -42,10 +43,18 @@ class TokenScore:
 
 @dataclass(frozen=True, slots=True)
 class SemanticToken:
-    """The semantics-preserving token t*: its position from the end of the prompt, and its text."""
+    """The semantics-preserving token t*.
+
+    Attributes:
+        position: Where it stands, counted from the end of the prompt.
+        text: Its text.
+        source: Who said so: ``given`` (an argument or a profile), ``scan`` (of this model), or the ``rule``
+            for models that were never scanned.
+    """
 
     position: int
     text: str
+    source: Literal["given", "scan", "rule"] = "rule"
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ def test_the_options_of_the_score_have_an_effect(run):
     mean, total = asked(run)["uncertainty"], asked(run, "--reduction", "sum")["uncertainty"]
     assert total["semgrad"] == pytest.approx(6 * mean["semgrad"], rel=1e-3)
     last = asked(run, "--semantic-token", -1)
-    assert last["semantic_token"] == {"position": -1, "text": "\n"}
+    assert last["semantic_token"] == {"position": -1, "text": "\n", "source": "given"}
     assert last["uncertainty"]["semgrad"] != mean["semgrad"]
     assert asked(run, "--dtype", "float64")["uncertainty"]["semgrad"] == pytest.approx(
         mean["semgrad"], rel=1e-3

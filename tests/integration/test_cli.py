@@ -42,7 +42,7 @@ def test_the_scores_are_those_of_the_papers_code(expected, arguments, names):
     names = names if isinstance(names, dict) else dict.fromkeys(names)
     for record, row in zip(scored(*arguments), expected, strict=True):
         assert record["query"] == row["query"]
-        assert record["semantic_token"] == {"position": -4, "text": "<|im_start|>"}
+        assert record["semantic_token"] == {"position": -4, "text": "<|im_start|>", "source": "given"}
         for name, theirs in names.items():
             assert record["uncertainty"][name] == pytest.approx(row[theirs or name], rel=1e-3), name
 

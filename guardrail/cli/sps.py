@@ -1,0 +1,220 @@
+"""``guardrail sps``: which token of a model's prompts holds their meaning."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from guardrail.cli.options import AsJson, Device, Dtype, Model, Quantization, open_model, readable
+from guardrail.cli.output import print_json, progress_bar, results
+from guardrail.errors import OptionError
+from guardrail.models.reference import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from guardrail.scoring.sps.choice import Choice
+    from guardrail.scoring.sps.registry import KnownToken
+    from guardrail.scoring.sps.scan import Scan
+
+_PARAPHRASES = "Paraphrases"
+
+
+def sps(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help='One JSON object a line: {"query": "…", "paraphrases": ["…", "…"]}, or questions alone and '
+            "--paraphrases.",
+            metavar="PARAPHRASES.jsonl",
+            show_default=False,
+        ),
+    ] = None,
+    model: Model = DEFAULT_MODEL,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    quantization: Quantization = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="How many prompts the model reads at once.", rich_help_panel="Model")
+    ] = 16,
+    tokens: Annotated[int, typer.Option(help="How many of a prompt's last positions to compare.")] = 10,
+    any_position: Annotated[
+        bool,
+        typer.Option(
+            "--any-position",
+            help="Let a position within the user's text be chosen too, where every prompt has another word.",
+        ),
+    ] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Take only so many lines.", show_default=False, rich_help_panel=_PARAPHRASES
+        ),
+    ] = None,
+    paraphrases: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Use so many of each question; where it has none, let the model make them.",
+            show_default=False,
+            rich_help_panel=_PARAPHRASES,
+        ),
+    ] = None,
+    paraphrase_with: Annotated[
+        str | None,
+        typer.Option(
+            help="The chat model that makes them, as LangChain names it (provider:model), in place of the "
+            "model that is scanned.",
+            metavar="NAME",
+            callback=readable,
+            show_default=False,
+            rich_help_panel=_PARAPHRASES,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="What samples are drawn by.")] = 0,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw the heat map here (.png, .svg or .pdf).", show_default=False),
+    ] = None,
+    save: Annotated[
+        bool,
+        typer.Option("--save", help="Take the scores of this model at the chosen token from now on."),
+    ] = False,
+    known: Annotated[
+        bool, typer.Option("--known", help="List the tokens that are known already, and scan nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find the semantics-preserving token: where paraphrases are alike, and different questions are not.
+
+    The Semantic Preservation Score of every layer and the last positions of the prompt; the chosen position
+    is where it is highest in the upper half of the layers.
+    """
+    if known:
+        _print_known(as_json=as_json)
+        return
+    if file is None:
+        raise OptionError("Give a file of paraphrases, or --known.")
+    from guardrail.scoring.sps.paraphrases import read_paraphrases, take
+
+    found = read_paraphrases(file, limit)
+    queries, left_out = found.queries, found.left_out
+    if paraphrase_with and not paraphrases:
+        raise OptionError("--paraphrase-with makes paraphrases: say how many with --paraphrases.")
+    if not paraphrases and not any(query.paraphrases for query in queries):
+        raise OptionError(f"{file} has no paraphrases. Let a model make them: --paraphrases 5.")
+    if plot is not None:
+        from guardrail.scoring.appending import check_destination
+        from guardrail.scoring.sps.heat_map import check_picture
+
+        check_picture(plot)
+        check_destination(plot, file)
+    if save:
+        from guardrail.scoring.sps.registry import entry_of, save_known, saved_tokens
+
+        # A damaged file is told of before the scan, not after it.
+        saved_tokens()
+    with progress_bar() as progress:
+        local = open_model(model, device, dtype, quantization, progress)
+        from guardrail.scoring.sps.paraphrasing import by_local_model, open_paraphraser, paraphrase
+        from guardrail.scoring.sps.scan import scan
+
+        if paraphrases:
+            queries = take(queries, paraphrases)
+            writer = (
+                open_paraphraser(paraphrase_with) if paraphrase_with else by_local_model(local, seed=seed)
+            )
+            made = paraphrase(queries, paraphrases, writer, progress)
+            queries, left_out = made.queries, left_out + made.left_out
+        done = scan(local, queries, tokens, batch_size=batch_size, seed=seed, progress=progress)
+    choice = done.overall if any_position else done.choice
+    if plot is not None:
+        from guardrail.scoring.sps.heat_map import write_heat_map
+
+        write_heat_map(done, choice, plot)
+    saved: Path | None = None
+    if save:
+        saved = save_known(entry_of(local, done, choice, file))
+    if as_json:
+        print_json({**done.as_plain(choice), "left_out": left_out, "saved": str(saved) if saved else None})
+        return
+    _print_scan(done, choice)
+    _print_notes(done, choice, len(found.queries), left_out, [path for path in (plot, saved) if path])
+
+
+def _print_scan(scan: "Scan", choice: "Choice") -> None:
+    from guardrail.scoring.sps.heat_map import token_label
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for header in ("Position", "SPS, upper half", "all layers", "chosen in"):
+        table.add_column(header, justify="right", header_style="bold")
+    table.add_column("Token", header_style="bold")
+    everywhere = scan.scores.mean(axis=0)
+    for at, position in enumerate(scan.positions):
+        wins = choice.wins.get(position)
+        table.add_row(
+            str(position),
+            f"{scan.upper_means[at]:.4f}",
+            f"{everywhere[at]:.4f}",
+            "" if wins is None else f"{wins:.1%}",
+            Text(token_label(scan.tokens[at])),
+            style="bold" if position == choice.position else "",
+        )
+    console = results()
+    console.print(f"{scan.model}, {scan.queries:,} queries in {scan.prompts:,} wordings", markup=False)
+    console.print()
+    console.print(table)
+    console.print()
+
+
+def _print_notes(scan: "Scan", choice: "Choice", given: int, left_out: int, written: Sequence[Path]) -> None:
+    from guardrail.scoring.sps.choice import LEVEL
+
+    token = scan.tokens[choice.position]
+    lines = [
+        f"t* = {choice.position} ({'not the same token in every prompt' if token is None else repr(token)}), "
+        f"{choice.margin:.4f} ahead of {choice.runner_up} (95 % interval {choice.low:.4f} to "
+        f"{choice.high:.4f}). Of samples of the queries, another position won in "
+        f"{1 - choice.wins[choice.position]:.1%}.",
+    ]
+    if choice.wins[choice.position] < LEVEL:
+        lines.append("That is no clear choice: scan more queries, or compare scores at both.")
+    if choice.position != scan.overall.position:
+        lines.append(
+            f"Within the user's text {scan.overall.position} scores higher: another word stands there in "
+            "every prompt, and wordings that end alike are alike. --any-position counts it."
+        )
+    if choice.position != scan.rule:
+        lines.append(f"The rule for models that were never scanned says {scan.rule}.")
+    if left_out:
+        lines.append(f"{left_out:,} paraphrases were no other wording of the question, and left out.")
+    if given > scan.queries:
+        lines.append(f"{given - scan.queries:,} queries without a paraphrase were passed over.")
+    lines += [f"Written: {path}" for path in written]
+    lines.append(f"Score there with --semantic-token {choice.position}. Took {scan.seconds:.1f} s.")
+    console = results()
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _print_known(*, as_json: bool) -> None:
+    from guardrail.scoring.sps.registry import saved_tokens, shipped_tokens
+
+    entries = [("saved", one) for one in saved_tokens()] + [("shipped", one) for one in shipped_tokens()]
+    if as_json:
+        print_json({"known": [{"from": origin, **one.model_dump(mode="json")} for origin, one in entries]})
+        return
+    console = results()
+    for origin, one in entries:
+        console.print(f"{one.name}: {_known(one)}", markup=False, soft_wrap=True)
+        console.print(f"    {origin}; {one.source}", markup=False, soft_wrap=True, style="dim")
+        if one.note:
+            console.print(f"    {one.note}", markup=False, soft_wrap=True, style="dim")
+
+
+def _known(entry: "KnownToken") -> str:
+    from guardrail.scoring.sps.heat_map import token_label
+
+    said = f"{entry.position} ({token_label(entry.token)})"
+    return said if entry.used else f"{said}, not used unless given"

@@ -1,0 +1,199 @@
+"""The scan: SPS of every layer at the last positions of the prompt, and the position that it chooses."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from guardrail.errors import OptionError, PromptError
+from guardrail.models.progress import report
+from guardrail.models.prompt import encode_prompt, template_tail
+from guardrail.models.prompt_states import prompt_states
+from guardrail.scoring.sps.choice import Choice, choose
+from guardrail.scoring.sps.paraphrases import ParaphrasedQuery
+from guardrail.scoring.sps.preservation import QueryStates, preservation
+
+if TYPE_CHECKING:
+    from guardrail.models.local import LocalModel
+    from guardrail.models.progress import ProgressCallback
+
+__all__ = ["DEFAULT_TOKENS", "Scan", "scan"]
+
+DEFAULT_TOKENS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Where a model's prompts preserve their meaning.
+
+    Attributes:
+        model: Name of the model.
+        scores: SPS of each layer's input at each of the last N positions (L × N); column −1 is the last.
+        tokens: Text of the token at each position; None where it differs between prompts.
+        upper_half: First of the layers that count for the choice.
+        rule: Position of t* by the rule for models that were never scanned.
+        choice: The chosen position, among what the template writes and the user's last token.
+        overall: The same among all N positions, those within the user's text too.
+        queries: How many queries were compared.
+        prompts: Their wordings.
+        seconds: Wall time of the scan.
+    """
+
+    model: str
+    scores: NDArray[np.float64]
+    tokens: tuple[str | None, ...]
+    upper_half: int
+    rule: int
+    choice: Choice
+    overall: Choice
+    queries: int
+    prompts: int
+    seconds: float
+
+    @property
+    def upper_means(self) -> NDArray[np.float64]:
+        """Mean SPS of each position over the upper half of the layers (N)."""
+        means: NDArray[np.float64] = self.scores[self.upper_half :].mean(axis=0)
+        return means
+
+    @property
+    def positions(self) -> range:
+        """The positions, −N … −1."""
+        return range(-len(self.tokens), 0)
+
+    def as_plain(self, choice: Choice) -> dict[str, Any]:
+        """Everything by name, for JSON; ``choice`` is the one that counts."""
+        means = self.upper_means
+        return {
+            "model": self.model,
+            "semantic_token": {"position": choice.position, "text": self.tokens[choice.position]},
+            "choice": {**asdict(choice), "wins": {str(at): share for at, share in choice.wins.items()}},
+            "overall": self.overall.position,
+            "rule": self.rule,
+            "upper_half": self.upper_half,
+            "positions": [
+                {
+                    "position": position,
+                    "text": self.tokens[position],
+                    "upper_half": float(means[position]),
+                    "layers": self.scores[:, position].tolist(),
+                }
+                for position in self.positions
+            ],
+            "queries": self.queries,
+            "prompts": self.prompts,
+            "seconds": self.seconds,
+        }
+
+
+def scan(
+    model: "LocalModel",
+    queries: Sequence[ParaphrasedQuery],
+    tokens: int = DEFAULT_TOKENS,
+    *,
+    batch_size: int = 16,
+    seed: int = 0,
+    progress: "ProgressCallback | None" = None,
+) -> Scan:
+    """Read every wording of every query, and compare what the model makes of them.
+
+    Positions count from the end of the prompt, so that every prompt has the same template token at a
+    position. Within the user's text there is another word at a position of every prompt; wordings of one
+    query often end in the same words, and are alike there for that alone. So the choice is among what the
+    template writes after the text, and the text's last token (t* of Mistral-Nemo); for a model without a
+    template, among all.
+
+    Args:
+        model: The model.
+        queries: Questions with paraphrases; those without one are passed over.
+        tokens: How many of the prompt's last positions are compared, N ≥ 2.
+        batch_size: Most prompts that the model reads at once.
+        seed: What the samples of the bootstrap are drawn by.
+        progress: Told after each batch.
+
+    Raises:
+        OptionError: Fewer than 2 queries have a paraphrase, or N is less than 2 or more than the shortest
+            prompt has.
+        PromptError: A prompt cannot be encoded, or is longer than the model reads.
+        GenerationError: A hidden state is not a number.
+    """
+    began = perf_counter()
+    usable = [query for query in queries if query.paraphrases]
+    if len(usable) < 2:
+        raise OptionError(
+            f"{len(usable) or 'None'} of the queries has paraphrases, and at least 2 must: what paraphrases "
+            "have in common is compared between queries."
+        )
+    encoded = [
+        encode_prompt(model.tokenizer, text) for query in usable for text in (query.query, *query.paraphrases)
+    ]
+    prompts = [prompt.ids for prompt in encoded]
+    _check(model, prompts, tokens)
+    owners = np.repeat(np.arange(len(usable)), [1 + len(query.paraphrases) for query in usable])
+    states = _query_states(model, prompts, owners, tokens, batch_size, progress)
+    upper = slice(model.anatomy.upper_half[0], None)
+    in_template = len(template_tail(model.tokenizer))
+    candidates = min(tokens, in_template + 1) if in_template else tokens
+    return Scan(
+        model=model.name,
+        scores=preservation(states),
+        tokens=_texts(model, prompts, tokens),
+        upper_half=model.anatomy.upper_half[0],
+        rule=encoded[0].semantic_token,
+        choice=choose(states, upper, slice(-candidates, None), seed),
+        overall=choose(states, upper, slice(None), seed),
+        queries=len(usable),
+        prompts=len(prompts),
+        seconds=perf_counter() - began,
+    )
+
+
+def _query_states(
+    model: "LocalModel",
+    prompts: Sequence[Sequence[int]],
+    owners: NDArray[np.int64],
+    tokens: int,
+    batch_size: int,
+    progress: "ProgressCallback | None",
+) -> QueryStates:
+    sums: Any = 0.0
+    counts, done = np.bincount(owners), 0
+    report(progress, "reading the wordings", 0, len(prompts))
+    for indices, states in prompt_states(model, prompts, tokens, batch_size):
+        directions = _directions(states)
+        if not done:
+            sums = np.zeros((len(counts), *directions.shape[1:]))
+        np.add.at(sums, owners[indices], directions)
+        done += len(indices)
+        report(progress, "reading the wordings", done, len(prompts))
+    return QueryStates.of(sums, counts)
+
+
+def _directions(states: Tensor) -> NDArray[np.float64]:
+    """h/‖h‖ (… × d), in float64: template tokens are so alike that float32 would lose their differences."""
+    wide = states.double()
+    directions: NDArray[np.float64] = (wide / wide.norm(dim=-1, keepdim=True).clamp_min(1e-30)).numpy()
+    return directions
+
+
+def _check(model: "LocalModel", prompts: Sequence[Sequence[int]], tokens: int) -> None:
+    lengths = [len(ids) for ids in prompts]
+    if tokens < 2:
+        raise OptionError(f"tokens is {tokens}; positions are compared, so there must be at least 2.")
+    if min(lengths) < tokens:
+        raise OptionError(
+            f"tokens is {tokens}, and the shortest prompt has {min(lengths)}. Compare fewer positions, or "
+            "leave out short questions."
+        )
+    context = model.anatomy.context_length
+    if context is not None and max(lengths) > context:
+        raise PromptError(f"A prompt has {max(lengths):,} tokens, and {model.name} reads {context:,}.")
+
+
+def _texts(model: "LocalModel", prompts: Sequence[Sequence[int]], tokens: int) -> tuple[str | None, ...]:
+    at_each = [{ids[position] for ids in prompts} for position in range(-tokens, 0)]
+    return tuple(str(model.tokenizer.decode([*ids])) if len(ids) == 1 else None for ids in at_each)
