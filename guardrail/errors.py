@@ -17,16 +17,19 @@
     ├── ScoringError                 no uncertainty could be computed: never a number instead
     ├── EscalationError              the target of an escalation failed or gave nothing usable
     ├── AbstainedError               raised in place of an answer that the policy withheld, where asked for
+    ├── AnswerTimeoutError           the caller's time was up before there was an answer
     └── MissingDependencyError       an optional extra is not installed
 
 Each message says what was wrong, where, and what to do about it. ``exit_status`` is what the command
 line ends with.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 __all__ = [
     "AbstainedError",
+    "AnswerTimeoutError",
     "CalibrationError",
     "EscalationError",
     "ForeignProfileError",
@@ -132,7 +135,19 @@ class EscalationError(GuardrailError):
 
 
 class AbstainedError(GuardrailError):
-    """The policy withheld the answer, and the caller asked for an error in its place."""
+    """The policy withheld the answer, and the caller asked for an error in its place.
+
+    Attributes:
+        verdict: What was decided, plain values for JSON; None where nothing could be.
+    """
+
+    def __init__(self, message: str, verdict: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.verdict = None if verdict is None else dict(verdict)
+
+
+class AnswerTimeoutError(GuardrailError, TimeoutError):
+    """The time that the caller gives was up before there was an answer; nothing of one is shown."""
 
 
 class MissingDependencyError(GuardrailError, ImportError):

@@ -1,25 +1,18 @@
 """From a decision to what is shown."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from guardrail.escalation.case import Answered, Case, Escalation
 from guardrail.guard.answer import GuardedAnswer
 from guardrail.guard.judging import ON_ERROR
-from guardrail.policy.evidence import Action
+from guardrail.guard.words import DEFAULT_MESSAGES
 
 if TYPE_CHECKING:
     from guardrail.guard.judging import Judged, Yardstick
 
 __all__ = ["case_of", "guarded", "is_escalated", "withheld"]
 
-# Where the policy has no words of its own.
-DEFAULT_MESSAGES: Mapping[Action, str] = {
-    "flag": "Please check this answer: the model was not sure of it.",
-    "abstain": "I am not sure enough to answer that.",
-    "escalate": "I am not sure enough to answer that. A person will look at it.",
-}
 _UNCHECKED = "This answer could not be checked, so it is not shown."
 
 
@@ -66,6 +59,7 @@ def guarded(
         uncertainty=produced.uncertainty,
         guarantees=judged.guarantees,
         quantiles=assessment.quantiles if assessment else {},
+        tool_calls=judged.calls,
         finish_reason=produced.finish_reason,
         usage=produced.usage,
         draft=produced.draft,

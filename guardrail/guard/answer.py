@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from guardrail.policy.evidence import Evidence
+
 if TYPE_CHECKING:
     from guardrail.calibration.profile import Guarantee
     from guardrail.escalation.case import Escalation
+    from guardrail.guard.tool_calls import CallVerdict
     from guardrail.models.trace import Usage
     from guardrail.policy.evidence import Action
     from guardrail.scoring.uncertainty import Uncertainty
@@ -43,6 +46,7 @@ class GuardedAnswer:
         policy_digest: SHA-256 of the policy.
         profile_digest: SHA-256 of the profile; None where none was used.
         timings: Seconds by stage, of the batch that the answer was in.
+        tool_calls: What is known of each call of a tool in the draft.
     """
 
     text: str = field(repr=False)
@@ -65,11 +69,27 @@ class GuardedAnswer:
     policy_digest: str
     profile_digest: str | None
     timings: Mapping[str, float] = field(repr=False)
+    tool_calls: "tuple[CallVerdict, ...]" = ()
 
     @property
     def is_withheld(self) -> bool:
         """Whether the draft is not what is shown."""
         return self.enforced and self.action in ("abstain", "escalate")
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the policy decided on, for another to be tried on; the request's tags are not kept."""
+        if self.uncertainty is None or self.usage is None or self.rule == "on_error":
+            return Evidence(finish_reason=self.finish_reason, error=self.error or "it could not be scored")
+        return Evidence(
+            confidence=self.confidence,
+            scores={**self.uncertainty.scores(), "tokens": float(self.usage.completion_tokens)},
+            quantiles=self.quantiles,
+            guarantees=None if self.guarantees is None else frozenset(self.guarantees),
+            finish_reason=self.finish_reason,
+            tool_calls=tuple(call.name for call in self.tool_calls),
+            call_confidences=tuple((call.name, call.confidence) for call in self.tool_calls),
+        )
 
     def as_plain(self, *, draft: bool = False) -> dict[str, Any]:
         """Plain values for JSON, without the text, and without a word of the draft.
@@ -88,6 +108,8 @@ class GuardedAnswer:
             "scores": dict(self.uncertainty.scores()) if self.uncertainty else None,
             "guarantees": guarantees,
             "quantiles": dict(self.quantiles),
+            # The calls of a withheld draft are a part of it.
+            "tool_calls": [] if self.is_withheld else [call._asdict() for call in self.tool_calls],
             "finish_reason": self.finish_reason,
             "usage": usage,
             "escalation": self.escalation and self.escalation.as_plain(),

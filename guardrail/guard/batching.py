@@ -3,14 +3,15 @@
 Nothing waits for company: whoever's turn it is takes along what waits already.
 """
 
-from asyncio import CancelledError, wrap_future
+from asyncio import CancelledError, timeout, wrap_future
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from guardrail.errors import AnswerTimeoutError
 from guardrail.guard.producing import Job
 
 if TYPE_CHECKING:
@@ -94,24 +95,43 @@ class Line:
         # For tasks, which must not wait in the event loop's thread.
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="guardrail")
 
-    def result(self, request: Request) -> "list[Judged]":
-        """Give what comes of a request, once it is its turn."""
+    def result(self, request: Request, within: float | None = None) -> "list[Judged]":
+        """Give what comes of a request, once it is its turn.
+
+        Args:
+            request: The request.
+            within: Seconds that the caller waits; None for as long as it takes.
+
+        Raises:
+            AnswerTimeoutError: The time was up; the request is abandoned.
+        """
         self._join(request)
         try:
-            self._serve(request)
+            if within is None:
+                self._serve(request)
+            else:
+                # Who waits for a turn of its own cannot leave when the time is up.
+                self._worker.submit(self._served, request)
+                wait([request.future], within)
         except BaseException:
             request.abandon()
             raise
+        if not request.future.done():
+            request.abandon()
+            raise _late(within)
         return request.future.result()
 
-    async def aresult(self, request: Request) -> "list[Judged]":
+    async def aresult(self, request: Request, within: float | None = None) -> "list[Judged]":
         """The same beside an event loop."""
         self._join(request)
         self._worker.submit(self._served, request)
         try:
-            return await wrap_future(request.future)
-        except CancelledError:
+            async with timeout(within) as limit:
+                return await wrap_future(request.future)
+        except BaseException as error:
             request.abandon()
+            if isinstance(error, TimeoutError) and limit.expired():
+                raise _late(within) from None
             raise
 
     def _join(self, request: Request) -> None:
@@ -177,3 +197,9 @@ class Line:
         of_each = dict(zip((job.id for job in jobs), results, strict=True))
         for request in batch:
             request.future.set_result([of_each[job.id] for job in request.jobs])
+
+
+def _late(within: float | None) -> AnswerTimeoutError:
+    return AnswerTimeoutError(
+        f"There was no answer within {within:g} s. Give it more time, or fewer tokens (max_tokens)."
+    )

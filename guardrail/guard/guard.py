@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from uuid import uuid4
 
-from guardrail.errors import OptionError, ResponseError
+from guardrail.errors import OptionError
+from guardrail.guard.jobs import Response, job_of, jobs_of, reading_job
 from guardrail.guard.pipeline import Pipeline
-from guardrail.guard.producing import Job
+from guardrail.guard.tool_calls import CalledTool
 from guardrail.models.local import LocalModel
 from guardrail.models.reference import DEFAULT_MODEL
 from guardrail.models.sampling import Sampling
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from guardrail.scoring.options import ScoringOptions
 
 __all__ = ["Guard"]
-
-Response = str | Sequence[int]
 
 
 class Guard:
@@ -124,7 +122,8 @@ class Guard:
         *,
         tags: Iterable[str] = (),
         steering: Steering = NO_STEERING,
-        calls_in: Callable[[str], Iterable[str]] | None = None,
+        calls_in: Callable[[str], Iterable[str | CalledTool]] | None = None,
+        timeout: float | None = None,
     ) -> "GuardedAnswer":
         """Answer a question or a conversation.
 
@@ -134,15 +133,19 @@ class Guard:
             tags: What the policy's rules may go by, such as the part of an app that asks.
             steering: Tools that the model is shown, who listens to the draft while it grows (before it is
                 decided on), who may give it up.
-            calls_in: Finds the names of the tools that the draft calls, in its text with special tokens, for
-                the policy's rules. Where it fails, the answer is withheld.
+            calls_in: Finds the tools that the draft calls, in its text with special tokens, for the policy's
+                rules. Where it fails, the answer is withheld.
+            timeout: Seconds until the model's answer must have been decided on, waiting included; for what
+                an escalation may take, its targets have times of their own.
 
         Raises:
             InvalidInputError: Nothing was asked, or the prompt does not fit the context.
+            AnswerTimeoutError: The time was up. The model is given up at the next token, unless others were
+                run with it.
             CancelledError: ``steering.goes_on`` said no.
         """
-        job = replace(_job(messages, tags), steering=steering, calls_in=calls_in)
-        return self._pipeline.run([job], sampling)[0]
+        job = replace(job_of(messages, tags), steering=steering, calls_in=calls_in)
+        return self._pipeline.run([job], sampling, timeout)[0]
 
     def ask_batch(
         self,
@@ -152,7 +155,7 @@ class Guard:
         tags: Iterable[str] = (),
     ) -> "list[GuardedAnswer]":
         """Answer several questions or conversations in one run; see :meth:`ask`."""
-        return self._pipeline.run(_jobs(conversations, tags), sampling)
+        return self._pipeline.run(jobs_of(conversations, tags), sampling)
 
     def judge(
         self,
@@ -161,7 +164,7 @@ class Guard:
         *,
         finish_reason: "FinishReason | None" = None,
         tags: Iterable[str] = (),
-        tool_calls: Iterable[str] = (),
+        tool_calls: Iterable[str | CalledTool] = (),
     ) -> "GuardedAnswer":
         """Decide on a response that was produced elsewhere, by the same weights.
 
@@ -173,19 +176,20 @@ class Guard:
             finish_reason: Why it ended, if that is known: a text that was cut off (``length``) is scored
                 without the token that ends a turn.
             tags: As for :meth:`ask`.
-            tool_calls: Names of the tools that it calls.
+            tool_calls: The tools that it calls: by name, or with how it writes the call, which is then
+                scored, and has a confidence, by itself.
 
         Raises:
             InvalidInputError: As for :meth:`ask`, or the response cannot be read by this model.
         """
-        job = _job(messages, tags, _checked(response), finish_reason, tool_calls)
+        job = reading_job(messages, response, tags, finish_reason, tool_calls)
         return self._pipeline.run([job])[0]
 
     def judge_batch(
         self, conversations: "Sequence[Prompt]", responses: Sequence[Response], *, tags: Iterable[str] = ()
     ) -> "list[GuardedAnswer]":
         """Decide on several responses in one run; see :meth:`judge`."""
-        return self._pipeline.run(_jobs(conversations, tags, responses))
+        return self._pipeline.run(jobs_of(conversations, tags, responses))
 
     async def aask(
         self,
@@ -194,15 +198,16 @@ class Guard:
         *,
         tags: Iterable[str] = (),
         steering: Steering = NO_STEERING,
-        calls_in: Callable[[str], Iterable[str]] | None = None,
+        calls_in: Callable[[str], Iterable[str | CalledTool]] | None = None,
+        timeout: float | None = None,
     ) -> "GuardedAnswer":
         """As :meth:`ask`, beside the event loop.
 
         A task that is cancelled is free at once. If its request waited, it is not run; if it ran, it is given
         up at the next token, unless others were run with it.
         """
-        job = replace(_job(messages, tags), steering=steering, calls_in=calls_in)
-        return (await self._pipeline.arun([job], sampling))[0]
+        job = replace(job_of(messages, tags), steering=steering, calls_in=calls_in)
+        return (await self._pipeline.arun([job], sampling, timeout))[0]
 
     async def aask_batch(
         self,
@@ -212,7 +217,7 @@ class Guard:
         tags: Iterable[str] = (),
     ) -> "list[GuardedAnswer]":
         """As :meth:`ask_batch`, beside the event loop; see :meth:`aask`."""
-        return await self._pipeline.arun(_jobs(conversations, tags), sampling)
+        return await self._pipeline.arun(jobs_of(conversations, tags), sampling)
 
     async def ajudge(
         self,
@@ -221,59 +226,33 @@ class Guard:
         *,
         finish_reason: "FinishReason | None" = None,
         tags: Iterable[str] = (),
-        tool_calls: Iterable[str] = (),
+        tool_calls: Iterable[str | CalledTool] = (),
     ) -> "GuardedAnswer":
         """As :meth:`judge`, beside the event loop; see :meth:`aask`."""
-        return (
-            await self._pipeline.arun([_job(messages, tags, _checked(response), finish_reason, tool_calls)])
-        )[0]
+        job = reading_job(messages, response, tags, finish_reason, tool_calls)
+        return (await self._pipeline.arun([job]))[0]
 
     async def ajudge_batch(
         self, conversations: "Sequence[Prompt]", responses: Sequence[Response], *, tags: Iterable[str] = ()
     ) -> "list[GuardedAnswer]":
         """As :meth:`judge_batch`, beside the event loop; see :meth:`aask`."""
-        return await self._pipeline.arun(_jobs(conversations, tags, responses))
+        return await self._pipeline.arun(jobs_of(conversations, tags, responses))
 
+    def refuse(
+        self, messages: "Prompt", draft: str | None, error: str, *, tags: Iterable[str] = ()
+    ) -> "GuardedAnswer":
+        """Decide, by the policy's ``on_error``, on an answer that cannot be read or scored at all.
 
-def _jobs(
-    conversations: "Sequence[Prompt]", tags: Iterable[str], responses: Sequence[Response] | None = None
-) -> list[Job]:
-    if isinstance(conversations, str):
-        raise OptionError("A batch is a list of questions or conversations, and this is one text.")
-    if responses is None:
-        return [_job(messages, tags) for messages in conversations]
-    if len(responses) != len(conversations):
-        raise OptionError(f"There are {len(conversations)} conversations and {len(responses)} responses.")
-    return [
-        _job(messages, tags, _checked(response))
-        for messages, response in zip(conversations, responses, strict=True)
-    ]
+        Args:
+            messages: What was asked, as far as that is known.
+            draft: What was answered, as far as that is known.
+            error: Why it cannot be checked: the type of an error and a sentence, without a word of the draft.
+            tags: As for :meth:`ask`.
+        """
+        return self._pipeline.refuse(job_of(messages, tags), draft, error)
 
-
-def _job(
-    messages: "Prompt",
-    tags: Iterable[str],
-    response: Response | None = None,
-    finish_reason: "FinishReason | None" = None,
-    tool_calls: Iterable[str] = (),
-) -> Job:
-    if isinstance(tags, str) or isinstance(tool_calls, str):
-        raise OptionError("tags and tool_calls are lists of texts.")
-    return Job(
-        id=uuid4().hex,
-        messages=[{"role": "user", "content": messages}] if isinstance(messages, str) else [*messages],
-        response=response,
-        finish_reason=finish_reason,
-        tags=frozenset(tags),
-        tool_calls=tuple(tool_calls),
-    )
-
-
-def _checked(response: Response) -> Response:
-    """A response as it is; anything else must not be taken for a request to generate one."""
-    if isinstance(response, str):
-        return response
-    is_list = isinstance(response, Sequence) and not isinstance(response, bytes | bytearray)
-    if is_list and all(isinstance(token, int) for token in response):
-        return response
-    raise ResponseError("A response is a text, or a list of token ids.")
+    async def arefuse(
+        self, messages: "Prompt", draft: str | None, error: str, *, tags: Iterable[str] = ()
+    ) -> "GuardedAnswer":
+        """As :meth:`refuse`, beside the event loop."""
+        return await self._pipeline.arefuse(job_of(messages, tags), draft, error)

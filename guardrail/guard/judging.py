@@ -1,7 +1,7 @@
 """From what the model produced to a decision: pure, and never a decision to let through what is in doubt."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from math import isfinite
@@ -12,6 +12,7 @@ from guardrail.errors import CalibrationError, GuardrailError
 from guardrail.escalation.case import is_blank
 from guardrail.guard.failures import failure
 from guardrail.guard.producing import Job, Produced
+from guardrail.guard.tool_calls import CallVerdict, judged_calls, name_of
 from guardrail.models.sampling import Sampling
 from guardrail.policy.decide import decide
 from guardrail.policy.evidence import Action, Decision, Evidence
@@ -49,6 +50,7 @@ class Judged:
         produced: What the model's part came to.
         assessment: What the profile says, if there is one and it could.
         guarantees: Those that the answer is let through by; None where that cannot be told.
+        calls: What is known of each call of a tool.
         decision: What is to be done.
         error: Why the answer could not be scored, judged or decided, or empty.
         seconds: How long judging took.
@@ -58,6 +60,7 @@ class Judged:
     produced: Produced
     assessment: Assessment | None
     guarantees: tuple[Guarantee, ...] | None
+    calls: tuple[CallVerdict, ...]
     decision: Decision = field(repr=False)
     error: str
     seconds: float
@@ -85,8 +88,9 @@ def judge(
             guarantees = assessment.guarantees if yardstick.profile.is_calibrated and not caveat else None
     except Exception as problem:  # noqa: BLE001  (recorded; the answer is withheld)
         error, assessment = failure("judge", problem), None
+    calls = judged_calls(produced.scored_calls, yardstick.profile, assessment)
     try:
-        decision = decide(policy, _evidence(job, produced, assessment, guarantees, error))
+        decision = decide(policy, _evidence(job, produced, assessment, guarantees, calls, error))
         _check(decision, policy, job, produced, error)
     except Exception as problem:  # noqa: BLE001  (recorded; the answer is withheld)
         error = error or failure("decide", problem)
@@ -95,7 +99,8 @@ def judge(
         error = error or f"ScoringError: {decision.reason}"
     if decision.rule == "on_uncalibrated" and caveat:
         decision = replace(decision, reason=f"{decision.reason} ({caveat})")
-    return Judged(job, produced, assessment, guarantees, decision, error, time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    return Judged(job, produced, assessment, guarantees, calls, decision, error, seconds)
 
 
 def _assess(profile: Profile, produced: Produced) -> Assessment:
@@ -144,10 +149,11 @@ def _evidence(
     produced: Produced,
     assessment: Assessment | None,
     guarantees: tuple[Guarantee, ...] | None,
+    calls: Sequence[CallVerdict],
     error: str,
 ) -> Evidence:
-    calls = (*job.tool_calls, *produced.tool_calls)
-    known = Evidence(finish_reason=produced.finish_reason, tags=job.tags, tool_calls=calls)
+    names = (*map(name_of, job.tool_calls), *produced.tool_calls)
+    known = Evidence(finish_reason=produced.finish_reason, tags=job.tags, tool_calls=names)
     if error or produced.observation is None:
         return replace(known, error=error or "ScoringError: there are no scores")
     known = replace(known, scores=produced.observation.scores)
@@ -156,6 +162,7 @@ def _evidence(
     return replace(
         known,
         confidence=assessment.confidence,
+        call_confidences=tuple((call.name, call.confidence) for call in calls),
         quantiles=assessment.quantiles,
         guarantees=None if guarantees is None else frozenset(guarantees),
     )

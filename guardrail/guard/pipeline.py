@@ -14,7 +14,7 @@ from guardrail.guard.batching import Line, Request
 from guardrail.guard.decision_log import DecisionLog, decision_record
 from guardrail.guard.failures import failure
 from guardrail.guard.judging import Judged, judge
-from guardrail.guard.producing import Job, produce
+from guardrail.guard.producing import Job, Produced, produce
 from guardrail.guard.profiles import find_yardstick, sampling_of
 from guardrail.scoring.options import ScoringOptions
 
@@ -59,22 +59,38 @@ class Pipeline:
         """How answers are scored."""
         return self._scoring
 
-    def run(self, jobs: Sequence[Job], sampling: "Sampling | None" = None) -> list[GuardedAnswer]:
+    def run(
+        self, jobs: Sequence[Job], sampling: "Sampling | None" = None, timeout: float | None = None
+    ) -> list[GuardedAnswer]:
         """Answer, or read, and guard a batch."""
-        answers = []
-        for judged in self._line.result(Request(jobs, sampling or self._sampling)):
-            escalation = None
-            if is_escalated(judged):
-                escalation = escalate(self._routes, judged.decision.to or "", self._case(judged))
-            answers.append(self._recorded(judged, escalation))
-        return answers
+        all_judged = self._line.result(Request(jobs, sampling or self._sampling), timeout)
+        return [self._acted(judged) for judged in all_judged]
 
-    async def arun(self, jobs: Sequence[Job], sampling: "Sampling | None" = None) -> list[GuardedAnswer]:
+    async def arun(
+        self, jobs: Sequence[Job], sampling: "Sampling | None" = None, timeout: float | None = None
+    ) -> list[GuardedAnswer]:
         """The same beside an event loop."""
-        all_judged = await self._line.aresult(Request(jobs, sampling or self._sampling))
-        return list(await asyncio.gather(*map(self._afinished, all_judged)))
+        all_judged = await self._line.aresult(Request(jobs, sampling or self._sampling), timeout)
+        return list(await asyncio.gather(*map(self._aacted, all_judged)))
 
-    async def _afinished(self, judged: Judged) -> GuardedAnswer:
+    def refuse(self, job: Job, draft: str | None, error: str) -> GuardedAnswer:
+        """Guard an answer that the model cannot read."""
+        return self._acted(self._refused(job, draft, error))
+
+    async def arefuse(self, job: Job, draft: str | None, error: str) -> GuardedAnswer:
+        """The same beside an event loop."""
+        return await self._aacted(self._refused(job, draft, error))
+
+    def _refused(self, job: Job, draft: str | None, error: str) -> Judged:
+        return judge(self._policy, self._yardstick, job, Produced(draft=draft, error=error))
+
+    def _acted(self, judged: Judged) -> GuardedAnswer:
+        escalation = None
+        if is_escalated(judged):
+            escalation = escalate(self._routes, judged.decision.to or "", self._case(judged))
+        return self._recorded(judged, escalation)
+
+    async def _aacted(self, judged: Judged) -> GuardedAnswer:
         escalation = None
         if is_escalated(judged):
             escalation = await aescalate(self._routes, judged.decision.to or "", self._case(judged))

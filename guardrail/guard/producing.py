@@ -9,6 +9,7 @@ from guardrail.calibration.confidence import HiddenState, Observation
 from guardrail.errors import InvalidInputError, ScoringError
 from guardrail.escalation.case import is_blank
 from guardrail.guard.failures import failure
+from guardrail.guard.tool_calls import CalledTool, ScoredCall, name_of, scored_calls
 from guardrail.models.decoding import decode
 from guardrail.models.prompt import EncodedPrompt, encode_prompt
 from guardrail.models.steering import NO_STEERING, Steering
@@ -37,9 +38,9 @@ class Job:
         response: An answer that was produced elsewhere, as text or token ids; None to have one generated.
         finish_reason: Why that one ended, if it is known.
         tags: What the caller says of the request.
-        tool_calls: Names of the tools that the answer calls.
+        tool_calls: The tools that the answer calls, by name or with where they stand in it.
         steering: What a generation is told beyond its sampling.
-        calls_in: Finds the names of the tools that a generated answer calls, in its text with special tokens.
+        calls_in: Finds the tools that a generated answer calls, in its text with special tokens.
             Where it fails, the answer is withheld.
     """
 
@@ -48,9 +49,9 @@ class Job:
     response: str | Sequence[int] | None = field(default=None, repr=False)
     finish_reason: "FinishReason | None" = None
     tags: frozenset[str] = frozenset()
-    tool_calls: tuple[str, ...] = ()
+    tool_calls: tuple[str | CalledTool, ...] = ()
     steering: Steering = NO_STEERING
-    calls_in: Callable[[str], Iterable[str]] | None = field(default=None, repr=False)
+    calls_in: Callable[[str], Iterable[str | CalledTool]] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Produced:
         error: Why there is no draft or no score, or empty.
         timings: Seconds by stage.
         tool_calls: Names of the tools that a generated answer calls.
+        scored_calls: The scores of each call, of a generated answer or one of elsewhere.
     """
 
     draft: str | None = field(default=None, repr=False)
@@ -76,6 +78,7 @@ class Produced:
     error: str = ""
     timings: Mapping[str, float] = field(default_factory=dict)
     tool_calls: tuple[str, ...] = ()
+    scored_calls: tuple[ScoredCall, ...] = ()
 
 
 def produce(
@@ -184,7 +187,7 @@ def _all_scored(
             continue
         outcome = scored[id(trace)]
         one = _one_produced(draft, trace, outcome, depths)
-        produced.append(one if job.calls_in is None else _with_calls(model, job.calls_in, trace, one))
+        produced.append(_with_calls(model, job, trace, one, options))
     return produced
 
 
@@ -216,13 +219,19 @@ def _one_produced(
 
 
 def _with_calls(
-    model: "LocalModel", calls_in: Callable[[str], Iterable[str]], trace: "Trace", produced: Produced
+    model: "LocalModel", job: Job, trace: "Trace", produced: Produced, options: "ScoringOptions"
 ) -> Produced:
+    calls = job.tool_calls
     try:
-        calls = tuple(calls_in(decode(model.tokenizer, trace.response_ids)))
+        if job.calls_in is not None:
+            found = tuple(job.calls_in(decode(model.tokenizer, trace.response_ids)))
+            calls, produced = (*calls, *found), replace(produced, tool_calls=tuple(map(name_of, found)))
+        if calls and produced.uncertainty is not None:
+            scored = scored_calls(model, trace, calls, produced.uncertainty, options)
+            produced = replace(produced, scored_calls=scored)
     except Exception as error:  # noqa: BLE001  (recorded; the answer is withheld)
         return replace(produced, observation=None, error=produced.error or failure("call", error))
-    return replace(produced, tool_calls=calls)
+    return produced
 
 
 def _observation(trace: "Trace", uncertainty: Uncertainty, depths: Sequence[float]) -> Observation:

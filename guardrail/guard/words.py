@@ -1,6 +1,17 @@
-"""A probability of being correct in words that do not change: people learn what they mean."""
+"""Words that do not change, so that people learn what they mean: for a confidence, and for an action."""
 
-__all__ = ["BANDS", "confidence_in_words", "confidence_percent"]
+from collections.abc import Mapping
+
+from guardrail.policy.evidence import Action
+
+__all__ = ["BANDS", "DEFAULT_MESSAGES", "confidence_in_words", "confidence_percent"]
+
+# Where the policy has no words of its own.
+DEFAULT_MESSAGES: Mapping[Action, str] = {
+    "flag": "Please check this answer: the model was not sure of it.",
+    "abstain": "I am not sure enough to answer that.",
+    "escalate": "I am not sure enough to answer that. A person will look at it.",
+}
 
 # From this many percent on, rounded.
 BANDS = (

@@ -25,6 +25,7 @@ class CallOptions:
         top_p: Draw from the smallest set of tokens with this much probability.
         seed: Makes drawing repeatable.
         stop: Strings that end the answer.
+        timeout: Seconds that the caller waits for the verdict; None for as long as it takes.
         on_abstain: What happens where nothing answers.
         policy_tags: What the policy's rules may go by.
         tools: Functions that the model may call, as chat templates read them.
@@ -39,6 +40,7 @@ class CallOptions:
     stop: tuple[str, ...]
     on_abstain: OnAbstain
     policy_tags: tuple[str, ...]
+    timeout: float | None = None
     tools: tuple[Mapping[str, Any], ...] = ()
     tool_choice: Literal["auto", "any"] = "auto"
     json_schema: Mapping[str, Any] | None = None
@@ -48,12 +50,14 @@ class CallOptions:
             raise OptionError(
                 f"on_abstain is {self.on_abstain!r}; it can be {', '.join(get_args(OnAbstain))}."
             )
-        for name in ("max_tokens", "temperature", "top_p", "seed"):
+        for name in ("max_tokens", "temperature", "top_p", "seed", "timeout"):
             value = getattr(self, name)
             number = int if name in ("max_tokens", "seed") else int | float
             if value is not None and (not isinstance(value, number) or isinstance(value, bool)):
                 kind = "whole number" if number is int else "number"
                 raise OptionError(f"{name} is {value!r}; give a {kind}.")
+        if self.timeout is not None and not self.timeout > 0:
+            raise OptionError(f"timeout is {self.timeout:g}; it is a number of seconds, more than 0.")
         _ = self.sampling
 
     @property

@@ -1,25 +1,24 @@
 """A chat model of LangChain with the guard inside: nothing leaves it before the policy decided."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing, closing
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from pydantic import Field, PrivateAttr
 
 from guardrail.langchain.call_options import CallOptions, check_names
-from guardrail.langchain.live import alive, live
 from guardrail.langchain.offering import offer
 from guardrail.langchain.opening import Opened, Source, open_source
-from guardrail.langchain.request import Request, is_live
-from guardrail.langchain.showing import OnAbstain, Shown
+from guardrail.langchain.request import Request
+from guardrail.langchain.showing import OnAbstain
 from guardrail.langchain.structured import parsed_by, schema_of
 from guardrail.models.sampling import Sampling
 
@@ -59,6 +58,9 @@ class ChatGuardrail(BaseChatModel):
         top_p: Draw from the smallest set of tokens with this much probability.
         seed: Makes drawing repeatable.
         stop: Strings that end an answer.
+        timeout: Seconds that a caller waits for the verdict, its turn included, before
+            :class:`~guardrail.errors.AnswerTimeoutError` is raised and the model freed at the next token.
+            What an escalation asks has times of its own. Also for a call; None for as long as it takes.
         on_abstain: What happens where nothing answers: ``message`` (the content is the policy's message),
             ``refusal`` (the same, marked as a refusal in the way that the installed LangChain knows) or
             ``raise`` (:class:`~guardrail.errors.AbstainedError`, before the first chunk: for
@@ -84,6 +86,7 @@ class ChatGuardrail(BaseChatModel):
     top_p: float | None = None
     seed: int | None = None
     stop: list[str] | None = None
+    timeout: float | None = None
     on_abstain: OnAbstain = "message"
     targets: Any = None
     policy_tags: list[str] = Field(default_factory=list)
@@ -119,6 +122,8 @@ class ChatGuardrail(BaseChatModel):
         """Everything that an answer or its verdict hangs on: LangChain's caches go by it."""
         # Not by the name of a call's own stop strings, which LangChain writes beside it.
         options = {f"default_{name}": value for name, value in asdict(self._options).items()}
+        # No answer hangs on it.
+        del options["default_timeout"]
         return {**self._open().identity, **options, "with_draft": self.with_draft}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
@@ -157,7 +162,8 @@ class ChatGuardrail(BaseChatModel):
             on_abstain=self.on_abstain,
             policy_tags=tuple(self.policy_tags),
         )
-        given = {name: getattr(self, name) for name in ("max_tokens", "temperature", "top_p", "seed")}
+        names = ("max_tokens", "temperature", "top_p", "seed", "timeout")
+        given = {name: getattr(self, name) for name in names}
         return plain.changed(self.stop, given)
 
     def _open(self) -> Opened:
@@ -182,7 +188,7 @@ class ChatGuardrail(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return self._request(messages, self._options.changed(stop, kwargs)).ask().result()
+        return self._request(messages, stop, kwargs).ask().result()
 
     async def _agenerate(
         self,
@@ -191,7 +197,7 @@ class ChatGuardrail(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return (await self._request(messages, self._options.changed(stop, kwargs)).aask()).result()
+        return (await self._request(messages, stop, kwargs).aask()).result()
 
     def _stream(
         self,
@@ -200,18 +206,7 @@ class ChatGuardrail(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        options = self._options.changed(stop, kwargs)
-        if not is_live(self.guard.policy, options):
-            yield self._request(messages, options).ask().last_chunk()
-            return
-        told = ""
-        with closing(live(lambda *listening: self._request(messages, options, *listening).ask())) as pieces:
-            for piece in pieces:
-                if isinstance(piece, Shown):
-                    yield piece.last_chunk(told)
-                else:
-                    told += piece
-                    yield ChatGenerationChunk(message=AIMessageChunk(content=piece))
+        yield from self._request(messages, stop, kwargs).chunks()
 
     async def _astream(
         self,
@@ -220,29 +215,15 @@ class ChatGuardrail(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        options = self._options.changed(stop, kwargs)
-        if not is_live(self.guard.policy, options):
-            yield (await self._request(messages, options).aask()).last_chunk()
-            return
-        told = ""
-        async with aclosing(alive(lambda tell: self._request(messages, options, tell).aask())) as pieces:
-            async for piece in pieces:
-                if isinstance(piece, Shown):
-                    yield piece.last_chunk(told)
-                else:
-                    told += piece
-                    yield ChatGenerationChunk(message=AIMessageChunk(content=piece))
+        async with aclosing(self._request(messages, stop, kwargs).achunks()) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     def _request(
-        self,
-        messages: Sequence[BaseMessage],
-        options: CallOptions,
-        on_text: Callable[[str], None] | None = None,
-        goes_on: Callable[[], bool] | None = None,
+        self, messages: Sequence[BaseMessage], stop: list[str] | None, given: Mapping[str, Any]
     ) -> Request:
-        return Request(
-            self.guard, messages, options, with_draft=self.with_draft, on_text=on_text, goes_on=goes_on
-        )
+        options = self._options.changed(stop, given)
+        return Request(self.guard, messages, options, with_draft=self.with_draft)
 
     def bind_tools(
         self,
@@ -253,8 +234,9 @@ class ChatGuardrail(BaseChatModel):
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """Let the model call tools.
 
-        The policy decides on a call as on any answer, by the confidence of the whole; its rules see the names
-        of the tools (``tool_call``). Calls of a withheld answer are withheld.
+        The policy decides on a call as on any answer. A rule that names tools (``tool_call``) goes by the
+        least of the answer's confidence and of those of the calls that it names; each is in the verdict's
+        ``tool_calls``. Calls of a withheld answer are withheld.
 
         Args:
             tools: Tools, functions, pydantic classes or JSON schemas.

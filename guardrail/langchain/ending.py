@@ -14,7 +14,7 @@ from guardrail.langchain.outputs import (
     without_verdict,
 )
 
-__all__ = ["Chunks", "Ending", "LastChunk", "OnAbstain", "Whole", "ending_of"]
+__all__ = ["Chunks", "Ending", "LastChunk", "OnAbstain", "Result", "Whole", "ending_of"]
 
 OnAbstain = Literal["message", "raise"]
 
@@ -134,4 +134,4 @@ def _abstained(outcome: Outcome, why: str = "") -> AbstainedError:
         parts.append(f"Why: {verdict['reason']}.")
     if outcome.withheld:
         parts.append(f"It says: {outcome.text}")
-    return AbstainedError(" ".join(filter(None, [*parts, why])))
+    return AbstainedError(" ".join(filter(None, [*parts, why])), verdict)

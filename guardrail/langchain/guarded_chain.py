@@ -1,9 +1,9 @@
 """A chain with a guard around it, as a runnable of LangChain."""
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
@@ -12,14 +12,10 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec, Input, Output
 from langchain_core.utils.pydantic import TypeBaseModel
 from pydantic import ConfigDict, Field
 
-from guardrail.langchain.chunks import NOTHING, aclose, aiter_of, anext_of, anoted, closed, joined, noted
-from guardrail.langchain.ending import Chunks, Ending, LastChunk, Whole, ending_of
+from guardrail.langchain.chunks import NOTHING, aclose, aiter_of, anext_of, anoted, closed, noted
+from guardrail.langchain.ending import Chunks, LastChunk, Whole
+from guardrail.langchain.guarded_run import GuardedRun
 from guardrail.langchain.outputs import without_verdict
-from guardrail.langchain.verdicts import VERDICT_EVENT
-from guardrail.langchain.watching import Watch
-
-if TYPE_CHECKING:
-    from guardrail.langchain.ending import Result
 
 __all__ = ["GuardedChain"]
 
@@ -132,13 +128,14 @@ class GuardedChain(RunnableSerializable[Input, Output]):
         config: RunnableConfig,
         **kwargs: Any,
     ) -> Output:
-        watch = self._watch(config)
+        run = GuardedRun(self.guard, run_manager, config)
+        run.asked.append(input)
         output, error = None, None
         try:
-            output = watch.run(partial(self.chain.invoke, input, watch.config, **kwargs))
+            output = run.watch.run(partial(self.chain.invoke, input, run.watch.config, **kwargs))
         except Exception as raised:  # noqa: BLE001  (raised again, unless it may carry what is withheld)
             error = raised
-        given: Output = self._end(watch, run_manager, [input], Whole(output), error)
+        given: Output = run.end(Whole(output), error)
         return given
 
     async def _ainvoke(
@@ -148,13 +145,14 @@ class GuardedChain(RunnableSerializable[Input, Output]):
         config: RunnableConfig,
         **kwargs: Any,
     ) -> Output:
-        watch = self._watch(config)
+        run = GuardedRun(self.guard, run_manager, config)
+        run.asked.append(input)
         output, error = None, None
         try:
-            output = await watch.arun(partial(self.chain.ainvoke, input, watch.config, **kwargs))
+            output = await run.watch.arun(partial(self.chain.ainvoke, input, run.watch.config, **kwargs))
         except Exception as raised:  # noqa: BLE001  (as above)
             error = raised
-        given: Output = await self._aend(watch, run_manager, [input], Whole(output), error)
+        given: Output = await run.aend(Whole(output), error)
         return given
 
     def _buffered(
@@ -164,19 +162,18 @@ class GuardedChain(RunnableSerializable[Input, Output]):
         config: RunnableConfig,
         **kwargs: Any,
     ) -> Iterator[Output]:
-        watch = self._watch(config)
-        asked: list[Input] = []
+        run = GuardedRun(self.guard, run_manager, config)
         chunks: list[Output] = []
         error = None
 
         def read() -> None:
-            chunks.extend(self.chain.transform(noted(input, asked), watch.config, **kwargs))
+            chunks.extend(self.chain.transform(noted(input, run.asked), run.watch.config, **kwargs))
 
         try:
-            watch.run(read)
+            run.watch.run(read)
         except Exception as raised:  # noqa: BLE001  (as above)
             error = raised
-        yield from self._end(watch, run_manager, asked, Chunks(chunks), error)
+        yield from run.end(Chunks(chunks), error)
 
     async def _abuffered(
         self,
@@ -185,20 +182,19 @@ class GuardedChain(RunnableSerializable[Input, Output]):
         config: RunnableConfig,
         **kwargs: Any,
     ) -> AsyncIterator[Output]:
-        watch = self._watch(config)
-        asked: list[Input] = []
+        run = GuardedRun(self.guard, run_manager, config)
         chunks: list[Output] = []
         error = None
 
         async def read() -> None:
-            given = self.chain.atransform(anoted(input, asked), watch.config, **kwargs)
+            given = self.chain.atransform(anoted(input, run.asked), run.watch.config, **kwargs)
             chunks.extend([chunk async for chunk in given])
 
         try:
-            await watch.arun(read)
+            await run.watch.arun(read)
         except Exception as raised:  # noqa: BLE001  (as above)
             error = raised
-        for chunk in await self._aend(watch, run_manager, asked, Chunks(chunks), error):
+        for chunk in await run.aend(Chunks(chunks), error):
             yield chunk
 
     def _annotated(
@@ -208,11 +204,10 @@ class GuardedChain(RunnableSerializable[Input, Output]):
         config: RunnableConfig,
         **kwargs: Any,
     ) -> Iterator[Output]:
-        watch = self._watch(config)
-        asked: list[Input] = []
+        run = GuardedRun(self.guard, run_manager, config)
         last: list[Output] = []
-        with watch.context() as context:
-            chunks = context.run(self.chain.transform, noted(input, asked), watch.config, **kwargs)
+        with run.watch.context() as context:
+            chunks = context.run(self.chain.transform, noted(input, run.asked), run.watch.config, **kwargs)
             try:
                 while (chunk := context.run(next, chunks, NOTHING)) is not NOTHING:
                     for seen in last:
@@ -221,7 +216,7 @@ class GuardedChain(RunnableSerializable[Input, Output]):
             finally:
                 if isinstance(chunks, Generator):
                     context.run(chunks.close)
-        yield from self._end(watch, run_manager, asked, LastChunk(last))
+        yield from run.end(LastChunk(last))
 
     async def _aannotated(
         self,
@@ -230,11 +225,10 @@ class GuardedChain(RunnableSerializable[Input, Output]):
         config: RunnableConfig,
         **kwargs: Any,
     ) -> AsyncIterator[Output]:
-        watch = self._watch(config)
-        asked: list[Input] = []
+        run = GuardedRun(self.guard, run_manager, config)
         last: list[Output] = []
-        with watch.context() as context:
-            chunks = context.run(self.chain.atransform, anoted(input, asked), watch.config, **kwargs)
+        with run.watch.context() as context:
+            chunks = context.run(self.chain.atransform, anoted(input, run.asked), run.watch.config, **kwargs)
             try:
                 while True:
                     step = asyncio.create_task(anext_of(chunks), context=context)
@@ -245,57 +239,5 @@ class GuardedChain(RunnableSerializable[Input, Output]):
                     last = [chunk]
             finally:
                 await asyncio.create_task(aclose(chunks), context=context)
-        for chunk in await self._aend(watch, run_manager, asked, LastChunk(last)):
+        for chunk in await run.aend(LastChunk(last)):
             yield chunk
-
-    def _watch(self, config: RunnableConfig) -> Watch:
-        return Watch(config, hold=not self.guard.streams_live, trace_drafts=self.guard.trace_drafts)
-
-    def _end(
-        self,
-        watch: Watch,
-        run_manager: CallbackManagerForChainRun,
-        asked: Sequence[Any],
-        result: "Result",
-        error: Exception | None = None,
-    ) -> Any:
-        """Decide, tell those around what they may know, and give what may be given."""
-        outcome = None
-        if error is None or watch.has_answers:
-            outcome = self.guard.decide(
-                watch.calls, joined(asked), run_id=run_manager.run_id, tags=run_manager.tags
-            )
-        ending = ending_of(outcome, result, error, self.guard.on_abstain)
-        if watch.held is not None:
-            watch.held.tell(redacted=not ending.reveals)
-        around = run_manager.get_child()
-        for verdict in outcome.verdicts if outcome else ():
-            around.on_custom_event(VERDICT_EVENT, verdict.with_run_id(), run_id=run_manager.run_id)
-        return _finished(ending)
-
-    async def _aend(
-        self,
-        watch: Watch,
-        run_manager: AsyncCallbackManagerForChainRun,
-        asked: Sequence[Any],
-        result: "Result",
-        error: Exception | None = None,
-    ) -> Any:
-        outcome = None
-        if error is None or watch.has_answers:
-            outcome = await self.guard.adecide(
-                watch.calls, joined(asked), run_id=run_manager.run_id, tags=run_manager.tags
-            )
-        ending = ending_of(outcome, result, error, self.guard.on_abstain)
-        if watch.held is not None:
-            await watch.held.atell(redacted=not ending.reveals)
-        around = run_manager.get_child()
-        for verdict in outcome.verdicts if outcome else ():
-            await around.on_custom_event(VERDICT_EVENT, verdict.with_run_id(), run_id=run_manager.run_id)
-        return _finished(ending)
-
-
-def _finished(ending: Ending) -> Any:
-    if ending.error is not None:
-        raise ending.error
-    return ending.given

@@ -9,11 +9,11 @@ from langchain_core.messages import BaseMessage, convert_to_messages
 from langchain_core.prompt_values import PromptValue
 
 from guardrail.errors import GuardrailError, InvalidInputError
+from guardrail.guard.tool_calls import CalledTool
 from guardrail.langchain.messages import prompt_of
 from guardrail.langchain.outcome import Verdict
 
 if TYPE_CHECKING:
-    from guardrail.guard.answer import GuardedAnswer
     from guardrail.guard.guard import Guard
     from guardrail.langchain.model_calls import ModelCall
 
@@ -31,7 +31,7 @@ def judge_call(guard: "Guard", call: "ModelCall", tags: Iterable[str]) -> Verdic
         asked, said, tools = _read(call)
         answer = guard.judge(asked, said, finish_reason=call.finish_reason, tags=tags, tool_calls=tools)
     except (InvalidInputError, _UncheckedError) as error:
-        answer = _refuse(guard, _words(call.messages or ()), call.text, _reason(error), tags)
+        answer = guard.refuse(_words(call.messages or ()), call.text, _reason(error), tags=tags)
     return Verdict(answer.as_plain(), call.run_id, answer)
 
 
@@ -43,7 +43,7 @@ async def ajudge_call(guard: "Guard", call: "ModelCall", tags: Iterable[str]) ->
             asked, said, finish_reason=call.finish_reason, tags=tags, tool_calls=tools
         )
     except (InvalidInputError, _UncheckedError) as error:
-        answer = await _arefuse(guard, _words(call.messages or ()), call.text, _reason(error), tags)
+        answer = await guard.arefuse(_words(call.messages or ()), call.text, _reason(error), tags=tags)
     return Verdict(answer.as_plain(), call.run_id, answer)
 
 
@@ -56,13 +56,13 @@ def refuse_chain(guard: "Guard", asked: Any, run_id: UUID, tags: Iterable[str]) 
         run_id: Of the chain.
         tags: What the caller says of the request.
     """
-    answer = _refuse(guard, _input_words(asked), None, _reason(_UncheckedError(_UNSEEN)), tags)
+    answer = guard.refuse(_input_words(asked), None, _reason(_UncheckedError(_UNSEEN)), tags=tags)
     return Verdict(answer.as_plain(), run_id, answer)
 
 
 async def arefuse_chain(guard: "Guard", asked: Any, run_id: UUID, tags: Iterable[str]) -> Verdict:
     """As :func:`refuse_chain`, within an event loop."""
-    answer = await _arefuse(guard, _input_words(asked), None, _reason(_UncheckedError(_UNSEEN)), tags)
+    answer = await guard.arefuse(_input_words(asked), None, _reason(_UncheckedError(_UNSEEN)), tags=tags)
     return Verdict(answer.as_plain(), run_id, answer)
 
 
@@ -70,14 +70,14 @@ class _UncheckedError(GuardrailError):
     """An answer that there is nothing to check by."""
 
 
-def _read(call: "ModelCall") -> tuple[list[dict[str, Any]], str, list[str]]:
+def _read(call: "ModelCall") -> tuple[list[dict[str, Any]], str, list[CalledTool]]:
     """What was asked and answered as the local model reads it, and the tools that are called."""
     if call.messages is None:
         raise _UncheckedError(_UNASKED)
     if call.text is None:
         raise _UncheckedError(_UNREAD)
-    tools = [str(tool["name"] or "") for tool in call.tool_calls]
-    said = "\n".join(filter(None, [call.text, *map(_written, call.tool_calls)]))
+    tools = [CalledTool(str(tool["name"] or ""), _written(tool)) for tool in call.tool_calls]
+    said = "\n".join(filter(None, [call.text, *(tool.written for tool in tools)]))
     return prompt_of(call.messages), said, tools
 
 
@@ -113,20 +113,3 @@ def _input_words(asked: Any) -> list[dict[str, Any]]:
             pass
     content = asked if isinstance(asked, str) else json.dumps(asked, default=str, ensure_ascii=False)
     return [{"role": "user", "content": content}]
-
-
-def _refuse(
-    guard: "Guard", asked: Sequence[Mapping[str, Any]], draft: str | None, why: str, tags: Iterable[str]
-) -> "GuardedAnswer":
-    # Not before it is needed: it loads torch.
-    from guardrail.langchain.refusing import refuse
-
-    return refuse(guard, asked, draft, why, tags)
-
-
-async def _arefuse(
-    guard: "Guard", asked: Sequence[Mapping[str, Any]], draft: str | None, why: str, tags: Iterable[str]
-) -> "GuardedAnswer":
-    from guardrail.langchain.refusing import arefuse
-
-    return await arefuse(guard, asked, draft, why, tags)

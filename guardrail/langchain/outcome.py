@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from guardrail.escalation.case import Answered
+from guardrail.guard.words import DEFAULT_MESSAGES
 
 if TYPE_CHECKING:
     from guardrail.guard.answer import GuardedAnswer
@@ -15,7 +16,6 @@ __all__ = ["Outcome", "Verdict", "combined"]
 # By how much an action takes away of what the chain gave.
 _STRICTNESS = {"pass": 0, "flag": 1, "escalate": 2, "abstain": 3}
 _WITHHOLDING = ("escalate", "abstain")
-_NO_WORDS = "I am not sure enough to answer that."
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def combined(verdicts: Sequence[Verdict], how: Literal["last", "worst"]) -> Outc
     if decisive is last:
         return Outcome(decisive, verdicts, decisive.answer.text)
     # It is an answer to a step on the way, and not to what the chain was asked.
-    return Outcome(decisive, verdicts, _NO_WORDS, withheld=True)
+    return Outcome(decisive, verdicts, DEFAULT_MESSAGES["abstain"], withheld=True)
 
 
 def _acted_already(verdict: Verdict, verdicts: Sequence[Verdict]) -> Outcome:
@@ -104,5 +104,5 @@ def _acted_already(verdict: Verdict, verdicts: Sequence[Verdict]) -> Outcome:
     if verdict.plain["action"] == "escalate" and verdict.answered_by:
         return Outcome(verdict, verdicts)
     message = verdict.plain.get("message")
-    words = message if isinstance(message, str) and message else _NO_WORDS
+    words = message if isinstance(message, str) and message else DEFAULT_MESSAGES["abstain"]
     return Outcome(verdict, verdicts, words, withheld=True)

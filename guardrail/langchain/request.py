@@ -1,8 +1,13 @@
 """One request of a chat model: what its guard is asked, and what of the answer may be seen."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any
 
+from langchain_core.messages import AIMessageChunk
+from langchain_core.outputs import ChatGenerationChunk
+
+from guardrail.langchain.live import alive, live
 from guardrail.langchain.messages import prompt_of
 from guardrail.langchain.showing import Shown, shown_of
 from guardrail.langchain.structured import told_of_schema
@@ -14,10 +19,8 @@ if TYPE_CHECKING:
     from guardrail.guard.answer import GuardedAnswer
     from guardrail.guard.guard import Guard
     from guardrail.langchain.call_options import CallOptions
-    from guardrail.models.steering import Steering
-    from guardrail.policy.model import Policy
 
-__all__ = ["Request", "is_live"]
+__all__ = ["Request"]
 
 _WITHHOLDING = ("abstain", "escalate")
 
@@ -30,8 +33,6 @@ class Request:
         messages: What is asked.
         options: The options of the call.
         with_draft: Whether the verdict holds the draft.
-        on_text: Told of the draft while it grows.
-        goes_on: Asked whether anybody still waits.
 
     Raises:
         PromptError: A message holds what no text model can read.
@@ -45,40 +46,82 @@ class Request:
         options: "CallOptions",
         *,
         with_draft: bool,
-        on_text: Callable[[str], None] | None = None,
-        goes_on: Callable[[], bool] | None = None,
     ) -> None:
         self._guard, self._options, self._with_draft = guard, options, with_draft
         self._prompt = prompt_of(messages)
         if options.json_schema is not None:
             self._prompt = told_of_schema(self._prompt, options.json_schema)
         self._reader = ToolReader(guard.model.tokenizer, options.tools, self._rendered)
-        self._arguments: dict[str, Any] = {
-            "tags": options.policy_tags,
-            "steering": self._steering(on_text, goes_on),
-            "calls_in": self._reader.names_in if options.tools else None,
-        }
+        self._processor = self._held_to()
 
-    def ask(self) -> Shown:
-        """Ask the guard. Neither its answer nor the draft leaves this method."""
-        return self._shown(self._guard.ask(self._prompt, self._options.sampling, **self._arguments))
+    def ask(
+        self, on_text: Callable[[str], None] | None = None, goes_on: Callable[[], bool] | None = None
+    ) -> Shown:
+        """Ask the guard. Neither its answer nor the draft leaves this method.
 
-    async def aask(self) -> Shown:
+        Args:
+            on_text: Told of the draft while it grows.
+            goes_on: Asked whether anybody still waits.
+
+        Raises:
+            AnswerTimeoutError: The caller's time was up.
+        """
+        return self._shown(self._guard.ask(**self._arguments(on_text, goes_on)))
+
+    async def aask(self, on_text: Callable[[str], None] | None = None) -> Shown:
         """The same within an event loop."""
-        return self._shown(await self._guard.aask(self._prompt, self._options.sampling, **self._arguments))
+        return self._shown(await self._guard.aask(**self._arguments(on_text)))
+
+    def chunks(self) -> Iterator[ChatGenerationChunk]:
+        """What a stream of the answer is made of: one chunk, or the draft as it grows."""
+        if not self._is_live():
+            yield self.ask().last_chunk()
+            return
+        told = ""
+        with closing(live(self.ask)) as pieces:
+            for piece in pieces:
+                yield piece.last_chunk(told) if isinstance(piece, Shown) else _chunk(piece)
+                told += piece if isinstance(piece, str) else ""
+
+    async def achunks(self) -> AsyncGenerator[ChatGenerationChunk]:
+        """The same within an event loop."""
+        if not self._is_live():
+            yield (await self.aask()).last_chunk()
+            return
+        told = ""
+        async with aclosing(alive(self.aask)) as pieces:
+            async for piece in pieces:
+                yield piece.last_chunk(told) if isinstance(piece, Shown) else _chunk(piece)
+                told += piece if isinstance(piece, str) else ""
+
+    def _is_live(self) -> bool:
+        """Whether the draft may be shown before it is decided on: never where a rule could withhold it."""
+        policy = self._guard.policy
+        if policy.streaming != "annotate" or self._options.tools:
+            return False
+        actions = (policy.on_uncalibrated.action, *(rule.action for rule in policy.rules))
+        return policy.mode == "observe" or not any(action in _WITHHOLDING for action in actions)
+
+    def _arguments(
+        self, on_text: Callable[[str], None] | None, goes_on: Callable[[], bool] | None = None
+    ) -> dict[str, Any]:
+        from guardrail.models.steering import Steering
+
+        options = self._options
+        return {
+            "messages": self._prompt,
+            "sampling": options.sampling,
+            "tags": options.policy_tags,
+            "steering": Steering(options.tools, on_text, goes_on, self._processor),
+            "calls_in": self._reader.calls_in if options.tools else None,
+            "timeout": options.timeout,
+        }
 
     def _shown(self, answer: "GuardedAnswer") -> Shown:
         on_abstain, policy = self._options.on_abstain, self._guard.policy.name
         return shown_of(answer, self._reader.said, on_abstain, policy, with_draft=self._with_draft)
 
-    def _steering(
-        self, on_text: Callable[[str], None] | None, goes_on: Callable[[], bool] | None
-    ) -> "Steering":
-        from guardrail.models.steering import Steering
-
-        return Steering(self._options.tools, on_text, goes_on, self._processor())
-
-    def _processor(self) -> Any:
+    def _held_to(self) -> Any:
         """What the answer is held to, if anything."""
         options = self._options
         must_call = options.tool_choice == "any" and options.tools
@@ -98,9 +141,5 @@ class Request:
         return decode(tokenizer, encode_prompt(tokenizer, self._prompt, self._options.tools).ids)
 
 
-def is_live(policy: "Policy", options: "CallOptions") -> bool:
-    """Whether a draft may be shown before it is decided on: never where a rule could withhold it."""
-    if policy.streaming != "annotate" or options.tools:
-        return False
-    actions = (policy.on_uncalibrated.action, *(rule.action for rule in policy.rules))
-    return policy.mode == "observe" or not any(action in _WITHHOLDING for action in actions)
+def _chunk(piece: str) -> ChatGenerationChunk:
+    return ChatGenerationChunk(message=AIMessageChunk(content=piece))

@@ -114,18 +114,20 @@ def shown_of(
     """
     replied = answer.escalation is not None and answer.escalation.source is not None
     nothing_answers = answer.is_withheld and not replied
+    verdict = answer.as_plain(draft=with_draft)
     abstained = None
     if nothing_answers and on_abstain == "raise":
         abstained = AbstainedError(
             f"The policy {policy!r} withheld the answer ({answer.action}, by its rule {answer.rule!r}: "
-            f"{answer.reason}). It says: {answer.text}"
+            f"{answer.reason}). It says: {answer.text}",
+            verdict,
         )
     usage = answer.usage and UsageMetadata(
         input_tokens=answer.usage.prompt_tokens,
         output_tokens=answer.usage.completion_tokens,
         total_tokens=answer.usage.total_tokens,
     )
-    metadata: dict[str, Any] = {"model_name": answer.model, VERDICT_KEY: answer.as_plain(draft=with_draft)}
+    metadata: dict[str, Any] = {"model_name": answer.model, VERDICT_KEY: verdict}
     if answer.finish_reason is not None:
         metadata["finish_reason"] = answer.finish_reason
     if answer.is_withheld:

@@ -59,6 +59,6 @@ def _answered(message: BaseMessage) -> BaseMessage:
     replied = (verdict.get("escalation") or {}).get("source")
     if verdict.get("enforced") and verdict.get("action") in ("abstain", "escalate") and not replied:
         raise AbstainedError(
-            f"The policy withheld the answer by its rule {verdict['rule']!r}: {message.text}"
+            f"The policy withheld the answer by its rule {verdict['rule']!r}: {message.text}", verdict
         )
     return message

@@ -15,6 +15,8 @@ from uuid import uuid4
 from langchain_core.messages import InvalidToolCall, ToolCall
 from langchain_core.messages.tool import invalid_tool_call, tool_call
 
+from guardrail.guard.tool_calls import CalledTool
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -37,11 +39,13 @@ class Said:
         text: What it says beside the calls; None where it calls nothing, and the text is the whole answer.
         calls: The calls that can be made.
         invalid: Those that cannot be read.
+        called: All of them for a guard, in the order in which they are written.
     """
 
     text: str | None = field(default=None, repr=False)
     calls: Sequence[ToolCall] = field(default=(), repr=False)
     invalid: Sequence[InvalidToolCall] = field(default=(), repr=False)
+    called: Sequence[CalledTool] = field(default=(), repr=False)
 
 
 class ToolReader:
@@ -62,8 +66,8 @@ class ToolReader:
         self._tokenizer, self._tools, self._prompt = tokenizer, tools, prompt
         self.said = Said()
 
-    def names_in(self, draft: str) -> list[str]:
-        """Names of the tools that a draft calls; also of calls that cannot be read, as far as they have one.
+    def calls_in(self, draft: str) -> list[CalledTool]:
+        """The tools that a draft calls; also in calls that cannot be read, as far as they have a name.
 
         Args:
             draft: The whole of it, with special tokens.
@@ -73,12 +77,15 @@ class ToolReader:
             self.said = self._by_template(draft)
         else:
             self.said = read_answer(_without_specials(self._tokenizer, draft), names)
-        return [call["name"] or "" for call in (*self.said.calls, *self.said.invalid)]
+        called = self.said.called
+        if len(called) == 1 and not self.said.text:
+            return [called[0]._replace(written=draft)]
+        return [*called]
 
     def _by_template(self, draft: str) -> Said:
         tools: list[Any] = [dict(tool) for tool in self._tools]
         message = self._tokenizer.parse_response(draft, prefix=self._prompt(), tools=tools)
-        found = [call.get("function", call) for call in message.get("tool_calls") or ()]
+        found = [(call.get("function", call), None) for call in message.get("tool_calls") or ()]
         return _said(str(message.get("content") or ""), found) if found else Said()
 
 
@@ -90,19 +97,20 @@ def read_answer(answer: str, tools: Iterable[str]) -> Said:
         tools: Names of the tools that were offered: JSON that calls none of these is an answer like another.
     """
     if "<tool_call>" in answer:
-        found = [_loaded(match["call"]) for match in _HERMES.finditer(answer)]
+        found = [(_loaded(match["call"]), match[0]) for match in _HERMES.finditer(answer)]
         return _said(_HERMES.sub("", answer).strip(), found)
     begin = _BEFORE_JSON.match(answer)
     values = _values(answer[begin.end() :]) if begin else []
     names = set(tools)
-    if values and all(isinstance(value, Mapping) and value.get("name") in names for value in values):
+    if values and all(isinstance(value, Mapping) and value.get("name") in names for value, _ in values):
         return _said("", values)
     return Said()
 
 
-def _said(text: str, found: Sequence[Any]) -> Said:
-    calls, invalid = [], []
-    for one in found:
+def _said(text: str, found: Sequence[tuple[Any, str | None]]) -> Said:
+    """What was said, of values that stand for calls, each with how it is written, if that is known."""
+    calls, invalid, called = [], [], []
+    for one, as_written in found:
         name = one.get("name") if isinstance(one, Mapping) else None
         given = [one[key] for key in _ARGUMENTS if key in one] if isinstance(one, Mapping) else []
         arguments = _loaded(given[0]) if given and isinstance(given[0], str) else given[0] if given else {}
@@ -115,7 +123,8 @@ def _said(text: str, found: Sequence[Any]) -> Said:
             named = _NAME.search(written)
             name = named[1] if named else None
             invalid.append(invalid_tool_call(name=name, args=written, id=identity, error=why))
-    return Said(text, tuple(calls), tuple(invalid))
+        called.append(CalledTool(name or "", as_written))
+    return Said(text, tuple(calls), tuple(invalid), tuple(called))
 
 
 def _loaded(text: str) -> Any:
@@ -126,16 +135,20 @@ def _loaded(text: str) -> Any:
         return text
 
 
-def _values(text: str) -> list[Any]:
-    """The JSON values that a text is made of, those of a list singly; nothing where it holds more."""
-    values: list[Any] = []
+def _values(text: str) -> list[tuple[Any, str | None]]:
+    """The JSON values that a text is made of, and how they are written; nothing where it holds more.
+
+    Those of a list are given singly, and not how each is written.
+    """
+    values: list[tuple[Any, str | None]] = []
     at = 0
     while at < len(text):
         try:
+            begin = at
             value, at = json.JSONDecoder().raw_decode(text, at)
         except (ValueError, RecursionError):
             return []
-        values += value if isinstance(value, list) else [value]
+        values += [(one, None) for one in value] if isinstance(value, list) else [(value, text[begin:at])]
         after = _AFTER_JSON.match(text, at)
         at = after.end() if after else at
     return values

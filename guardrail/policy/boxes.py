@@ -58,7 +58,7 @@ def boxes_of(when: When, patterns: Patterns) -> list[Box]:
     Raises:
         TooManyBoxesError: They are too many to look through.
     """
-    return _boxes(when, patterns, holds=True)
+    return _boxes(when, patterns, _confidence_key(when), holds=True)
 
 
 def without(boxes: Iterable[Box], taken: Iterable[Box]) -> list[Box]:
@@ -82,16 +82,21 @@ def is_covered(boxes: Sequence[Box], by: Iterable[Box]) -> bool:
         return False
 
 
-def _boxes(when: When, patterns: Patterns, *, holds: bool) -> list[Box]:
-    parts = _parts(when, patterns, holds=holds)
+def _confidence_key(when: When) -> Key:
+    """The confidence that conditions go by: where they name tools, it may be that of a call of one."""
+    return ("confidence", *sorted(patterns_of([when])["tool_call"]))
+
+
+def _boxes(when: When, patterns: Patterns, confidence: Key, *, holds: bool) -> list[Box]:
+    parts = _parts(when, patterns, confidence, holds=holds)
     return _all(parts) if holds else [box for part in parts for box in part]
 
 
-def _parts(when: When, patterns: Patterns, *, holds: bool) -> list[list[Box]]:
+def _parts(when: When, patterns: Patterns, confidence: Key, *, holds: bool) -> list[list[Box]]:
     """Boxes of each condition, or of its contrary."""
     parts: list[list[Box]] = []
     if when.confidence is not None:
-        parts.append(_number(("confidence",), when.confidence, SHARE, holds))
+        parts.append(_number(confidence, when.confidence, SHARE, holds))
     for name, bounds in (when.uncertainty or {}).items():
         parts.append(_number(("uncertainty", name), bounds, range_of(name), holds))
     for name, share in (when.quantile or {}).items():
@@ -106,13 +111,13 @@ def _parts(when: When, patterns: Patterns, *, holds: bool) -> list[list[Box]]:
         if named_patterns is not None:
             parts.append(_named(kind, named_patterns, patterns[kind], holds))
     if when.all_ is not None:
-        inner = [_boxes(one, patterns, holds=holds) for one in when.all_]
+        inner = [_boxes(one, patterns, confidence, holds=holds) for one in when.all_]
         parts.append(_all(inner) if holds else [box for one in inner for box in one])
     if when.any_ is not None:
-        inner = [_boxes(one, patterns, holds=holds) for one in when.any_]
+        inner = [_boxes(one, patterns, confidence, holds=holds) for one in when.any_]
         parts.append([box for one in inner for box in one] if holds else _all(inner))
     if when.not_ is not None:
-        parts.append(_boxes(when.not_, patterns, holds=not holds))
+        parts.append(_boxes(when.not_, patterns, confidence, holds=not holds))
     return parts
 
 

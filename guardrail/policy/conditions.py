@@ -93,7 +93,8 @@ class When(PlainData):
 
     confidence: ShareBounds | None = Field(
         default=None,
-        description="Probability that the answer is correct, 0 to 1, by the profile. Unknown without one.",
+        description="Probability that the answer is correct, 0 to 1, by the profile. Unknown without one. "
+        "In a rule that names tools, that of the least sure call of these, if it is less than the answer's.",
     )
     uncertainty: Annotated[Mapping[_Score, Bounds], Field(min_length=1)] | None = Field(
         default=None,

@@ -64,7 +64,15 @@ def _doubt_of_facts(evidence: "Evidence") -> str:
         is_list = isinstance(names, Sequence | Set) and not isinstance(names, str | bytes)
         if not is_list or not all(isinstance(name, str) for name in names):
             return f"the {what} are no list of names"
+    calls: Any = evidence.call_confidences
+    if not isinstance(calls, Sequence) or not all(map(_is_call, calls)):
+        return "the confidences of calls are no pairs of a name and a share"
     return ""
+
+
+def _is_call(value: Any) -> bool:
+    is_pair = isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str)
+    return is_pair and (value[1] is None or _is_within(value[1], SHARE, 0))
 
 
 def _doubt_of_nothing(evidence: "Evidence") -> str:

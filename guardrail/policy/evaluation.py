@@ -1,21 +1,22 @@
 """Whether conditions hold for an answer: true, false, or unknown (Kleene's strong three-valued logic)."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from math import isclose
 from typing import NamedTuple
 
+from guardrail.policy.boxes import patterns_of
 from guardrail.policy.conditions import Bounds, Certified, When
 from guardrail.policy.evidence import Evidence
 
 __all__ = ["Verdict", "evaluate"]
 
-_TEXTS: tuple[tuple[str, str, Callable[[float, float], bool]], ...] = (
-    ("gte", "at least", lambda value, bound: value >= bound),
-    ("gt", "more than", lambda value, bound: value > bound),
-    ("lte", "at most", lambda value, bound: value <= bound),
-    ("lt", "less than", lambda value, bound: value < bound),
-)
+_TEXTS: Mapping[str, tuple[str, Callable[[float, float], bool]]] = {
+    "gte": ("at least", lambda value, bound: value >= bound),
+    "gt": ("more than", lambda value, bound: value > bound),
+    "lte": ("at most", lambda value, bound: value <= bound),
+    "lt": ("less than", lambda value, bound: value < bound),
+}
 
 
 class Verdict(NamedTuple):
@@ -30,11 +31,48 @@ class Verdict(NamedTuple):
     why: str
 
 
+class _Confidence(NamedTuple):
+    """The confidence that a rule goes by.
+
+    Attributes:
+        name: Whose it is, in words.
+        value: The confidence; None where it is unknown.
+        is_bound: Whether it may also be less.
+    """
+
+    name: str
+    value: float | None
+    is_bound: bool
+
+
 def evaluate(when: When, evidence: Evidence) -> Verdict:
-    """Say whether all conditions hold. The evidence has been checked by ``doubt_of``."""
+    """Say whether all conditions hold. The evidence has been checked by ``doubt_of``.
+
+    Where they name tools, the confidence that they ask for is the least of the answer's and of those of the
+    calls that fit one of the names, wherever in the conditions these stand.
+    """
+    return _evaluated(when, evidence, _confidence(when, evidence))
+
+
+def _confidence(when: When, evidence: Evidence) -> _Confidence:
+    patterns = patterns_of([when])["tool_call"]
+    fitting = [
+        confidence
+        for name, confidence in evidence.call_confidences
+        if any(fnmatchcase(name, pattern) for pattern in patterns)
+    ]
+    known = [one for one in (evidence.confidence, *fitting) if one is not None]
+    least = min(known, default=None)
+    name = "confidence" if least == evidence.confidence else "confidence of the call"
+    return _Confidence(name, least, is_bound=None in (evidence.confidence, *fitting))
+
+
+def _evaluated(when: When, evidence: Evidence, confidence: _Confidence) -> Verdict:
     parts: list[Verdict] = []
     if when.confidence is not None:
-        parts += _number("confidence", evidence.confidence, when.confidence)
+        held = _number(confidence.name, confidence.value, when.confidence)
+        is_bound = confidence.is_bound and confidence.value is not None
+        parts += map(_at_most, held, _bounds(when.confidence)) if is_bound else held
     for name, bounds in (when.uncertainty or {}).items():
         parts += _number(name, evidence.scores.get(name), bounds)
     for name, share in (when.quantile or {}).items():
@@ -48,11 +86,11 @@ def evaluate(when: When, evidence: Evidence) -> Verdict:
     if when.tool_call is not None:
         parts.append(_named("the answer calls", "tool", evidence.tool_calls, when.tool_call))
     if when.all_ is not None:
-        parts.append(_all([evaluate(one, evidence) for one in when.all_]))
+        parts.append(_all([_evaluated(one, evidence, confidence) for one in when.all_]))
     if when.any_ is not None:
-        parts.append(_any([evaluate(one, evidence) for one in when.any_]))
+        parts.append(_any([_evaluated(one, evidence, confidence) for one in when.any_]))
     if when.not_ is not None:
-        inner = evaluate(when.not_, evidence)
+        inner = _evaluated(when.not_, evidence, confidence)
         # In words the contrary is the same: what holds there is what keeps this from holding.
         parts.append(Verdict(None if inner.holds is None else not inner.holds, inner.why))
     return _all(parts)
@@ -62,11 +100,21 @@ def _number(name: str, value: float | None, bounds: Bounds) -> Iterable[Verdict]
     if value is None:
         yield Verdict(None, f"{name} is unknown")
         return
-    for key, words, holds in _TEXTS:
+    for key in _bounds(bounds):
+        words, holds = _TEXTS[key]
         bound = getattr(bounds, key)
-        if bound is not None:
-            held = holds(float(value), bound)
-            yield Verdict(held, f"{name} {float(value):.4g} is {'' if held else 'not '}{words} {bound:g}")
+        held = holds(float(value), bound)
+        yield Verdict(held, f"{name} {float(value):.4g} is {'' if held else 'not '}{words} {bound:g}")
+
+
+def _bounds(bounds: Bounds) -> list[str]:
+    return [key for key in _TEXTS if getattr(bounds, key) is not None]
+
+
+def _at_most(verdict: Verdict, bound: str) -> Verdict:
+    """What is left of a verdict on a number that may also be less."""
+    stays = verdict.holds is (bound in ("lt", "lte"))
+    return verdict if stays else Verdict(None, "the confidence of a call is unknown")
 
 
 def _certified(wanted: Certified, evidence: Evidence) -> Verdict:

@@ -25,6 +25,8 @@ class Evidence:
         finish_reason: Why the answer ended: ``stop``, ``length``, or None where it is not known.
         tags: What the caller says of the request.
         tool_calls: Names of the tools that the answer calls.
+        call_confidences: Calls that were judged by themselves: the tool's name, and the probability that the
+            call is correct, None where it is unknown. For tools that are not here the answer's stands.
         error: Why the answer could not be scored or judged, or empty. Nothing else counts then.
     """
 
@@ -35,6 +37,7 @@ class Evidence:
     finish_reason: str | None = None
     tags: frozenset[str] = frozenset()
     tool_calls: tuple[str, ...] = ()
+    call_confidences: tuple[tuple[str, float | None], ...] = ()
     error: str = ""
 
 

@@ -263,3 +263,13 @@ def test_where_a_policy_observes_a_failure_is_told_and_the_draft_shown(profile, 
     nothing = guard.ask(ASKED, SHORT)
     assert nothing.draft is None
     assert "could not be checked" in nothing.text
+
+
+def test_what_cannot_be_read_at_all_is_decided_on_by_on_error(guard):
+    error = "ScoringError: the model's answer was not read to its end"
+    for answer in (
+        guard.refuse(ASKED, SAID, error, tags=["web"]),
+        asyncio.run(guard.arefuse([], None, error)),
+    ):
+        check_withheld(answer)
+        assert (answer.rule, answer.error, answer.confidence) == ("on_error", error, None)

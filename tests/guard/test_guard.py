@@ -18,8 +18,9 @@ from guardrail.errors import (
 )
 from guardrail.escalation.queue import HumanQueue
 from guardrail.guard import Guard, GuardedAnswer
-from guardrail.guard.acting import DEFAULT_MESSAGES
+from guardrail.guard.words import DEFAULT_MESSAGES
 from guardrail.models.sampling import Sampling
+from guardrail.policy.decide import decide
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.score import score
 from tests.guard.making import ASKED, PASS, SAID, SHORT, guard_of, policy_of, profile_file, profile_of, tiny
@@ -314,6 +315,7 @@ def test_the_plain_form_is_json_with_these_fields(tmp_path):
         "scores",
         "guarantees",
         "quantiles",
+        "tool_calls",
         "finish_reason",
         "usage",
         "escalation",
@@ -326,3 +328,12 @@ def test_the_plain_form_is_json_with_these_fields(tmp_path):
         "timings",
     ]
     assert plain["guarantees"] == [{"max_error": 0.1, "confidence": 0.9}]
+
+
+@pytest.mark.parametrize("tokens", [2, 8])
+def test_what_was_decided_on_can_be_decided_on_again(tokens):
+    short = {"id": "short", "when": {"uncertainty": {"tokens": {"lte": 3}}}, "action": "abstain"}
+    guard = guard_of(short, FLAG)
+    answer = guard.ask(ASKED, Sampling(max_tokens=tokens))
+    again = decide(guard.policy, answer.evidence)
+    assert (again.action, again.rule) == (answer.action, answer.rule)

@@ -279,8 +279,9 @@ def test_a_refusal_is_langchains_own_block_where_the_core_has_one(monkeypatch):
 
 def test_raising_lets_fallbacks_answer_in_every_way():
     chat = chat_of(ABSTAIN, on_abstain="raise")
-    with pytest.raises(AbstainedError, match=r"rule 'never'.*I would rather not say"):
+    with pytest.raises(AbstainedError, match=r"rule 'never'.*I would rather not say") as raised:
         chat.invoke(ASKED)
+    assert (raised.value.verdict["rule"], raised.value.verdict["action"]) == ("never", "abstain")
     chain = chat.with_fallbacks([RunnableLambda(lambda _: AIMessage("Goethe."))]) | StrOutputParser()
     assert {text if isinstance(text, str) else text.content for text in in_every_way(chain)} == {"Goethe."}
     calm = chat_of(PASS).with_fallbacks([RunnableLambda(lambda _: AIMessage("Goethe."))])

@@ -457,10 +457,17 @@ class TestWhenUncertain:
             ({"confidence": 0.9, "escalation": {"source": "gpt-5"}}, True),
             ({"confidence": 0.1, "review": "approve"}, False),
             ({"confidence": 0.9, "review": "reject"}, False),
+            ({"confidence": 0.9, "tool_calls": [{"name": "look_up", "confidence": 0.5}]}, True),
+            ({"confidence": 0.5, "tool_calls": [{"name": "look_up", "confidence": 0.9}]}, True),
+            ({"confidence": 0.9, "tool_calls": [{"name": "look_up", "confidence": None}]}, True),
+            ({"confidence": 0.9, "tool_calls": [{"name": "send", "confidence": 0.9}]}, True),
+            ({"confidence": 0.9, "tool_calls": []}, True),
         ],
     )
     def test_a_person_is_asked_below_the_threshold_and_where_nothing_is_known(self, verdict, asks):
-        message = carrying(**verdict).model_copy(update={"tool_calls": calling().tool_calls})
+        call = {"name": "look_up", "confidence": 0.95}
+        message = carrying(**{"tool_calls": [call], **verdict})
+        message = message.model_copy(update={"tool_calls": calling().tool_calls})
         assert when_uncertain(0.8)(_Request([message])) is asks
 
     @pytest.mark.parametrize("messages", [[], [calling()], [carrying(confidence=0.9)]])

@@ -58,6 +58,7 @@ def test_a_withheld_answer_is_no_data():
     result = structured(ABSTAIN, include_raw=True).invoke(ASKED)
     assert result["parsed"] is None
     assert isinstance(result["parsing_error"], AbstainedError)
+    assert result["parsing_error"].verdict["rule"] == "never"
     assert result["raw"].content == ABSTAIN["message"]
 
 

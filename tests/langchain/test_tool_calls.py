@@ -120,9 +120,10 @@ def test_nothing_that_a_model_writes_breaks_the_reader(answer):
 
 def test_tokens_that_end_a_turn_are_no_part_of_a_call():
     reader = ToolReader(tiny_tokenizer(HERMES), [_schema()], str)
-    assert reader.names_in(f"{ADD}<|im_end|>") == ["add"]
+    assert reader.calls_in(f"{ADD}<|im_end|>") == [("add", f"{ADD}<|im_end|>")]
     assert calls_of(reader.said) == [("add", {"a": 1})]
-    assert reader.names_in('<tool_call>{"name": "add", "arguments": 1}</tool_call><|im_end|>') == ["add"]
+    ((name, _),) = reader.calls_in('<tool_call>{"name": "add", "arguments": 1}</tool_call><|im_end|>')
+    assert name == "add"
 
 
 def test_a_tokenizers_own_way_of_reading_is_used_where_it_has_one():
@@ -132,7 +133,7 @@ def test_a_tokenizers_own_way_of_reading_is_used_where_it_has_one():
 
     tokenizer = SimpleNamespace(response_template={"any": "template"}, parse_response=parse)
     reader = ToolReader(tokenizer, [_schema()], lambda: "prompt")
-    assert reader.names_in("draft") == ["add"]
+    assert reader.calls_in("draft") == [("add", None)]
     assert (reader.said.text, calls_of(reader.said)) == ("Hm.", [("add", {"a": 1})])
 
 
@@ -201,6 +202,31 @@ def test_rules_see_the_tools_that_are_called_and_a_withheld_call_is_withheld(llg
     for message in messages_of(chat.bind_tools([add, send_mail], tool_choice="add")):
         assert verdict_of(message)["rule"] == "all"
         assert message.tool_calls[0]["name"] == "add"
+
+
+def test_a_verdict_tells_of_each_call(llguidance):
+    chat = calling(PASS)
+    for message in messages_of(chat.bind_tools([add, send_mail], tool_choice="add")):
+        verdict = verdict_of(message)
+        ((call),) = verdict["tool_calls"]
+        assert (call["name"], call["hybridgrad"]) == ("add", verdict["scores"]["hybridgrad"])
+        assert (call["confidence"], call["reason"]) == (None, "no profile gives a confidence")
+    assert verdict_of(chat.invoke(ASKED))["tool_calls"] == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "written"),
+    [
+        (
+            f"Hm. <tool_call>{ADD}</tool_call> <tool_call>no</tool_call>",
+            [f"<tool_call>{ADD}</tool_call>", "<tool_call>no</tool_call>"],
+        ),
+        (f"{ADD}; {ADD}", [ADD, ADD]),
+        (f"[{ADD}, {ADD}]", [None, None]),
+    ],
+)
+def test_where_a_call_is_written_is_known(answer, written):
+    assert [call.written for call in read_answer(answer, ["add"]).called] == written
 
 
 def test_calls_are_never_streamed_before_they_are_decided_on(llguidance):

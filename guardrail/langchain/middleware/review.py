@@ -21,8 +21,7 @@ from pydantic import AfterValidator, Discriminator
 from typing_extensions import TypedDict
 
 from guardrail.escalation.case import is_blank
-from guardrail.guard.acting import DEFAULT_MESSAGES
-from guardrail.guard.words import confidence_percent
+from guardrail.guard.words import DEFAULT_MESSAGES, confidence_percent
 from guardrail.langchain.outputs import with_verdict
 
 __all__ = [

@@ -18,9 +18,10 @@ __all__ = ["when_uncertain"]
 def when_uncertain(threshold: float) -> "Callable[[ToolCallRequest], bool]":
     """Have a person review a call of a tool only where the model is not sure enough of it.
 
-    What is not known counts as uncertain: a message without a verdict, a verdict without a confidence, one
-    of an answer that could not be scored, and the call of a stronger model, which was not scored. A call that
-    a person let through already is not shown again.
+    What counts is the least of the answer's confidence and the call's own. What is not known counts as
+    uncertain: a message without a verdict, a verdict without a confidence, one of an answer that could not be
+    scored, a call that has none of its own, and the call of a stronger model, which was not scored. A call
+    that a person let through already is not shown again.
 
     Example:
         >>> HumanInTheLoopMiddleware(
@@ -50,7 +51,7 @@ def when_uncertain(threshold: float) -> "Callable[[ToolCallRequest], bool]":
             return True
         if verdict.get(REVIEW_KEY) in STOOD:
             return False
-        confidence = _confidence(verdict)
+        confidence = _confidence(verdict, request.tool_call["name"])
         return confidence is None or confidence < threshold
 
     return is_uncertain
@@ -67,11 +68,12 @@ def _caller(request: "ToolCallRequest") -> AIMessage | None:
     return None
 
 
-def _confidence(verdict: Mapping[str, Any]) -> float | None:
-    """What can be believed of the call; None where nothing can."""
+def _confidence(verdict: Mapping[str, Any], tool: str) -> float | None:
+    """What can be believed of a call of a tool; None where nothing can."""
     escalation = verdict.get("escalation")
     is_of_another = isinstance(escalation, Mapping) and escalation.get("source") is not None
-    confidence: Any = verdict.get("confidence")
-    if verdict.get("error") or is_of_another or type(confidence) is not float:
+    calls = [call for call in verdict.get("tool_calls") or () if call.get("name") == tool]
+    known: list[Any] = [verdict.get("confidence"), *(call.get("confidence") for call in calls)]
+    if verdict.get("error") or is_of_another or not calls:
         return None
-    return confidence if 0 <= confidence <= 1 else None
+    return min(known) if all(type(one) is float and 0 <= one <= 1 for one in known) else None

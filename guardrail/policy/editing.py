@@ -1,0 +1,96 @@
+"""Numbers of a policy's text, changed where they stand: comments, order and layout stay as they were."""
+
+import re
+from collections.abc import Iterator
+from math import isclose
+from typing import NamedTuple
+
+from guardrail.policy.places import Node, Place
+from guardrail.policy.reach import rules_of
+from guardrail.policy.yaml_files import read_text
+
+__all__ = ["Bound", "bounds_of", "with_bound"]
+
+_BOUNDS = ("gte", "gt", "lte", "lt")
+# A plain number of YAML, up to what may stand behind one.
+_NUMBER = re.compile(r"[-+]?[\d.][\d.eE+-]*(?=[\s,}\]]|$)")
+_DIGITS = 6
+
+
+class Bound(NamedTuple):
+    """A bound from 0 to 1 that a rule sets.
+
+    Attributes:
+        rule: The rule's id.
+        of: What is bounded: ``confidence``, or a score whose quantile it is.
+        kind: ``gte``, ``gt``, ``lte`` or ``lt``.
+        value: The number.
+        path: Where it stands, as keys: ``rules[1].when.confidence.gte``.
+        place: The same, as line and column.
+    """
+
+    rule: str
+    of: str
+    kind: str
+    value: float
+    path: str
+    place: Place
+
+
+def bounds_of(text: str) -> tuple[Bound, ...]:
+    """Every bound of a confidence or quantile that stands in a policy's text, in its order.
+
+    Nothing is raised: a text that is no YAML has none, and neither has what it inherits from other files.
+    """
+    root = read_text(text, "policy").root
+    if root is None:
+        return ()
+    found = {bound.place: bound for rule in rules_of(root) for bound in _of_rule(rule)}
+    return tuple(bound for bound in found.values() if _written(text, bound) is not None)
+
+
+def with_bound(text: str, bound: Bound, value: float) -> str:
+    """The text with another number for a bound of it; as it was, where the bound does not stand there."""
+    span = _written(text, bound)
+    if span is None:
+        return text
+    number = f"{value:.{_DIGITS}f}".rstrip("0").removesuffix(".")
+    return text[: span[0]] + number + text[span[1] :]
+
+
+def _of_rule(rule: Node) -> Iterator[Bound]:
+    name, when = rule.get("id"), rule.get("when")
+    for conditions in _nested(when) if when else ():
+        yield from _of(conditions.get("confidence"), (name and name.text) or "", "confidence")
+        quantile = conditions.get("quantile")
+        for score, entry in (quantile.entries if quantile else {}).items():
+            yield from _of(entry.node, (name and name.text) or "", score)
+
+
+def _nested(when: Node) -> Iterator[Node]:
+    yield when
+    inner = [node.items for key in ("all", "any") if (node := when.get(key))]
+    negated = when.get("not")
+    for one in (*(item for items in inner for item in items), *((negated,) if negated else ())):
+        yield from _nested(one)
+
+
+def _of(bounds: Node | None, rule: str, of: str) -> Iterator[Bound]:
+    for kind in _BOUNDS:
+        node = bounds.get(kind) if bounds else None
+        if node is not None and isinstance(node.value, int | float) and 0 <= node.value <= 1:
+            yield Bound(rule, of, kind, float(node.value), node.path, node.place)
+
+
+def _written(text: str, bound: Bound) -> tuple[int, int] | None:
+    """From where to where the bound's number stands in the text; None where another thing does."""
+    lines = text.splitlines(keepends=True)
+    if bound.place.line > len(lines):
+        return None
+    start = sum(map(len, lines[: bound.place.line - 1])) + bound.place.column - 1
+    found = _NUMBER.match(text, start)
+    try:
+        fits = found is not None and isclose(float(found[0]), bound.value)
+    except ValueError:
+        return None
+    return found.span() if found is not None and fits else None
