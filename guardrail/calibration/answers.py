@@ -5,9 +5,6 @@ options, without the model. A person may change ``correct`` in it: ``scoring.ver
 said, so that a label given by hand is told from a judge's.
 """
 
-import sys
-from array import array
-from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -15,6 +12,7 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from guardrail.calibration.confidence import HiddenState, Observation
+from guardrail.calibration.packing import packed_hidden, unpacked_hidden
 from guardrail.calibration.questions import ANSWER_FIELDS, question_text
 from guardrail.errors import RecordError
 from guardrail.models.fingerprint import ModelFingerprint
@@ -179,7 +177,7 @@ class AnswerRecord:
                 "scorer": self.maker.scorer.as_plain(),
                 "generation": dict(self.maker.generation),
             },
-            "hidden": _plain_hidden(self.hidden),
+            "hidden": packed_hidden(self.hidden),
         }
 
 
@@ -229,7 +227,7 @@ def parse_answer(line: str) -> AnswerRecord:
             finish_reason=values.get("finish_reason"),
             scores=_scores(values["uncertainty"]),
             usage={name: int(count) for name, count in values["usage"].items()},
-            hidden=_hidden(values.get("hidden")),
+            hidden=unpacked_hidden(values.get("hidden")),
             maker=AnswerMaker(
                 ModelFingerprint(name=values["model"], **scoring["model"]),
                 ScorerFingerprint(**scoring["scorer"]),
@@ -246,34 +244,6 @@ def _scores(values: Mapping[str, Any]) -> dict[str, float]:
         if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
             raise RecordError(f"uncertainty.{name} is {kind_of(value)}, and a finite number is expected.")
     return {name: float(value) for name, value in values.items()}
-
-
-def _plain_hidden(hidden: HiddenState | None) -> dict[str, Any] | None:
-    if hidden is None:
-        return None
-    return {"depth": hidden.depth, "mean": _packed(hidden.mean), "last": _packed(hidden.last)}
-
-
-def _hidden(values: Mapping[str, Any] | None) -> HiddenState | None:
-    if values is None:
-        return None
-    return HiddenState(float(values["depth"]), _unpacked(values["mean"]), _unpacked(values["last"]))
-
-
-def _packed(values: Any) -> str:
-    return b64encode(_little_endian(array("f", values)).tobytes()).decode()
-
-
-def _unpacked(text: str) -> "array[float]":
-    values = array("f")
-    values.frombytes(b64decode(text, validate=True))
-    return _little_endian(values)
-
-
-def _little_endian(values: "array[float]") -> "array[float]":
-    if sys.byteorder == "big":
-        values.byteswap()
-    return values
 
 
 def _digest(text: str) -> str:

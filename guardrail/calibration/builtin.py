@@ -1,9 +1,9 @@
-"""The profiles that come with guardrail, by the name of their model."""
+"""The profiles that come with guardrail, and the answers held out of them, by the name of their model."""
 
 from importlib.resources import files
 from pathlib import Path
 
-__all__ = ["builtin_profile", "builtin_profiles"]
+__all__ = ["builtin_held_out", "builtin_profile", "builtin_profiles"]
 
 
 def builtin_profiles() -> dict[str, Path]:
@@ -16,3 +16,9 @@ def builtin_profiles() -> dict[str, Path]:
 def builtin_profile(name: str) -> Path | None:
     """Where the profile lies that ships for a model; None where none does."""
     return builtin_profiles().get(name)
+
+
+def builtin_held_out(name: str) -> Path | None:
+    """Where the answers lie that were held out of a model's profile; None where none ship."""
+    file = Path(str(files("guardrail"))) / "data" / "held_out" / f"{name}.jsonl"
+    return file if file.is_file() else None

@@ -1,11 +1,11 @@
 """Questions answered by the model, or read with the answers given, then scored and judged, in batches."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from guardrail.calibration.answers import AnswerMaker, AnswerRecord, Judgement
+from guardrail.calibration.asking import Job, batches, encode_question
 from guardrail.calibration.confidence import HiddenState
 from guardrail.calibration.judges.judge import Judge
 from guardrail.calibration.judging import Case, judge_cases
@@ -14,7 +14,6 @@ from guardrail.calibration.questions import Question
 from guardrail.errors import GuardrailError
 from guardrail.models.fingerprint import fingerprint_model
 from guardrail.models.progress import ProgressCallback, report
-from guardrail.models.prompt import EncodedPrompt, encode_prompt
 from guardrail.scoring.appending import AppendedFile
 from guardrail.scoring.fingerprint import fingerprint_scorer
 from guardrail.scoring.records import Failure
@@ -23,7 +22,6 @@ from guardrail.scoring.score import score_batch
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
-    from guardrail.models.prompt import Prompt
     from guardrail.models.trace import Trace
     from guardrail.scoring.uncertainty import Uncertainty
 
@@ -31,18 +29,6 @@ __all__ = ["answer_maker", "label"]
 
 # Questions of this many batches are put in order of length, so that little is wasted on padding.
 _BATCHES_PER_WINDOW = 4
-
-
-class _Job(NamedTuple):
-    """A question that could be encoded; ``response_ids`` where it came with a response."""
-
-    question: Question
-    prompt: EncodedPrompt
-    response_ids: list[int] | None
-
-    @property
-    def length(self) -> int:
-        return len(self.prompt.ids) + len(self.response_ids or ())
 
 
 def label(
@@ -96,52 +82,22 @@ def _label_window(
     options: LabelOptions,
     maker: AnswerMaker,
 ) -> Iterator[list[AnswerRecord | Failure]]:
-    jobs: list[_Job] = []
+    jobs: list[Job] = []
     refused: list[AnswerRecord | Failure] = []
     for question in window:
         try:
-            jobs.append(_encoded(model, question, options.system))
+            jobs.append(encode_question(model, question, options.system))
         except GuardrailError as error:
             refused.append(_failure(question, error))
     if refused:
         yield refused
-    for batch in _batches(model, jobs, options):
+    for batch in batches(model, jobs, options.sampling.max_tokens, options.batch_size):
         answered = together_or_alone(lambda some: _answer(model, some, options), batch)
         yield _judged(batch, answered, judge, options, maker)
 
 
-def _encoded(model: "LocalModel", question: Question, system: str | None) -> _Job:
-    encoded = encode_prompt(model.tokenizer, _with_system(question.prompt, system))
-    if question.response is None:
-        return _Job(question, encoded, None)
-    return _Job(question, encoded, model.encode_response(question.response, question.finish_reason))
-
-
-def _with_system(prompt: "Prompt", system: str | None) -> "Prompt":
-    if system is None:
-        return prompt
-    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-    has_one = any(isinstance(message, dict) and message.get("role") == "system" for message in messages)
-    return messages if has_one else [{"role": "system", "content": system}, *messages]
-
-
-def _batches(model: "LocalModel", jobs: Sequence[_Job], options: LabelOptions) -> Iterator[list[_Job]]:
-    ordered = sorted(jobs, key=lambda job: job.length)
-    context = model.anatomy.context_length or sys.maxsize
-    asked: list[_Job] = []
-    crowded: list[_Job] = []
-    for job in (job for job in ordered if job.response_ids is None):
-        # A batch has room for as many tokens as its longest prompt leaves: that one goes alone.
-        room = context - len(job.prompt.ids)
-        (asked if room >= options.sampling.max_tokens else crowded).append(job)
-    given = [job for job in ordered if job.response_ids is not None]
-    for group, size in ((asked, options.batch_size), (given, options.batch_size), (crowded, 1)):
-        for low in range(0, len(group), size):
-            yield group[low : low + size]
-
-
 def _answer(
-    model: "LocalModel", jobs: Sequence[_Job], options: LabelOptions
+    model: "LocalModel", jobs: Sequence[Job], options: LabelOptions
 ) -> list[tuple["Trace", "Uncertainty"]]:
     depths = () if options.depth is None else (options.depth,)
     prompts = [job.prompt for job in jobs]
@@ -158,7 +114,7 @@ def _answer(
 
 
 def _judged(
-    batch: Sequence[_Job],
+    batch: Sequence[Job],
     answered: Sequence["tuple[Trace, Uncertainty] | GuardrailError"],
     judge: Judge,
     options: LabelOptions,

@@ -222,10 +222,18 @@ class Profile(PlainData):
             CalibrationError: A score or hidden state that the profile needs is missing, or one of them is not
                 a number.
         """
-        values = dict(observation.scores)
-        score, confidence, interval = None, None, None
-        if self.confidence_model is not None and self.calibrator is not None:
-            score = self.confidence_model.score(observation)
+        score = self.confidence_model.score(observation) if self.confidence_model else None
+        return self.assess_score(score, observation.scores)
+
+    def assess_score(self, score: float | None, scores: Mapping[str, float]) -> Assessment:
+        """The same of an answer whose confidence score is known, for which no hidden state is needed.
+
+        Args:
+            score: Its confidence score; None where the profile was made without labels.
+            scores: Its scores by name.
+        """
+        values, confidence, interval = dict(scores), None, None
+        if self.calibrator is not None and score is not None:
             confidence = self.calibrator.probability(score)
             values |= {"confidence": confidence, "confidence_score": score}
             if isinstance(self.calibrator, VennAbers):

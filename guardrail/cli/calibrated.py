@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from guardrail.calibration.fitting.fit import Fitted
     from guardrail.scoring.records import Failure
 
-__all__ = ["print_calibration", "summary", "tell"]
+__all__ = ["print_calibration", "print_failures", "summary", "tell"]
 
 _SHOWN_FAILURES = 5
 
@@ -37,7 +37,7 @@ def tell(collected: "Collected", stored: Path) -> None:
             f"judged again. {reason}",
             err=True,
         )
-    _print_failures(collected.failures)
+    print_failures(collected.failures)
 
 
 def summary(
@@ -78,7 +78,8 @@ def print_calibration(fitted: "Fitted", output: Path, stored: Path, report: Path
             console.print(f"{what} in {path}", soft_wrap=True, markup=False)
 
 
-def _print_failures(failures: "Sequence[Failure]") -> None:
+def print_failures(failures: "Sequence[Failure]") -> None:
+    """Say on stderr which lines do not count, and why."""
     if not failures:
         return
     typer.echo(f"{len(failures):,} lines do not count:", err=True)

@@ -11,8 +11,11 @@ from guardrail.cli import models, policy, profile, queue
 from guardrail.cli.ask import ask
 from guardrail.cli.bench import bench
 from guardrail.cli.calibrate import calibrate
+from guardrail.cli.demo import demo
+from guardrail.cli.evaluate import evaluate
 from guardrail.cli.output import print_error
 from guardrail.cli.score import score
+from guardrail.cli.sps import sps
 from guardrail.errors import GuardrailError
 
 __all__ = ["app", "main"]
@@ -55,7 +58,10 @@ app = typer.Typer(
 app.command()(ask)
 app.command()(score)
 app.command()(calibrate)
+app.command()(evaluate)
 app.command()(bench)
+app.command()(demo)
+app.command()(sps)
 app.add_typer(models.app, name="models")
 app.add_typer(policy.app, name="policy")
 app.add_typer(profile.app, name="profile")

@@ -9,6 +9,7 @@ import typer
 
 from guardrail.cli.options import AsJson, readable
 from guardrail.cli.output import print_json
+from guardrail.cli.what_if import what_if
 from guardrail.errors import OptionError, PolicyError
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(help="Policies: check, show, test and explain them. Loads no model.", no_args_is_help=True)
+
+app.command("what-if")(what_if)
 
 _FAILED = 1
 File = Annotated[

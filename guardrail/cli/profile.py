@@ -44,3 +44,56 @@ def show(
     from guardrail.calibration.report.terminal import print_profile
 
     print_profile(results(), read)
+
+
+@app.command("held-out")
+def held_out(
+    profile: Annotated[
+        str,
+        typer.Argument(
+            help="A profile, or a model's name for the one that comes with guardrail.",
+            metavar="FILE",
+            show_default=False,
+            callback=readable,
+        ),
+    ],
+    answers: Annotated[
+        Path,
+        typer.Argument(
+            help="The answers that it was made of, as guardrail calibrate kept them.",
+            metavar="ANSWERS.jsonl",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write them here; by default beside the profile, as PROFILE.held-out.jsonl.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the answers that nothing of a profile was fitted or certified on, without hidden states.
+
+    guardrail policy what-if tries policies on them. Refused where they do not give the profile's report.
+    """
+    from guardrail.calibration.answers_file import read_answers
+    from guardrail.calibration.builtin import builtin_profile
+    from guardrail.calibration.fitting.redrawing import redraw
+    from guardrail.calibration.held_out import write_held_out
+    from guardrail.calibration.profile import read_profile
+    from guardrail.scoring.appending import check_destination
+
+    path = builtin_profile(profile) or Path(profile)
+    output = output or path.with_name(f"{path.stem}.held-out.jsonl")
+    check_destination(output, answers)
+    read = read_profile(path)
+    found = redraw(read, read_answers(answers).records)
+    write_held_out(read, found, output)
+    if as_json:
+        print_json({"answers": len(found), "output": str(output), "profile": read.digest})
+    else:
+        typer.echo(f"{len(found):,} held-out answers in {output}")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from guardrail.calibration.fitting.options import Shares
 from guardrail.errors import CalibrationError
 
-__all__ = ["Parts", "draw", "question_groups", "split"]
+__all__ = ["Parts", "check_number", "draw", "question_groups", "split"]
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -91,9 +91,22 @@ def question_groups(questions: Sequence[str]) -> IntArray:
     )
 
 
+def check_number(questions: int, shares: Shares) -> None:
+    """Make sure that so many questions can be enough, before any of them is answered.
+
+    Raises:
+        CalibrationError: They are too few, whatever the answers will be.
+    """
+    needed = max(ceil(least / share - 1e-9) for least, share in zip(_LEAST, shares, strict=True))
+    if questions < needed:
+        raise CalibrationError(
+            f"{questions} answered questions are too few to fit, certify and report on different ones: at "
+            f"least {needed} are needed."
+        )
+
+
 def _check_enough(groups: IntArray, correct: BoolArray, shares: Shares) -> None:
     asked = len(np.unique(groups))
-    needed = max(ceil(least / share - 1e-9) for least, share in zip(_LEAST, shares, strict=True))
     counts = {"correct": len(np.unique(groups[correct])), "wrong": len(np.unique(groups[~correct]))}
     for kind, count in counts.items():
         if asked and not count:
@@ -102,11 +115,7 @@ def _check_enough(groups: IntArray, correct: BoolArray, shares: Shares) -> None:
                 f"All {len(groups)} answers were judged {other}: nothing can be learned of {kind} ones. "
                 f"Check the judge, or take {'harder' if kind == 'wrong' else 'easier'} questions."
             )
-    if asked < needed:
-        raise CalibrationError(
-            f"{asked} answered questions are too few to fit, certify and report on different ones: at least "
-            f"{needed} are needed."
-        )
+    check_number(asked, shares)
     least = ceil(_LEAST_OF_EACH / shares.fit - 1e-9)
     for kind, count in counts.items():
         if count < least:

@@ -24,7 +24,7 @@ from guardrail.calibration.report.words import (
 )
 from guardrail.errors import CalibrationError, ProfileError
 
-__all__ = ["html_report", "write_report"]
+__all__ = ["house_style", "html_report", "write_report"]
 
 
 class _Plots(NamedTuple):
@@ -58,6 +58,7 @@ def html_report(profile: Profile, held_out: HeldOut | None = None) -> str:
     }
     template = environment.from_string((files(__package__) / "report.html.jinja").read_text("utf-8"))
     return template.render(
+        style=house_style(),
         name=visible(profile.model.name),
         profile=profile,
         verdict=verdict(profile),
@@ -88,6 +89,12 @@ def write_report(profile: Profile, path: Path, held_out: HeldOut | None = None) 
         part.replace(path)
     except OSError as error:
         raise ProfileError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def house_style() -> Markup:
+    """How reports look: the style sheet that each of them holds."""
+    # Markup: it is ours.
+    return Markup((files(__package__) / "style.css").read_text("utf-8").rstrip())  # noqa: S704
 
 
 def _check(profile: Profile, held_out: HeldOut) -> None:

@@ -1,19 +1,13 @@
-"""Pictures of a profile as SVG, to stand within an HTML page.
+"""Pictures of a profile as SVG, to stand within an HTML page."""
 
-The only module that loads matplotlib, and its object interface alone: nothing of pyplot's global state.
-"""
-
-import re
 from collections.abc import Sequence
-from io import StringIO
 from itertools import cycle
-from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 from scipy.stats import beta
 
 from guardrail.calibration.metrics.intervals import LEVEL, share
@@ -21,34 +15,13 @@ from guardrail.calibration.metrics.reliability import reliability
 from guardrail.calibration.metrics.selective import risk_coverage
 from guardrail.calibration.profile import CertifiedThreshold
 from guardrail.calibration.report.held_out import HeldOut
+from guardrail.calibration.report.pictures import FAINT, INK, STYLE, legend, percent_axis, svg
 from guardrail.calibration.report.words import promised
 
 __all__ = ["reliability_diagram", "risk_coverage_curve", "score_histogram"]
 
 # Okabe & Ito (2008): told apart with any colour vision, and in grey by their lightness.
 _RIGHT, _WRONG, _CERTIFIED = "#0072B2", "#D55E00", "#007A5A"
-_INK, _FAINT = "#24292f", "#6b7280"
-_STYLE: dict[Any, Any] = {
-    # Text stays text: it can be read aloud, searched and copied. The salt makes ids the same every time.
-    "svg.fonttype": "none",
-    "svg.hashsalt": "guardrail",
-    "font.size": 9.5,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _FAINT,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "xtick.color": _FAINT,
-    "ytick.color": _FAINT,
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
-    "grid.color": "#e8ebef",
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-}
 _MARKS = "Ds^vP"
 _DASHED, _DOTTED = (0, (4, 3)), (0, (1, 1.5))
 _HALF_PAGE, _WHOLE_PAGE = (5.0, 4.1), (10.2, 3.5)
@@ -56,20 +29,20 @@ _HALF_PAGE, _WHOLE_PAGE = (5.0, 4.1), (10.2, 3.5)
 
 def reliability_diagram(held_out: HeldOut) -> str:
     """Share of right answers by their confidence, in the bins of the ECE, and where the confidences lie."""
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         picture = Picture(figsize=_HALF_PAGE, layout="constrained")
         above, below = picture.subplots(2, 1, height_ratios=(5, 1), sharex=True)
         _draw_reliability(above, held_out)
-        below.hist(held_out.confidences, bins=np.linspace(0, 1, 41), color=_FAINT)
+        below.hist(held_out.confidences, bins=np.linspace(0, 1, 41), color=FAINT)
         below.set(xlim=(0, 1), ylabel="answers", xlabel="confidence that was given")
-        below.xaxis.set_major_formatter(_percent())
-        _legend(picture)
-        return _svg(picture, "reliability")
+        below.xaxis.set_major_formatter(percent_axis())
+        legend(picture)
+        return svg(picture, "reliability")
 
 
 def risk_coverage_curve(held_out: HeldOut, certified: Sequence[CertifiedThreshold]) -> str:
     """Share of wrong answers among those let through, by how many are, and where the thresholds lie."""
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         picture = Picture(figsize=_HALF_PAGE, layout="constrained")
         axes = picture.subplots()
         _draw_risk(axes, held_out)
@@ -83,9 +56,9 @@ def risk_coverage_curve(held_out: HeldOut, certified: Sequence[CertifiedThreshol
         )
         axes.grid(visible=True)
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(_percent())
-        _legend(picture)
-        return _svg(picture, "risk-coverage")
+            axis.set_major_formatter(percent_axis())
+        legend(picture)
+        return svg(picture, "risk-coverage")
 
 
 def score_histogram(held_out: HeldOut, certified: Sequence[CertifiedThreshold]) -> str:
@@ -97,7 +70,7 @@ def score_histogram(held_out: HeldOut, certified: Sequence[CertifiedThreshold]) 
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, min(max(len(scores) // 12, 10), 40) + 1)
     inside = np.clip(scores, low, high)
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         picture = Picture(figsize=_WHOLE_PAGE, layout="constrained")
         axes = picture.subplots()
         for flag, sign, colour, name in ((right, 1, _RIGHT, "right"), (~right, -1, _WRONG, "wrong")):
@@ -112,7 +85,7 @@ def score_histogram(held_out: HeldOut, certified: Sequence[CertifiedThreshold]) 
                 linewidth=0.6,
                 label=f"{name} answers ({flag.sum():,})",
             )
-        axes.axhline(0, color=_INK, linewidth=0.8)
+        axes.axhline(0, color=INK, linewidth=0.8)
         reach = max(map(abs, axes.get_ylim()))
         # Room above for the names of the thresholds.
         axes.set_ylim(-1.08 * reach, 1.3 * reach)
@@ -134,12 +107,12 @@ def score_histogram(held_out: HeldOut, certified: Sequence[CertifiedThreshold]) 
         axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
         axes.grid(visible=True, axis="y")
         axes.set(xlabel="confidence score; further right is surer", ylabel="answers")
-        _legend(picture)
-        return _svg(picture, "scores")
+        legend(picture)
+        return svg(picture, "scores")
 
 
 def _draw_reliability(axes: Axes, held_out: HeldOut) -> None:
-    axes.plot((0, 1), (0, 1), color=_FAINT, linewidth=1, linestyle=_DASHED, label="as it should be")
+    axes.plot((0, 1), (0, 1), color=FAINT, linewidth=1, linestyle=_DASHED, label="as it should be")
     bins = reliability(held_out.confidences, held_out.correct)
     given = np.array([one.confidence for one in bins])
     right, low, high = np.array([(one.right.value, one.right.low, one.right.high) for one in bins]).T
@@ -166,10 +139,10 @@ def _draw_reliability(axes: Axes, held_out: HeldOut) -> None:
             xytext=(5, -10),
             textcoords="offset points",
             fontsize=8,
-            color=_FAINT,
+            color=FAINT,
         )
     axes.set(ylim=(0, 1), ylabel="share that is right")
-    axes.yaxis.set_major_formatter(_percent())
+    axes.yaxis.set_major_formatter(percent_axis())
     axes.grid(visible=True)
 
 
@@ -195,8 +168,8 @@ def _draw_risk(axes: Axes, held_out: HeldOut) -> None:
     )
     axes.plot(coverage, risk, color=_RIGHT, linewidth=1.6, label="this confidence")
     oracle = risk_coverage(held_out.correct, held_out.correct)
-    axes.plot(oracle.coverage, oracle.risk, color=_INK, linewidth=1.2, linestyle=_DOTTED, label="an oracle")
-    axes.axhline(risk[-1], color=_FAINT, linewidth=1, linestyle=_DASHED, label="chance")
+    axes.plot(oracle.coverage, oracle.risk, color=INK, linewidth=1.2, linestyle=_DOTTED, label="an oracle")
+    axes.axhline(risk[-1], color=FAINT, linewidth=1, linestyle=_DASHED, label="chance")
 
 
 def _draw_threshold(axes: Axes, held_out: HeldOut, certified: CertifiedThreshold, mark: str) -> float:
@@ -237,24 +210,3 @@ def _draw_promises(axes: Axes, errors: Sequence[float]) -> None:
             fontsize=8,
             color=_CERTIFIED,
         )
-
-
-def _percent() -> PercentFormatter:
-    # A formatter belongs to one axis.
-    return PercentFormatter(1, symbol=" %")
-
-
-def _legend(picture: Picture) -> None:
-    """A legend above the axes, where it covers nothing."""
-    picture.legend(loc="outside upper left", ncols=2, borderpad=0, columnspacing=1.4, handlelength=2.2)
-
-
-def _svg(picture: Picture, name: str) -> str:
-    """The picture as an element of a page, its ids told apart from those of others by its name."""
-    text = StringIO()
-    picture.savefig(
-        text, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")), transparent=True
-    )
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :]
-    return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)

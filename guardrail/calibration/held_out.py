@@ -1,0 +1,144 @@
+"""The answers that nothing of a profile was fitted or certified on, kept in a small file beside it.
+
+What a policy would do is tried on these, and on no others: of answers that a profile learned from, it knows
+more than it will ever know in traffic. The file holds no hidden states, and names the profile it belongs to.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from guardrail.calibration.builtin import builtin_held_out, builtin_profiles
+from guardrail.calibration.profile import Profile
+from guardrail.errors import ForeignProfileError, OptionError, RecordError
+from guardrail.scoring.jsonlines import json_object
+from guardrail.scoring.records import as_json
+
+__all__ = ["HeldOutAnswer", "find_held_out", "holds_held_out", "read_held_out", "write_held_out"]
+
+_HEADER = "held_out_of"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutAnswer:
+    """One answer that was held out.
+
+    Attributes:
+        question: What was asked.
+        response: What was answered.
+        correct: Whether that was judged right.
+        finish_reason: Why the answer ended: ``stop``, ``length``, or None where it is not known.
+        confidence: Probability of being correct that the profile gives, 0 to 1.
+        confidence_score: The number behind it, which thresholds are certified on.
+        scores: Uncertainty scores by name, with ``tokens``, the answer's length, among them.
+    """
+
+    question: str
+    response: str
+    correct: bool
+    finish_reason: str | None
+    confidence: float
+    confidence_score: float
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+def find_held_out(profile: Path) -> Path | None:
+    """Where the held-out answers of a profile's file lie: those that ship, or those beside it, if any.
+
+    Beside ``NAME.json`` they are ``NAME.held-out.jsonl``.
+    """
+    if builtin_profiles().get(profile.stem) == profile:
+        return builtin_held_out(profile.stem)
+    beside = profile.with_name(f"{profile.stem}.held-out.jsonl")
+    return beside if beside.is_file() else None
+
+
+def holds_held_out(path: Path) -> bool:
+    """Whether a file is one of held-out answers, by its first line."""
+    try:
+        with path.open("rb") as file:
+            return _HEADER in json_object(file.readline().decode())
+    except (OSError, UnicodeDecodeError, RecordError):
+        return False
+
+
+def write_held_out(profile: Profile, answers: Sequence[HeldOutAnswer], path: Path) -> None:
+    """Write held-out answers, whole or not at all.
+
+    Raises:
+        OptionError: The file cannot be written.
+    """
+    lines = "".join(f"{as_json(asdict(answer))}\n" for answer in answers)
+    header = {
+        _HEADER: profile.digest,
+        "model": profile.model.name,
+        "answers": len(answers),
+        "sha256": _digest(lines),
+    }
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(f"{as_json(header)}\n{lines}", encoding="utf-8", newline="\n")
+        part.replace(path)
+    except OSError as error:
+        raise OptionError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def read_held_out(path: Path, profile: Profile) -> tuple[HeldOutAnswer, ...]:
+    """Read the held-out answers of this profile.
+
+    Raises:
+        ForeignProfileError: They are those of another profile.
+        RecordError: There is no such file, it is none of held-out answers, or it was altered.
+    """
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError as error:
+        raise RecordError(f"There is no file {path}. guardrail profile held-out makes one.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path} cannot be read: {getattr(error, 'strerror', error)}.") from error
+    first, _, lines = text.partition("\n")
+    header = _header(first, path)
+    if header[_HEADER] != profile.digest:
+        raise ForeignProfileError(
+            f"{path} holds answers that were held out of another profile ({str(header[_HEADER])[:12]}), not "
+            f"of this one ({profile.digest[:12]}). guardrail profile held-out makes the right ones, of the "
+            "answers that guardrail calibrate kept.",
+            ["profile"],
+        )
+    if header.get("sha256") != _digest(lines):
+        raise RecordError(
+            f"{path} was altered since it was written. guardrail profile held-out makes it again."
+        )
+    return tuple(
+        _answer(line, number, path)
+        for number, line in enumerate(lines.removesuffix("\n").split("\n"), start=2)
+    )
+
+
+def _header(line: str, path: Path) -> dict[str, Any]:
+    try:
+        header = json_object(line)
+    except RecordError:
+        header = {}
+    if _HEADER not in header:
+        raise RecordError(f"{path} is no file of held-out answers. guardrail profile held-out makes one.")
+    return header
+
+
+def _answer(line: str, number: int, path: Path) -> HeldOutAnswer:
+    try:
+        answer = HeldOutAnswer(**json.loads(line))
+        numbers = (answer.confidence, answer.confidence_score, *answer.scores.values())
+        if not all(map(isfinite, numbers)) or not isinstance(answer.correct, bool):
+            raise ValueError("a score is not a number, or correct is neither true nor false")
+    except (TypeError, ValueError, AttributeError) as error:
+        raise RecordError(f"Line {number} of {path} is no held-out answer: {error}.") from error
+    return answer
+
+
+def _digest(lines: str) -> str:
+    return sha256(lines.encode()).hexdigest()

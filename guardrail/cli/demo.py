@@ -1,0 +1,126 @@
+"""``guardrail demo``: a page in the browser that shows a model's answers with their confidence."""
+
+import os
+import socket
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Thread
+from typing import Annotated
+
+import typer
+
+from guardrail.errors import MissingDependencyError, OptionError
+from guardrail.models.reference import ModelReference
+
+_HOST = "127.0.0.1"
+_PORT = 8501
+
+
+def demo(
+    port: Annotated[
+        int | None,
+        typer.Option(help="Port; the first free one from 8501 on if not given.", min=1, max=65535),
+    ] = None,
+    headless: Annotated[bool, typer.Option("--headless", help="Open no browser.")] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="Built-in name, folder, .gguf file or hub id.", show_default=False
+        ),
+    ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option("--policy", "-p", help="A policy's file, or builtin:NAME.", show_default=False),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for queues, labels and profiles; the user's data folder if not given.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Open the demo: chat, compare, change the policy, calibrate, review. Reachable from this machine only.
+
+    Ctrl-C ends it. What a policy names by a relative path, such as a queue, lies in the data folder.
+    """
+    app = _app()
+    given = {"GUARDRAIL_DEMO_POLICY": _policy(policy), "GUARDRAIL_DEMO_MODEL": _model(policy, model)}
+    chosen = _free_port(port)
+    folder = _folder(data)
+    os.environ.update({name: value for name, value in given.items() if value is not None})
+    os.environ["GUARDRAIL_DEMO_DATA"] = str(folder)
+    os.chdir(folder)
+    _run(app, chosen, headless=headless)
+
+
+def _app() -> Path:
+    spec = find_spec("demo_app")
+    if find_spec("streamlit") is None or spec is None or not spec.submodule_search_locations:
+        raise MissingDependencyError('The demo needs Streamlit: pip install "guardrail-llm[demo]"')
+    return Path(spec.submodule_search_locations[0]) / "app.py"
+
+
+def _policy(policy: str | None) -> str | None:
+    """The policy's name for a process of another working directory; its mistakes are told before it opens."""
+    if policy is None:
+        return None
+    from guardrail.policy.builtin import BUILTIN
+    from guardrail.policy.loading import load_policy
+
+    load_policy(policy)
+    return policy if policy.startswith(BUILTIN) else str(Path(policy).absolute())
+
+
+def _model(policy: str | None, model: str | None) -> str | None:
+    named = model
+    if named is None and policy is not None:
+        from guardrail.policy.loading import load_policy
+
+        named = load_policy(policy).model
+    return None if named is None else str(ModelReference.parse(named))
+
+
+def _free_port(port: int | None) -> int:
+    tried = range(_PORT, _PORT + 100) if port is None else [port]
+    for one in tried:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((_HOST, one))
+            except OSError:
+                continue
+            return one
+    raise OptionError(
+        f"Port {tried[0]} of {_HOST} is taken, or not yours to use. Choose another: guardrail demo --port N"
+    )
+
+
+def _folder(data: Path | None) -> Path:
+    import platformdirs
+
+    folder = (data or platformdirs.user_data_path("guardrail") / "demo").expanduser().absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"The folder {folder} cannot be made: {error.strerror}.") from error
+    return folder
+
+
+def _run(app: Path, port: int, *, headless: bool) -> None:
+    from streamlit.web.cli import main as streamlit
+
+    # Torch takes seconds to import; meanwhile the page opens.
+    Thread(target=import_module, args=("guardrail.models.local",), daemon=True).start()
+    sys.argv = [
+        "streamlit",
+        "run",
+        str(app),
+        f"--server.address={_HOST}",
+        f"--server.port={port}",
+        f"--server.headless={str(headless).lower()}",
+        "--browser.gatherUsageStats=false",
+    ]
+    streamlit()

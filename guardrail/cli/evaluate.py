@@ -1,0 +1,289 @@
+"""``guardrail evaluate``: which method tells right from wrong answers, on one's own model and questions."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from guardrail.cli.evaluated import machine_of, print_evaluation, summary, tell
+from guardrail.cli.options import AsJson, Device, Dtype, Model, Quantization, open_model, readable
+from guardrail.cli.output import print_json, progress_bar
+from guardrail.errors import OptionError
+from guardrail.models.reference import DEFAULT_MODEL, ModelReference
+from guardrail.models.sampling import Sampling
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from guardrail.calibration.profile import Profile
+    from guardrail.calibration.questions import Questions
+    from guardrail.evaluation.datasets.opening import QuestionSource
+    from guardrail.evaluation.methods.method import Method
+    from guardrail.models.local import LocalModel
+    from guardrail.models.progress import ProgressCallback
+
+_ANSWERS = "Answers"
+_METHODS = "Methods"
+_REPORT = "Report"
+
+
+def evaluate(
+    questions: Annotated[
+        str,
+        typer.Argument(
+            help="A file with one JSON object a line, a question with accepted answers or a response to be "
+            "judged; or sciq, triviaqa, truthfulqa, nq_open.",
+            metavar="QUESTIONS.jsonl|NAME",
+            show_default=False,
+        ),
+    ],
+    model: Model = DEFAULT_MODEL,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    quantization: Quantization = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="How many questions the model reads at once.", rich_help_panel="Model")
+    ] = 16,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Methods or groups of them (one_pass, ablations, sampling, all), with commas between. A "
+            "gradient's method takes arguments: hybridgrad[semantic_token=-5,reduction=sum]. By default "
+            "one_pass.",
+            show_default=False,
+            rich_help_panel=_METHODS,
+        ),
+    ] = None,
+    samples: Annotated[
+        int,
+        typer.Option(min=2, help="Answers drawn for methods that need others.", rich_help_panel=_METHODS),
+    ] = 10,
+    nli: Annotated[
+        str | None,
+        typer.Option(
+            help="Model that tells whether one text follows from another, for methods that compare meanings.",
+            show_default=False,
+            rich_help_panel=_METHODS,
+        ),
+    ] = None,
+    cross_encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="Model that tells how alike two texts are, likewise.",
+            show_default=False,
+            rich_help_panel=_METHODS,
+        ),
+    ] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            help="Add this profile's confidence as the method confidence. It must not be made of these "
+            "questions.",
+            show_default=False,
+            rich_help_panel=_METHODS,
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="The method that differences are to; by default hybridgrad.",
+            show_default=False,
+            rich_help_panel=_METHODS,
+        ),
+    ] = None,
+    judge: Annotated[
+        str,
+        typer.Option(
+            help="Who says what is right: exact, contains, f1[:THRESHOLD], embedding[:MODEL[:THRESHOLD]], "
+            "chat:PROVIDER:MODEL, or module:function.",
+            callback=readable,
+            rich_help_panel=_ANSWERS,
+        ),
+    ] = "contains",
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Take only so many lines.", show_default=False, rich_help_panel=_ANSWERS),
+    ] = None,
+    system: Annotated[
+        str | None,
+        typer.Option(
+            help="A system message before every conversation that has none.",
+            callback=readable,
+            rich_help_panel=_ANSWERS,
+        ),
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.", rich_help_panel=_ANSWERS)] = 64,
+    temperature: Annotated[
+        float,
+        typer.Option(help="Of the answers that are judged: 0 for greedy decoding.", rich_help_panel=_ANSWERS),
+    ] = 0.0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="What answers and resamples are drawn by.", rich_help_panel=_ANSWERS)
+    ] = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Keep answers and what was found of them here; by default QUESTIONS.evaluation.jsonl in "
+            "this folder. More methods later go on with them.",
+            show_default=False,
+            rich_help_panel=_REPORT,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume/--overwrite",
+            help="Go on with the answers that are kept already, or start afresh.",
+            rich_help_panel=_REPORT,
+        ),
+    ] = True,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Write a report here: a page (.html) or Markdown (.md). Can be given again.",
+            show_default=False,
+            rich_help_panel=_REPORT,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare methods of telling right from wrong answers: how well each does, and what it costs.
+
+    The model answers the questions and a judge labels the answers. They are kept as they come, with all that
+    the methods go by: the same command again goes on where it was interrupted.
+
+    Exit status: 0 if every line counted, 2 if lines were wrong, 1 if something else failed. The figures are
+    of the others all the same.
+    """
+    from guardrail.calibration.judges.named import as_judge
+    from guardrail.calibration.profile import read_profile
+    from guardrail.calibration.questions import parse_questions
+    from guardrail.evaluation.collecting import collect_answers
+    from guardrail.evaluation.comparing import compare
+    from guardrail.evaluation.datasets.opening import open_questions
+    from guardrail.evaluation.estimating import estimate_all
+    from guardrail.evaluation.needs import EvaluationOptions, needs_of
+    from guardrail.evaluation.report.html import write_report
+    from guardrail.evaluation.report.setting import Setting
+
+    reports = list(dict.fromkeys(report or ()))
+    decided = as_judge(judge)
+    known = read_profile(profile) if profile is not None else None
+    chosen = _methods(methods or ["one_pass"], known, nli, cross_encoder)
+    options = EvaluationOptions(
+        sampling=Sampling(max_tokens, temperature, seed=seed if temperature else None),
+        system=system,
+        batch_size=batch_size,
+        samples=samples,
+    )
+    needs = needs_of(chosen, options)
+    source = open_questions(questions, limit)
+    stored = output or Path(f"{source.stem}.evaluation.jsonl")
+    _check_destinations([stored, *reports], source, reports)
+    parsed = parse_questions(source.lines, judge_needs_answers=decided.needs_answers)
+    notes = _notes_on(known, profile, source, parsed, dict(needs.generation))
+    with progress_bar() as progress:
+        collected = collect_answers(
+            parsed,
+            decided,
+            stored,
+            lambda: _open(model, device, dtype, quantization, known, progress),
+            needs,
+            options,
+            model_name=str(ModelReference.parse(model)),
+            overwrite=not resume,
+            progress=progress,
+        )
+    tell(collected, stored)
+    made = collected.records[0].maker
+    if known is not None:
+        _check_profile(known, made["model"])
+    with progress_bar() as progress:
+        estimated = estimate_all(chosen, collected.records, progress)
+        comparison = compare(estimated, collected.records, reference=reference, seed=seed, progress=progress)
+    setting = Setting(
+        questions=source.title,
+        model=made["model"],
+        generation=made["generation"],
+        samples=needs.maker(made["model"])["samples"],
+        judge=collected.judge,
+        unlabelled=len(collected.records) - len(comparison.correct),
+        machine=machine_of(collected),
+        notes=notes,
+    )
+    for path in reports:
+        write_report(comparison, setting, path)
+    if as_json:
+        print_json(summary(comparison, setting, collected, stored, reports))
+    else:
+        print_evaluation(comparison, setting, stored, reports)
+    if collected.exit_status:
+        raise typer.Exit(collected.exit_status)
+
+
+def _methods(
+    names: "Sequence[str]", profile: "Profile | None", nli: str | None, cross_encoder: str | None
+) -> "Sequence[Method]":
+    from guardrail.evaluation.methods.named import methods_named
+    from guardrail.evaluation.methods.sampled import check_available, sampled_methods
+    from guardrail.evaluation.profiled import confidence_method
+
+    sampled = sampled_methods(nli=nli, cross_encoder=cross_encoder)
+    confidence = confidence_method(profile) if profile is not None else None
+    chosen = methods_named(names, sampled, confidence)
+    for method in chosen:
+        if method.name in sampled:
+            check_available(method)
+    return chosen
+
+
+def _open(
+    name: str,
+    device: str,
+    dtype: str,
+    quantization: Literal["8bit", "4bit"] | None,
+    profile: "Profile | None",
+    progress: "ProgressCallback",
+) -> "LocalModel":
+    from guardrail.models.fingerprint import fingerprint_model
+
+    opened = open_model(name, device, dtype, quantization, progress)
+    if profile is not None:
+        _check_profile(profile, fingerprint_model(opened).as_plain())
+    return opened
+
+
+def _check_profile(profile: "Profile", model: "Mapping[str, Any]") -> None:
+    """Make sure, before the model answers, that the profile is of this model."""
+    from guardrail.models.fingerprint import ModelFingerprint
+
+    profile.check(ModelFingerprint(**model), profile.scorer)
+
+
+def _notes_on(
+    profile: "Profile | None",
+    path: Path | None,
+    source: "QuestionSource",
+    questions: "Questions",
+    generation: dict[str, Any],
+) -> list[str]:
+    if profile is None or path is None:
+        return []
+    from guardrail.evaluation.profiled import generation_notes, refuse_known_questions
+
+    unsure = refuse_known_questions(profile, path, source, questions.usable)
+    return [*generation_notes(profile, generation), *([unsure] if unsure else [])]
+
+
+def _check_destinations(paths: list[Path], source: "QuestionSource", reports: list[Path]) -> None:
+    from guardrail.evaluation.report.html import check_report
+    from guardrail.scoring.appending import check_destination
+
+    for path in reports:
+        check_report(path)
+    if len({path.absolute() for path in paths}) < len(paths):
+        raise OptionError("Results and reports need a file each: two of them are the same.")
+    for path in paths:
+        check_destination(path, source.path)

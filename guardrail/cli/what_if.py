@@ -1,0 +1,127 @@
+"""``guardrail policy what-if``: what a policy would do to the answers that were held out of its profile."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from guardrail.cli.options import AsJson, readable
+from guardrail.cli.output import print_json
+from guardrail.errors import RecordError
+
+if TYPE_CHECKING:
+    from guardrail.calibration.held_out import HeldOutAnswer
+    from guardrail.calibration.profile import Profile
+    from guardrail.policy.model import Policy
+    from guardrail.policy.what_if import LetThrough, WhatIf
+
+__all__ = ["what_if"]
+
+
+def what_if(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="A policy file, or builtin:NAME.", show_default=False, callback=readable
+        ),
+    ],
+    answers: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="ANSWERS.jsonl",
+            help="The profile's held-out answers (guardrail profile held-out), or the file of answers that "
+            "it was made of. By default the held-out answers that lie beside it, or ship with it.",
+            show_default=False,
+        ),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            help="The profile, or a model's name for the one that ships; by default the policy's.",
+            show_default=False,
+            callback=readable,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a policy would do to known answers: how many it shows, and how many of those are wrong.
+
+    Only answers that nothing of the profile was fitted or certified on are taken.
+    """
+    from guardrail.calibration.profile import read_profile
+    from guardrail.policy.loading import load_policy
+    from guardrail.policy.what_if import known_answers
+    from guardrail.policy.what_if import what_if as decide_all
+
+    policy = load_policy(file)
+    path = _profile_path(policy, profile)
+    read = read_profile(path)
+    held_out = _held_out(path, read, answers)
+    found = decide_all(policy, known_answers(read, held_out))
+    if as_json:
+        print_json(_plain(found, read))
+        return
+    typer.echo(f"{len(held_out):,} answers of {read.model.name} that were held out of its profile\n")
+    for action, count in found.actions.items():
+        typer.echo(f"{action:<9} {count:>6,}")
+    typer.echo("")
+    for name, let_through in (("passed", found.passed), ("shown", found.shown)):
+        typer.echo(f"{name:<9} {_sentence(let_through)}")
+    typer.echo("")
+    width = max(map(len, found.rules))
+    for rule, count in found.rules.items():
+        typer.echo(f"{rule:<{width}} {count:>6,}")
+
+
+def _profile_path(policy: "Policy", given: str | None) -> Path:
+    from guardrail.calibration.builtin import builtin_profile
+    from guardrail.models.reference import DEFAULT_MODEL
+
+    if given is not None:
+        return builtin_profile(given) or Path(given)
+    model = policy.model or DEFAULT_MODEL
+    path = policy.profile_path or builtin_profile(model)
+    if path is None:
+        raise RecordError(f"No profile ships for {model}: name one with --profile.")
+    return path
+
+
+def _held_out(path: Path, profile: "Profile", answers: Path | None) -> "tuple[HeldOutAnswer, ...]":
+    from guardrail.calibration.answers_file import read_answers
+    from guardrail.calibration.fitting.redrawing import redraw
+    from guardrail.calibration.held_out import find_held_out, holds_held_out, read_held_out
+
+    answers = answers or find_held_out(path)
+    if answers is None:
+        raise RecordError(
+            f"No held-out answers lie beside {path}: name the answers that it was made of, which guardrail "
+            "calibrate kept, or write the held-out ones with guardrail profile held-out."
+        )
+    if holds_held_out(answers):
+        return read_held_out(answers, profile)
+    return redraw(profile, read_answers(answers).records)
+
+
+def _sentence(let_through: "LetThrough") -> str:
+    from guardrail.calibration.report.words import interval, percent
+
+    coverage, error = let_through.coverage, let_through.error
+    if coverage.value is None or error.value is None:
+        return "none"
+    return (
+        f"{let_through.count:,} ({percent(coverage.value)}); wrong among them {percent(error.value)}, "
+        f"95\N{NO-BREAK SPACE}% interval {interval(error, as_percent=True)}"
+    )
+
+
+def _plain(found: "WhatIf", profile: "Profile") -> dict[str, Any]:
+    return {
+        "profile": profile.digest,
+        "answers": len(found.decisions),
+        "actions": dict(found.actions),
+        "rules": dict(found.rules),
+        **{
+            name: {"count": one.count, "coverage": one.coverage.as_plain(), "error": one.error.as_plain()}
+            for name, one in (("passed", found.passed), ("shown", found.shown))
+        },
+    }

@@ -1,0 +1,217 @@
+"""The answers that figures are made of: those stored, and those missing or incomplete."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from guardrail.calibration.answers import LABELLED
+from guardrail.calibration.judges.judge import Judge
+from guardrail.calibration.judging import Case, judge_cases
+from guardrail.calibration.questions import Question, Questions
+from guardrail.errors import CalibrationError, OptionError, RecordError
+from guardrail.evaluation.needs import EvaluationOptions, Needs
+from guardrail.evaluation.records import EvaluatedAnswer, parse_evaluated
+from guardrail.models.progress import ProgressCallback
+from guardrail.scoring.appending import AppendedFile
+from guardrail.scoring.records import Failure, as_json
+
+if TYPE_CHECKING:
+    from guardrail.models.local import LocalModel
+
+__all__ = ["Evaluated", "collect_answers"]
+
+_OTHER_FILE = "Choose another file with --output, or start afresh with --overwrite."
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """Answers to questions.
+
+    Attributes:
+        records: The answers, judged or not, in the order of the questions.
+        failures: Lines that no answer came out for.
+        kept: How many of the answers were stored before.
+        judged_again: How many of those were judged anew.
+    """
+
+    records: Sequence[EvaluatedAnswer]
+    failures: Sequence[Failure]
+    kept: int
+    judged_again: int
+
+    @property
+    def judge(self) -> str:
+        """Who said what is right."""
+        names = {
+            record.judgement.judged_by for record in self.records if record.judgement.correct is not None
+        }
+        return ", ".join(sorted(map(str, names))) or "nobody"
+
+    @property
+    def judge_failures(self) -> int:
+        """Answers without a label because the judge failed."""
+        return sum(record.judgement.failed for record in self.records)
+
+    @property
+    def exit_status(self) -> int:
+        """0 if all went well, 2 if only lines were wrong, 1 if something failed."""
+        statuses = {failure.exit_status for failure in self.failures}
+        if self.judge_failures or statuses - {2}:
+            return 1
+        return 2 if statuses else 0
+
+
+def collect_answers(
+    questions: Questions,
+    judge: Judge,
+    path: Path,
+    open_model: Callable[[], "LocalModel"],
+    needs: Needs,
+    options: EvaluationOptions,
+    *,
+    model_name: str | None = None,
+    overwrite: bool = False,
+    progress: ProgressCallback | None = None,
+) -> Evaluated:
+    """Answer, score and judge questions, going on with what a file of results holds already.
+
+    An answer in the file stays; what methods need of it and it lacks is added. It is judged again where the
+    accepted answers are others than before, where the judge failed, and where another judge is given.
+
+    Args:
+        questions: The questions.
+        judge: The judge.
+        path: The file of results.
+        open_model: Opens the model. Not called where nothing is missing and the model has the same name.
+        needs: What is to be known of each answer.
+        options: How to answer.
+        model_name: What the model is called; None to take that of stored answers on trust.
+        overwrite: Start afresh, whatever is in the file.
+        progress: Told of each batch.
+
+    Raises:
+        RecordError: The file holds something else.
+        OptionError: Its answers were made by another model or with other arguments, or it cannot be written.
+        CalibrationError: Not one question could be answered.
+    """
+    if not questions.usable:
+        raise CalibrationError(_nothing("No line can be used", questions.refused))
+    asked = {question.digest: question for question in questions.usable}
+    kept, end = ({}, 0) if overwrite or not path.exists() else _kept(path, asked)
+    _check(kept.values(), needs, None, path)
+    again = _judged_again(kept, asked, judge)
+    results = {**kept, **again}
+    incomplete = [one for one in questions.usable if not needs.are_met(results.get(one.digest))]
+    failures = list(questions.refused)
+    names = {record.maker["model"]["name"] for record in kept.values()}
+    if incomplete or again or (model_name and names - {model_name}):
+        with AppendedFile.at(path, end) as output:
+            for record in again.values():
+                output.write(record.as_plain())
+            if incomplete or (model_name and names - {model_name}):
+                model = open_model()
+                for result in _completed(model, incomplete, judge, needs, options, results, path, progress):
+                    if isinstance(result, Failure):
+                        failures.append(result)
+                    else:
+                        output.write(result.as_plain())
+                        results[result.digest] = result
+    complete = [results[digest] for digest in asked if needs.are_met(results.get(digest))]
+    if not complete:
+        raise CalibrationError(_nothing("Not one question was answered", failures))
+    return Evaluated(complete, sorted(failures), len(kept), len(again))
+
+
+def _completed(
+    model: "LocalModel",
+    questions: Sequence[Question],
+    judge: Judge,
+    needs: Needs,
+    options: EvaluationOptions,
+    results: Mapping[str, EvaluatedAnswer],
+    path: Path,
+    progress: ProgressCallback | None,
+) -> Iterator[EvaluatedAnswer | Failure]:
+    from guardrail.evaluation.running import evaluate_answers
+    from guardrail.models.fingerprint import fingerprint_model
+
+    fingerprint = fingerprint_model(model).as_plain()
+    _check(results.values(), needs, fingerprint, path)
+    lacking = {one.digest for one in questions}
+    kept = {digest: record for digest, record in results.items() if digest in lacking}
+    return evaluate_answers(
+        model,
+        questions,
+        judge,
+        needs,
+        options,
+        kept,
+        needs.maker(fingerprint),
+        done=len(results) - len(kept),
+        progress=progress,
+    )
+
+
+def _kept(path: Path, asked: Mapping[str, Question]) -> tuple[dict[str, EvaluatedAnswer], int]:
+    """The stored answers to these questions, the last of several to one, and at which byte they end."""
+    try:
+        *complete, torn = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise OptionError(f"{path} cannot be read: {error.strerror}.") from error
+    records: dict[str, EvaluatedAnswer] = {}
+    for number, line in enumerate(complete, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = parse_evaluated(line.decode())
+        except (RecordError, UnicodeDecodeError) as error:
+            why = str(error) if isinstance(error, RecordError) else "It is not text in UTF-8."
+            raise RecordError(f"Line {number} of {path} cannot be used: {why} {_OTHER_FILE}") from error
+        records[record.digest] = record
+    kept = {digest: record for digest, record in records.items() if digest in asked}
+    # A run that was killed may have left half a line; whatever else stands there is not ours to cut off.
+    ours = bool(records) or any(_begins(torn, question) for question in asked.values())
+    if torn and not ours:
+        raise OptionError(f"The end of {path} is no result of guardrail evaluate. {_OTHER_FILE}")
+    if records and not kept:
+        raise OptionError(f"{path} holds answers to other questions. {_OTHER_FILE}")
+    return kept, sum(len(line) + 1 for line in complete)
+
+
+def _begins(torn: bytes, question: Question) -> bool:
+    start = as_json({"question": question.text, "messages": []}).encode().removesuffix(b"]}")
+    return torn.startswith(start) or start.startswith(torn)
+
+
+def _judged_again(
+    kept: Mapping[str, EvaluatedAnswer], asked: Mapping[str, Question], judge: Judge
+) -> dict[str, EvaluatedAnswer]:
+    cases = []
+    for digest, record in kept.items():
+        question, before = asked[digest], record.judgement
+        by = LABELLED if question.correct is not None else judge.name
+        changed = tuple(record.accepted) != tuple(question.accepted) or (
+            question.correct is not None and question.correct is not before.correct
+        )
+        if changed or before.failed or before.judged_by not in (by, None):
+            case = Case(question.text, record.answered.response, question.accepted, question.correct)
+            cases.append((record, question, case))
+    judgements = judge_cases(judge, [case for _, _, case in cases])
+    return {
+        record.digest: record.judged(judgement, question.accepted)
+        for (record, question, _), judgement in zip(cases, judgements, strict=True)
+    }
+
+
+def _check(
+    records: Iterable[EvaluatedAnswer], needs: Needs, model: Mapping[str, Any] | None, path: Path
+) -> None:
+    for record in records:
+        if difference := needs.difference(record, model):
+            raise OptionError(f"An answer in {path} {difference}. {_OTHER_FILE}")
+
+
+def _nothing(what: str, failures: Sequence[Failure]) -> str:
+    first = f" Line {failures[0].line}: {failures[0].reason}" if failures else ""
+    return f"{what}, so there is nothing to evaluate.{first}"

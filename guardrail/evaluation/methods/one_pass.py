@@ -1,0 +1,158 @@
+"""Methods that one pass over the answer gives: HybridGrad, its parts and ablations, likelihoods, entropies.
+
+Nothing is sampled, and the model is asked nothing besides. A gradient's method takes arguments in brackets,
+those of :class:`ScoringOptions`: ``hybridgrad[semantic_token=-5,reduction=sum]``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, get_args
+
+from guardrail.errors import OptionError
+from guardrail.evaluation.methods.method import Answered, Estimate, Method
+from guardrail.policy.nearest import did_you_mean
+from guardrail.scoring.options import Layers, Norm, Reduction, ScoringOptions
+
+__all__ = ["ABLATIONS", "GRADIENTS", "ONE_PASS", "gradient_method"]
+
+_SEMGRAD = "arXiv 2605.04638 (ICML 2026)"
+_MALININ = "Malinin & Gales (2021), ICLR"
+_FOMICHEVA = "Fomicheva et al. (2020), TACL"
+_MANAKUL = "Manakul et al. (2023), EMNLP"
+
+# Gradients by name, and how tables show them.
+GRADIENTS = {
+    "hybridgrad": "HybridGrad",
+    "semgrad": "SemGrad",
+    "paragrad": "ParaGrad",
+    "exgrad": "ExGrad",
+}
+_OF_SEMGRAD = ("hybridgrad", "semgrad")
+_SHOWN: Mapping[str, Mapping[Any, str]] = {
+    "reduction": {"sum": "sum", "mean": "mean"},
+    "norm": {"l1": "ℓ1", "l2": "ℓ2"},
+    "layers": {"upper": "upper half", "lower": "lower half", "last": "last layer", "all": "all layers"},
+    "entropy_weight": {True: "entropy weight", False: "no entropy weight"},
+    "include_tied_embedding": {True: "tied embedding", False: "head alone"},
+}
+
+
+def gradient_method(name: str, arguments: Mapping[str, str] | None = None) -> Method:
+    """HybridGrad, SemGrad, ParaGrad or ExGrad, scored in some way.
+
+    The sum over tokens is T times their mean, and so are the gradients: it takes no pass of its own.
+
+    Args:
+        name: One of ``GRADIENTS``.
+        arguments: Arguments of :class:`ScoringOptions` as texts.
+
+    Raises:
+        OptionError: An argument that there is not, or a value that it cannot have.
+    """
+    values = {key: _value(name, key, text) for key, text in (arguments or {}).items()}
+    asked = ScoringOptions(**values, exgrad=name == "exgrad")
+    options = replace(asked, reduction="mean")
+    listed = ",".join(f"{key}={_written(values[key])}" for key in sorted(values))
+    shown = ", ".join(_shown(key, values[key]) for key in sorted(values))
+    return Method(
+        name=f"{name}[{listed}]" if listed else name,
+        title=f"{GRADIENTS[name]} ({shown})" if shown else GRADIENTS[name],
+        paper=_SEMGRAD,
+        estimate=_gradient(name, options, summed=asked.reduction == "sum"),
+        options=(options,),
+    )
+
+
+def _gradient(name: str, options: ScoringOptions, *, summed: bool) -> Estimate:
+    def estimate(answers: Sequence[Answered]) -> list[float]:
+        sizes = (float(getattr(answer.scored[options], name)) for answer in answers)
+        factors = (len(answer.token_ids) if summed else 1 for answer in answers)
+        return [size * factor for size, factor in zip(sizes, factors, strict=True)]
+
+    return estimate
+
+
+def _value(name: str, key: str, text: str) -> Any:
+    of_layers = ("layers", "semantic_token") if name in _OF_SEMGRAD else ()
+    known = ("reduction", "norm", "entropy_weight", "include_tied_embedding", *of_layers)
+    if key not in known or (name == "exgrad" and key == "entropy_weight"):
+        raise OptionError(f"{name} has no argument {key!r}{did_you_mean(key, known)}.")
+    if key == "semantic_token":
+        try:
+            return int(text.replace("−", "-"))
+        except ValueError:
+            raise OptionError(f"semantic_token is {text!r}; it is a position such as -4.") from None
+    choices: dict[str, Sequence[Any]] = {
+        "reduction": get_args(Reduction),
+        "norm": get_args(Norm),
+        "layers": get_args(Layers),
+    }
+    if key in choices:
+        if text not in choices[key]:
+            raise OptionError(f"{key} is {text!r}; it can be {' or '.join(choices[key])}.")
+        return text
+    if text not in ("true", "false"):
+        raise OptionError(f"{key} is {text!r}; it can be true or false.")
+    return text == "true"
+
+
+def _written(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _shown(key: str, value: Any) -> str:
+    if key == "semantic_token":
+        return f"t* {value}".replace("-", "−")
+    return _SHOWN[key][value]
+
+
+def _of_tokens(
+    name: str, title: str, paper: str, of_answer: Callable[[Answered], float]
+) -> tuple[str, Method]:
+    return name, Method(name, title, paper, lambda answers: [of_answer(answer) for answer in answers])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+_VARIANTS: Sequence[tuple[str, Mapping[str, str]]] = (
+    *(
+        (name, arguments)
+        for name in _OF_SEMGRAD
+        for arguments in (
+            {"norm": "l2"},
+            {"entropy_weight": "false"},
+            {"layers": "last"},
+            {"layers": "lower"},
+            {"semantic_token": "-1"},
+            {"reduction": "sum"},
+        )
+    ),
+    ("paragrad", {"norm": "l2"}),
+    ("paragrad", {"reduction": "sum"}),
+)
+
+ONE_PASS: Mapping[str, Method] = {
+    **{name: gradient_method(name) for name in GRADIENTS},
+    **dict(
+        (
+            _of_tokens("log_likelihood", "Likelihood", _MALININ, lambda a: -sum(a.log_probabilities)),
+            # Its logarithm, which ranks alike and overflows never.
+            _of_tokens("perplexity", "Perplexity", _FOMICHEVA, lambda a: -_mean(a.log_probabilities)),
+            _of_tokens("mean_entropy", "Mean entropy", _FOMICHEVA, lambda a: _mean(a.entropies)),
+            _of_tokens("max_entropy", "Largest entropy", _MANAKUL, lambda a: max(a.entropies)),
+            _of_tokens("sum_entropy", "Sum of entropies", _MALININ, lambda a: sum(a.entropies)),
+            _of_tokens(
+                "min_token_probability",
+                "Least probable token",
+                _MANAKUL,
+                lambda a: -min(a.log_probabilities),
+            ),
+            _of_tokens("length", "Length", "none: what length alone tells", lambda a: len(a.token_ids)),
+        )
+    ),
+}
+ABLATIONS: Mapping[str, Method] = {
+    method.name: method for method in (gradient_method(name, arguments) for name, arguments in _VARIANTS)
+}

@@ -1,0 +1,156 @@
+"""What a choice of methods needs to know of each answer. Plain values: nothing here needs torch."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
+
+from guardrail.calibration.label_options import LabelOptions, generation_arguments
+from guardrail.errors import OptionError
+from guardrail.evaluation.methods.method import Method
+from guardrail.evaluation.records import EvaluatedAnswer
+from guardrail.models.sampling import Sampling
+from guardrail.scoring.fingerprint import SCORER_VERSION
+from guardrail.scoring.options import ScoringOptions
+
+__all__ = ["EvaluationOptions", "Missing", "Needs", "needs_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationOptions:
+    """How questions are answered.
+
+    Attributes:
+        sampling: How the answers that are judged are generated.
+        system: A system message before every conversation that has none.
+        batch_size: How many questions the model reads at once.
+        samples: How many other answers are drawn, where a method needs them.
+
+    Raises:
+        OptionError: A number is out of its range.
+    """
+
+    sampling: Sampling
+    system: str | None = None
+    batch_size: int = 16
+    samples: int = 10
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise OptionError(f"batch_size is {self.batch_size}; it is at least 1.")
+        if self.samples < 2:
+            raise OptionError(f"samples is {self.samples}; methods compare at least 2.")
+
+
+class Missing(NamedTuple):
+    """What is not known of an answer yet: ways of scoring it, samples, asides, a hidden state."""
+
+    ways: Sequence[ScoringOptions]
+    samples: bool
+    asides: Sequence[str]
+    hidden: bool
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether all is known."""
+        return not (self.ways or self.samples or self.asides or self.hidden)
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What is to be known of each answer.
+
+    Attributes:
+        ways: Ways of scoring.
+        samples: How other answers are drawn; None for none of them.
+        count: How many.
+        asides: What the model is asked besides.
+        depth: Where a hidden state is kept; None for nowhere.
+        generation: Arguments that answers are generated with.
+    """
+
+    ways: Sequence[ScoringOptions]
+    samples: Sampling | None
+    count: int
+    asides: Sequence[str]
+    depth: float | None
+    generation: Mapping[str, Any]
+
+    def missing(self, record: EvaluatedAnswer | None) -> Missing:
+        """What is not known of an answer yet; of None, nothing is."""
+        if record is None:
+            return Missing(self.ways, self.samples is not None, self.asides, self.depth is not None)
+        answered = record.answered
+        return Missing(
+            [way for way in self.ways if way not in answered.scored],
+            self.samples is not None and not answered.samples,
+            [name for name in self.asides if name not in answered.asides],
+            self.depth is not None and (answered.hidden is None or answered.hidden.depth != self.depth),
+        )
+
+    def are_met(self, record: EvaluatedAnswer | None) -> bool:
+        """Whether there is an answer, and nothing is missing of it."""
+        return record is not None and self.missing(record).is_nothing
+
+    def maker(self, model: Mapping[str, Any]) -> dict[str, Any]:
+        """What makes the answers of this run, as plain values; the model's name is among them."""
+        drawn = None if self.samples is None else {**asdict(self.samples), "count": self.count}
+        if drawn is not None:
+            drawn["stop"] = list(drawn["stop"])
+        return {
+            "model": dict(model),
+            "scorer": SCORER_VERSION,
+            "generation": dict(self.generation),
+            "samples": drawn,
+        }
+
+    def difference(self, record: EvaluatedAnswer, model: Mapping[str, Any] | None) -> str:
+        """What keeps a record from being of this run, in words; empty where nothing does.
+
+        Args:
+            record: The record.
+            model: The model's fingerprint; None where it is not open, and is not compared.
+        """
+        made, now = record.maker, self.maker(model or record.maker["model"])
+        if self.samples is None or not record.answered.samples:
+            now = {**now, "samples": made["samples"]}
+        if made["model"]["weights"] != now["model"]["weights"]:
+            one, other = made["model"], now["model"]
+            return (
+                f"is by {one['name']} (weights {one['weights'][:8]}), and this run has {other['name']} "
+                f"(weights {other['weights'][:8]})"
+            )
+        before, after = _flat(made), _flat(now)
+        for name in {**before, **after}:
+            if before.get(name) != after.get(name):
+                return f"was made with {name} {before.get(name)}, and this run has {after.get(name)}"
+        return ""
+
+
+def needs_of(methods: Iterable[Method], options: EvaluationOptions) -> Needs:
+    """What these methods need together.
+
+    Raises:
+        OptionError: Two of them need samples drawn in different ways, or hidden states at different depths.
+    """
+    methods = list(methods)
+    limit = options.sampling.max_tokens
+    drawn = {replace(one.samples, max_tokens=limit): one for one in methods if one.samples is not None}
+    depths = {one.depth: one for one in methods if one.depth is not None}
+    for what, kinds in (("samples", drawn), ("a hidden state", depths)):
+        if len(kinds) > 1:
+            one, other, *_ = kinds.values()
+            raise OptionError(f"{one.name} and {other.name} need {what} of different kinds: run one by one.")
+    return Needs(
+        ways=list(dict.fromkeys(way for one in methods for way in one.options)),
+        samples=next(iter(drawn), None),
+        count=options.samples,
+        asides=list(dict.fromkeys(name for one in methods for name in one.asides)),
+        depth=next(iter(depths), None),
+        generation=generation_arguments(LabelOptions(sampling=options.sampling, system=options.system)),
+    )
+
+
+def _flat(maker: Mapping[str, Any]) -> dict[str, Any]:
+    model = {f"model.{name}": value for name, value in maker["model"].items() if name != "name"}
+    samples = {f"samples.{name}": value for name, value in (maker["samples"] or {}).items()}
+    return {**model, "scorer": maker["scorer"], **maker["generation"], **samples}

@@ -1,0 +1,1 @@
+"""A comparison of methods for people: on a terminal, as one HTML file, as Markdown."""

@@ -1,0 +1,1 @@
+"""Baselines that draw several answers, or ask the model about its own."""

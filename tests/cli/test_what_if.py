@@ -1,0 +1,86 @@
+"""``guardrail policy what-if`` and ``guardrail profile held-out``: which answers a policy may be tried on."""
+
+import json
+
+import pytest
+
+_POLICY = """
+version: 1
+name: test
+profile: ./profile.json
+rules:
+  - {id: likely, when: {confidence: {gte: 0.5}}, action: pass}
+  - {id: default, action: abstain}
+"""
+
+
+@pytest.fixture(scope="module")
+def questions():
+    lines = [
+        {"prompt": f"Is {number} even?", "response": "yes " * (1 + number % 3), "correct": number % 2 == 0}
+        for number in range(110)
+    ]
+    return "".join(f"{json.dumps(line)}\n" for line in lines)
+
+
+@pytest.fixture
+def calibrated(run, questions, tmp_path):
+    """A folder with a profile and the answers that it was made of."""
+    (tmp_path / "questions.jsonl").write_text(questions)
+    made = run("calibrate", tmp_path / "questions.jsonl", "--output", tmp_path / "profile.json")
+    assert made.exit_code == 0, made.stderr
+    (tmp_path / "policy.yaml").write_text(_POLICY)
+    return tmp_path
+
+
+def test_the_command_line_tells_it_of_the_shipped_answers(run):
+    said = run("policy", "what-if", "builtin:default", model=None)
+    assert said.exit_code == 0
+    assert "208 answers of smollm2-135m that were held out" in said.stdout
+    plain = json.loads(run("policy", "what-if", "builtin:default", "--json", model=None).stdout)
+    assert sum(plain["actions"].values()) == plain["answers"] == 208
+    assert plain["shown"]["error"]["n"] == plain["shown"]["count"]
+
+
+def test_a_profile_of_ones_own_is_tried_on_its_held_out_answers_alone(run, calibrated):
+    plain = "policy", "what-if", calibrated / "policy.yaml", "--json"
+    assert run(*plain, model=None).exit_code == 2
+    # From the answers that the profile was made of, and from the file with the held-out ones alone.
+    redrawn = json.loads(run(*plain, calibrated / "profile.answers.jsonl", model=None).stdout)
+    kept = run(
+        "profile", "held-out", calibrated / "profile.json", calibrated / "profile.answers.jsonl", model=None
+    )
+    assert kept.exit_code == 0
+    assert "22 held-out answers" in kept.stdout
+    assert json.loads(run(*plain, model=None).stdout) == redrawn
+    assert redrawn["answers"] == 22
+    assert "hidden" not in (calibrated / "profile.held-out.jsonl").read_text()
+
+
+def test_answers_whose_labels_were_changed_since_are_refused(run, calibrated):
+    answers = calibrated / "profile.answers.jsonl"
+    lines = [json.loads(line) for line in answers.read_text().splitlines()]
+    right = next(line for line in lines if line["correct"])
+    wrong = next(line for line in lines if not line["correct"])
+    right["correct"], wrong["correct"] = False, True
+    answers.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    said = run("profile", "held-out", calibrated / "profile.json", answers, model=None)
+    assert said.exit_code == 2
+    assert "which were held out cannot be told" in said.stderr
+
+
+def test_held_out_answers_of_another_profile_are_refused(run, calibrated):
+    from guardrail.calibration.builtin import builtin_held_out
+
+    said = run("policy", "what-if", calibrated / "policy.yaml", builtin_held_out("smollm2-135m"), model=None)
+    assert said.exit_code == 2
+    assert "another profile" in said.stderr
+
+
+def test_altered_held_out_answers_are_refused(run, calibrated):
+    run("profile", "held-out", calibrated / "profile.json", calibrated / "profile.answers.jsonl", model=None)
+    kept = calibrated / "profile.held-out.jsonl"
+    kept.write_text(kept.read_text().replace('"correct": false', '"correct": true', 1))
+    said = run("policy", "what-if", calibrated / "policy.yaml", model=None)
+    assert said.exit_code == 2
+    assert "altered" in said.stderr
