@@ -1,7 +1,12 @@
 import pytest
 import torch
+from hypothesis import settings
 
 from tests.tiny import Exact
+
+# How long an example takes says more of what else the machine does.
+settings.register_profile("guardrail", deadline=None)
+settings.load_profile("guardrail")
 
 
 @pytest.fixture

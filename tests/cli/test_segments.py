@@ -101,16 +101,13 @@ def uncertainty(value, *tokens):
 
 
 def test_each_sentence_is_coloured_by_its_own_hybridgrad(monkeypatch):
-    for name in ("NO_COLOR", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in {"TERM": "xterm-256color", "COLORTERM": "truecolor"}.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NO_COLOR", raising=False)
     texts = ["One", ".", " Two", ".", "</s>"]
     trace = Trace("tiny", [1], [2] * 5, "One. Two.", texts, [], [], "stop", -1, 0.1)
     segmented = Segmented(
         [Span(0, 2), Span(2, 5)], [uncertainty(0.5, *texts[:2]), uncertainty(0.001, *texts[2:])], [], "worst"
     )
-    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    console = Console(file=io.StringIO(), force_terminal=True, color_system="truecolor", width=100)
     print_segmented(console, trace, uncertainty(0.2, *texts), segmented)
     first = console.file.getvalue().splitlines()[0]
     assert "One" in first
