@@ -49,7 +49,7 @@ def main() -> None:
             one.name: by_size(candidate, one, other, SIZES) for one, other in zip(first, rest, strict=True)
         }
         for candidate in learned
-        if candidate.name in ("signals", "probe 24 of both at 2/3", "probe and signals", learned[-3].name)
+        if candidate.name in ("signals", "probe 24 of both at 2/3", "probe and signals", calibrated().name)
     }
     best = max((one.name for one in SINGLE), key=lambda name: _mean(rows[name][0]))
     tables = [_described(first, rest), _table(rows, [one.name for one in rest], SINGLE)]
