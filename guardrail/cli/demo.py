@@ -112,8 +112,8 @@ def _folder(data: Path | None) -> Path:
 def _run(app: Path, port: int, *, headless: bool) -> None:
     from streamlit.web.cli import main as streamlit
 
-    # Torch takes seconds to import; meanwhile the page opens.
-    Thread(target=import_module, args=("guardrail.models.local",), daemon=True).start()
+    # It takes seconds: the page is opened and read meanwhile.
+    Thread(target=_open_model, daemon=True).start()
     sys.argv = [
         "streamlit",
         "run",
@@ -124,3 +124,8 @@ def _run(app: Path, port: int, *, headless: bool) -> None:
         "--browser.gatherUsageStats=false",
     ]
     streamlit()
+
+
+def _open_model() -> None:
+    # By name: this room knows of the demo only that it may be installed.
+    import_module("demo_app.opening").open_model()

@@ -1,0 +1,80 @@
+"""What a policy that is typed into a page may not do: name a new place for answers, or code to run.
+
+Whoever reaches the page may type; where answers go is for whoever started the demo to say.
+"""
+
+from collections.abc import Iterator
+
+from demo_app.parts.settings import environment, settings
+from guardrail import Policy
+from guardrail.policy.builtin import BUILTIN, builtin_policies
+from guardrail.policy.loading import Checked, check_policy
+from guardrail.policy.places import Mistake, Node, Place
+from guardrail.policy.targets import Target
+from guardrail.policy.yaml_files import read_text
+
+__all__ = ["only_known_places"]
+
+_KINDS = {"queue": "queue", "chat_model": "chat model", "callable": "function"}
+
+
+def only_known_places(checked: Checked, text: str, shown: str) -> Checked:
+    """Refuse targets and logs that stand neither in a ready policy nor in the one that the demo began with.
+
+    Args:
+        checked: What the text is, all else considered.
+        text: The policy as it was typed.
+        shown: What mistakes call it.
+    """
+    root = read_text(text, shown).root
+    if checked.policy is None or root is None:
+        return checked
+    mistakes = tuple(_mistakes(checked.policy, root))
+    return Checked(None, mistakes, checked.warnings) if mistakes else checked
+
+
+def _mistakes(policy: Policy, root: Node) -> Iterator[Mistake]:
+    """One for each, in the order of the text; what came through ``extends`` is wrong where that stands."""
+    if not policy.escalation and policy.log is None:
+        return
+    known = [*_known()]
+    places = [_place_of(target) for one in known for target in one.escalation.values()]
+    found = [
+        _mistake(root, ("escalation", name), _KINDS[target.kind])
+        for name, target in policy.escalation.items()
+        if _place_of(target) not in places
+    ]
+    if policy.log is not None and policy.log not in [one.log for one in known]:
+        found.append(_mistake(root, ("log",), "log"))
+    yield from sorted(found, key=lambda one: one.place)
+
+
+def _known() -> Iterator[Policy]:
+    for source in (settings().policy, *(f"{BUILTIN}{name}" for name in builtin_policies())):
+        policy = check_policy(source, environment()).policy
+        if policy is not None:
+            yield policy
+
+
+def _place_of(target: Target) -> tuple[object, ...]:
+    """Where a target sends answers; how long it is waited for is free."""
+    return target.queue, target.chat_model, target.callable, target.arguments
+
+
+def _mistake(root: Node, keys: tuple[str, ...], what: str) -> Mistake:
+    said = f"a policy typed into the page cannot name a new {what}: start the demo with --policy FILE"
+    place = _standing(root, keys)
+    if place is None:
+        keys = ("extends",)
+        place = _standing(root, keys) or root.place
+    return Mistake(place, ".".join(keys), said)
+
+
+def _standing(root: Node, keys: tuple[str, ...]) -> Place | None:
+    """Where the key at the end of others stands in the text; None where it does not."""
+    place, node = None, root
+    for key in keys:
+        if key not in node.entries:
+            return None
+        place, node = node.entries[key]
+    return place

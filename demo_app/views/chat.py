@@ -1,0 +1,99 @@
+"""The chat: ask, and see each answer with how sure the model was."""
+
+import streamlit as st
+
+from demo_app.parts.answers import plain_text, show_answer
+from demo_app.parts.asking import Asking
+from demo_app.parts.badge import legend_html
+from demo_app.parts.conversation import EXAMPLES, ask, finish
+from demo_app.parts.errors import plain, shown
+from demo_app.parts.models import house
+from demo_app.parts.progress import follow
+from demo_app.parts.session import current_policy, current_profile, state
+from demo_app.parts.visitor import Session, Turn
+
+__all__ = ["page"]
+
+
+def page() -> None:
+    """Show it."""
+    session = state()
+    if session.asking is not None and session.asking.wait(0):
+        finish(session)
+    if not session.turns and session.asking is None:
+        _welcome(session)
+    with shown():
+        house().warm_up(current_policy(), session.model_name)
+    for turn in session.turns:
+        _turn(session, turn)
+    if session.turns and session.asking is None:
+        _more_examples(session)
+    question = st.chat_input("Ask a question", disabled=session.asking is not None, max_chars=4000)
+    if question and question.strip():
+        _ask(session, question.strip())
+    if session.asking is not None:
+        _question(session.asking.question)
+        with st.chat_message("assistant", avatar=":material/smart_toy:"):
+            _follow(session, session.asking)
+
+
+def _welcome(session: Session) -> None:
+    st.title("How sure is your model?")
+    st.markdown(
+        "A small language model answers on this machine. One backward pass over its answer tells how unsure "
+        "it was; from that comes the chance that it is right, and a policy decides what you get to see:"
+    )
+    st.html(legend_html())
+    with st.container(key="examples"):
+        for column, (kind, questions) in zip(st.columns(len(EXAMPLES)), EXAMPLES.items(), strict=True):
+            column.caption(kind)
+            for number, question in enumerate(questions):
+                # A phone has room for the first of each kind.
+                with column.container(key=f"{'second' if number else 'first'}-{kind}"):
+                    if st.button(question, key=f"example-{question}", width="stretch"):
+                        _ask(session, question)
+
+
+def _more_examples(session: Session) -> None:
+    asked = {turn.question for turn in session.turns}
+    left = [question for some in EXAMPLES.values() for question in some if question not in asked]
+    with st.container(key="examples", horizontal=True):
+        for question in left[:3]:
+            if st.button(question, key=f"example-{question}", icon=":material/lightbulb:", type="tertiary"):
+                _ask(session, question)
+
+
+def _ask(session: Session, question: str) -> None:
+    with shown():
+        ask(session, question, alone=any(question in some for some in EXAMPLES.values()))
+        st.rerun()
+
+
+def _question(text: str) -> None:
+    with st.chat_message("user", avatar=":material/person:"):
+        plain_text(text)
+
+
+def _turn(session: Session, turn: Turn) -> None:
+    if turn.is_first and turn is not session.turns[0]:
+        st.caption("A new conversation: what is above is not part of it.", text_alignment="center")
+    _question(turn.question)
+    with st.chat_message("assistant", avatar=":material/smart_toy:"):
+        if turn.answer is not None and turn.policy is not None:
+            with shown():
+                show_answer(turn.answer, turn.policy, current_profile(), session.revealed)
+            return
+        if turn.heard:
+            plain_text(turn.heard)
+        st.warning(plain(turn.problem), icon=":material/error:")
+
+
+def _follow(session: Session, asking: Asking) -> None:
+    """The answer while it is written. It goes on in its own thread, also where this page is left."""
+    place = st.empty()
+    if st.button("Stop", icon=":material/stop_circle:", key="stop"):
+        asking.stop()
+    else:
+        follow([(asking, place)])
+    finish(session)
+    st.rerun()

@@ -1,0 +1,169 @@
+"""The review page: answers that wait for a person, and what the person says to them."""
+
+import getpass
+
+import streamlit as st
+
+from demo_app.parts.errors import plain, sentence, shown
+from demo_app.parts.queues import Queue, label_lines, queues, read
+from demo_app.parts.style import text
+from guardrail.calibration.report.words import percent
+from guardrail.errors import OptionError
+from guardrail.escalation.items import Item, Verdict
+
+__all__ = ["page"]
+
+_CHOICES: dict[str, Verdict] = {
+    "Right": "approve",
+    "Wrong": "reject",
+    "Wrong, and I know the right answer": "edit",
+}
+_SAID = {"approve": "right", "reject": "wrong", "edit": "wrong, corrected"}
+_PROBLEM = "review.problem"
+_LONGEST = 60
+
+
+def page() -> None:
+    """Show it."""
+    st.title("Review")
+    st.markdown(
+        "Answers that a policy handed to people wait here. Say whether the model was right: what you say is "
+        "kept at once, outlives a reload and a restart, and can count in the next calibration."
+    )
+    with shown():
+        urls = queues()
+        url = st.selectbox("Queue", urls) if len(urls) > 1 else urls[0]
+        found = read(url)
+        if found.waiting:
+            _review(found)
+        else:
+            _nothing(bool(found.answered))
+        if found.answered:
+            _show_answered(found)
+
+
+def _nothing(was_busy: bool) -> None:
+    if was_busy:
+        st.success("All is answered: nothing waits.", icon=":material/done_all:")
+        return
+    st.info(
+        "Nothing waits, and nothing ever did. Only a policy with **action: escalate** sends answers here: "
+        "choose **human-review** on the Policy page, use it in the chat, and ask something hard.",
+        icon=":material/inbox:",
+    )
+
+
+def _review(found: Queue) -> None:
+    items = {item.ticket: item for item in found.waiting}
+    ticket = st.selectbox(
+        f"Waiting: {len(items):,}",
+        list(items),
+        # With its ticket: one question may wait twice.
+        format_func=lambda ticket: _titled(items[ticket]) if ticket in items else ticket,
+        help="The oldest first.",
+    )
+    item = items.get(ticket) or found.waiting[0]
+    with st.container(border=True):
+        _show(item)
+        _ask(item, found)
+
+
+def _show(item: Item) -> None:
+    case = item.case
+    *before, asked = case.messages or ({"role": "user", "content": ""},)
+    if before:
+        with st.expander(f"What was said before ({len(before)})"):
+            for message in before:
+                _quote(str(message.get("role", "")).capitalize(), str(message.get("content", "")))
+    _quote("Question", str(asked.get("content", "")))
+    _quote("The model’s answer, which was not shown", case.draft or "(it gave none)")
+    sure = "unknown" if case.confidence is None else percent(case.confidence)
+    why = f"Rule **{plain(case.rule)}**: {plain(case.reason)}. Confidence: {sure}."
+    st.caption(f"{why} Asked {item.created[:16].replace('T', ' ')} UTC of {plain(case.model)}.")
+
+
+def _ask(item: Item, found: Queue) -> None:
+    key = f"review.{item.ticket}"
+    choice = st.radio(
+        "Was the model right?", list(_CHOICES), index=None, key=f"{key}.choice", horizontal=True
+    )
+    verdict = _CHOICES.get(choice or "")
+    if verdict == "edit":
+        st.text_area("The right answer", key=f"{key}.text", height=100)
+    st.session_state.setdefault("review.name", _user())
+    name, save = st.columns([2, 1], vertical_alignment="bottom")
+    by = name.text_input("Your name", value=st.session_state["review.name"], key="review.by")
+    st.session_state["review.name"] = by
+    save.button(
+        "Save",
+        type="primary",
+        icon=":material/check:",
+        disabled=verdict is None,
+        on_click=_save,
+        args=(found, item, key, verdict),
+        width="stretch",
+    )
+    problem = st.session_state.pop(_PROBLEM, "")
+    if problem:
+        st.error(plain(problem), icon=":material/error:")
+
+
+def _save(found: Queue, item: Item, key: str, verdict: Verdict) -> None:
+    correction = st.session_state.get(f"{key}.text", "") if verdict == "edit" else None
+    by = str(st.session_state.get("review.by") or "").strip()
+    try:
+        if not by:
+            raise OptionError("Say who you are: labels are kept with a name.")
+        found.queue.answer(item.ticket, verdict, correction, by=by)
+    except Exception as error:  # noqa: BLE001  (a callback has no place on the page: shown beside the button)
+        st.session_state[_PROBLEM] = sentence(error)
+    else:
+        st.toast(f"Saved: {_SAID[verdict]}.", icon=":material/check:")
+
+
+def _show_answered(found: Queue) -> None:
+    lines = label_lines()
+    with st.expander(f"Answered: {len(found.answered):,}", icon=":material/history:"):
+        for item in reversed(found.answered):
+            said = item.answer
+            if said is None:
+                continue
+            _quote(_SAID[said.verdict].capitalize(), _question(item))
+            if said.text is not None:
+                _quote("The right answer", said.text)
+            st.caption(f"by {plain(said.by)}, {said.at[:16].replace('T', ' ')} UTC")
+    st.download_button(
+        "Download the labels",
+        lines,
+        "labels.jsonl",
+        "application/jsonl",
+        icon=":material/download:",
+        on_click="ignore",
+        help="One JSON object a line, as guardrail calibrate reads them.",
+    )
+    st.caption(
+        "To let them count, add them to your questions on the Calibration page. They are answers that a "
+        "policy held back: a profile made of them alone would not hold for all traffic."
+    )
+
+
+def _quote(label: str, said: str) -> None:
+    parts = f'<div class="gr-soft">{text(label)}</div><div class="gr-text">{text(said)}</div>'
+    st.html(f'<div class="gr">{parts}</div>')
+
+
+def _question(item: Item) -> str:
+    return str(item.case.messages[-1].get("content", "")) if item.case.messages else ""
+
+
+def _titled(item: Item) -> str:
+    line = " ".join(_question(item).split())
+    short = line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
+    return f"{short} · {item.ticket[:8]}"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return ""

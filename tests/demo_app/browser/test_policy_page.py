@@ -1,0 +1,32 @@
+"""A policy is changed in the browser, and what would change is seen, before and after it is used."""
+
+import re
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+expect = playwright.expect
+pytestmark = pytest.mark.slow
+
+
+def test_a_threshold_is_moved_by_the_keyboard_and_the_change_is_seen_and_used(visit):
+    page = visit()
+    page.get_by_role("link", name="Policy").click()
+    passed = page.get_by_role("row", name="Passed")
+    _, used, typed = passed.inner_text().split()
+    assert used == typed
+    slider = page.get_by_role("slider", name="Rule confident: confidence at least")
+    slider.press("PageDown")
+    editor = page.get_by_role("textbox", name="Policy, as YAML")
+    expect(editor).to_have_value(re.compile(r"gte: 0\.8}"))
+    expect(passed).not_to_have_text(re.compile(rf"{used}\s*{used}$"))
+    _, still_used, typed = passed.inner_text().split()
+    assert used == still_used
+    page.get_by_role("button", name="Use it in the chat").click()
+    page.get_by_role("button", name="In use in the chat").wait_for()
+    expect(passed).to_have_text(re.compile(rf"{typed}\s*{typed}$"))
+    editor.fill(editor.input_value().replace("action: abstain", "action: abstian", 1))
+    editor.press("Control+Enter")
+    page.get_by_text("1 mistake in the text").wait_for()
+    expect(page.get_by_test_id("stCode")).to_contain_text("did you mean 'abstain'")

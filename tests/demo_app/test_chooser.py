@@ -1,0 +1,100 @@
+"""The model chooser: built in, a folder, a hub id; what cannot be had is said, and the former one stays."""
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from guardrail.calibration.profile import write_profile
+from guardrail.errors import ModelUnavailableError
+from tests.calibration.profiles import a_profile
+from tests.chat import save_tiny_chat
+from tests.demo_app.test_chat import APP, asked, own_policy
+
+
+def _chooser():
+    from demo_app.parts.chooser import choose_model
+    from demo_app.parts.session import state
+
+    state()
+    choose_model()
+
+
+@pytest.fixture
+def dialog(demo):
+    return AppTest.from_function(_chooser, default_timeout=60).run()
+
+
+def opened(app, kind, name):
+    app.radio[0].set_value(kind).run()
+    app.text_input[0].set_value(name)
+    app.button[0].click().run()
+    assert not app.exception
+    return app
+
+
+def session_of(app):
+    return app.session_state["guardrail"]
+
+
+def test_what_is_built_in_is_offered_with_its_size_and_licence(dialog):
+    assert dialog.radio[0].value == "Built in"
+    assert "smollm2-135m" in dialog.selectbox[0].options
+    assert any("135 million parameters, Apache-2.0" in one.value for one in dialog.caption)
+
+
+def test_a_folder_is_opened_for_all_and_begins_a_conversation(dialog, tmp_path):
+    folder = save_tiny_chat(tmp_path / "other", seed=1)
+    session_of(dialog).begins = False
+    opened(dialog, "Folder or .gguf file", f" {folder} ")
+    session = session_of(dialog)
+    assert (session.model_name, session.models, session.begins) == (str(folder), [str(folder)], True)
+    from demo_app.parts.models import house
+
+    assert house().holds(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        ("Folder or .gguf file", "./nowhere", "no such folder: './nowhere'"),
+        ("Folder or .gguf file", "owner/name", "owner/name is no folder and no .gguf file of this machine"),
+        ("Folder or .gguf file", "", "the model's name is empty"),
+        ("Hugging Face hub", "no such name", "not a hub id of the form owner/name"),
+        ("Hugging Face hub", "<b>/x", "unknown model"),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_said_and_the_model_before_it_stays(
+    dialog, model_folder, kind, name, said
+):
+    opened(dialog, kind, name)
+    assert said in dialog.error[0].value.replace("\\", "")
+    assert "<b>" not in dialog.error[0].value.replace("\\<b\\>", "")
+    assert session_of(dialog).model_name == str(model_folder)
+
+
+def test_a_folder_without_a_model_is_said(dialog, tmp_path):
+    (tmp_path / "empty").mkdir()
+    opened(dialog, "Folder or .gguf file", str(tmp_path / "empty"))
+    assert "unforeseen" not in dialog.error[0].value
+    assert "empty" in dialog.error[0].value
+
+
+def test_how_far_the_opening_is_stands_above_what_ended_it(dialog, monkeypatch):
+    def fetched(name, progress):
+        progress("fetching weights", 3, 10)
+        raise ModelUnavailableError("The connection was lost. Try again.")
+
+    monkeypatch.setattr("demo_app.parts.models._opened", fetched)
+    opened(dialog, "Hugging Face hub", "owner/name")
+    (bar,) = dialog.get("progress")
+    assert (bar.proto.value, bar.proto.text) == (30, "Fetching weights…")
+    assert "connection was lost" in dialog.error[0].value
+
+
+def test_a_profile_of_another_model_is_refused_in_words_with_a_way_out(demo, tmp_path):
+    write_profile(a_profile(), tmp_path / "foreign.json")
+    own_policy(demo, tmp_path, "pass", profile="./foreign.json")
+    page = asked(AppTest.from_file(APP, default_timeout=60).run())
+    (turn,) = session_of(page).turns
+    assert turn.answer is None
+    assert "profile" in turn.problem
+    assert "choose another policy, in the side bar" in turn.problem

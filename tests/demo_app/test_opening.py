@@ -1,0 +1,18 @@
+import time
+
+from demo_app.opening import open_model
+from demo_app.parts.models import house
+
+
+def test_the_model_is_open_before_the_first_visitor_comes(demo, model_folder):
+    open_model()
+    until = time.monotonic() + 60
+    while not house().holds(str(model_folder)):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_policy_that_cannot_be_used_is_left_to_the_first_who_asks(demo, model_folder):
+    demo.setenv("GUARDRAIL_DEMO_POLICY", "missing.yaml")
+    open_model()
+    assert not house().holds(str(model_folder))

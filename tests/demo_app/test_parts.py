@@ -1,0 +1,80 @@
+import threading
+
+import pytest
+
+from demo_app.parts.errors import plain, sentence
+from demo_app.parts.models import House
+from demo_app.parts.plot import Axis, histogram
+from demo_app.parts.style import text
+from demo_app.parts.tokens import token_table, tokens_html
+from guardrail.calibration.reference import ReferenceDistribution
+from guardrail.errors import ModelReferenceError
+from guardrail.scoring.uncertainty import TokenScore
+from tests.guard.making import policy_of
+
+
+def token(piece, weight=1.0):
+    return TokenScore(text=piece, id=1, log_probability=-0.5, entropy=weight, weight=weight)
+
+
+def test_text_of_a_model_is_no_html():
+    assert text('<img src="x">\x1b[31m & "so"') == "&lt;img src=&quot;x&quot;&gt;�[31m &amp; &quot;so&quot;"
+
+
+@pytest.mark.parametrize(
+    "said", ["17\N{NO-BREAK SPACE}%", "\u3000東京", "👩\u200d🚀", "می\u200cشود", "a\n\tb"]
+)
+def test_spaces_of_any_width_and_joined_letters_stay_as_they_are(said):
+    assert text(said) == said
+
+
+def test_text_of_a_model_is_no_markdown():
+    assert plain("![x](http://a.b) $y$ :red[z]") == r"\!\[x\]\(http\://a\.b\) \$y\$ \:red\[z\]"
+
+
+def test_an_error_that_nobody_foresaw_is_a_sentence_without_what_was_said():
+    said = sentence(KeyError("a secret"))
+    assert "secret" not in said
+    assert "KeyError" in said
+    assert sentence(ModelReferenceError("no such folder")) == "no such folder"
+
+
+def test_the_heaviest_token_is_the_reddest_and_light_ones_stay_plain():
+    shown = tokens_html("Paris now", [token("Paris", 2.0), token(" now", 0.01), token("<|im_end|>", 1.0)])
+    assert "rgb(235 94 66 / 0.65)" in shown
+    assert "∎" in shown
+    assert "im_end" not in shown
+    assert shown.count('style=""') == 1
+
+
+def test_tokens_of_an_answer_that_looks_like_html_stay_text():
+    tokens = [token("<script>"), token("x")]
+    assert "<script" not in tokens_html("<script>x", tokens) + token_table("<script>x", tokens)
+
+
+@pytest.mark.parametrize(("value", "left"), [(1e-9, "0.0"), (1e-3, "50.0"), (5.0, "100.0")])
+def test_a_score_lies_where_it_belongs_on_a_logarithmic_axis(value, left):
+    among = ReferenceDistribution(n=3, values=(1e-6, 1e-3, 1.0))
+    drawn = histogram("HybridGrad", value, among, Axis.of_score(among.values, ("a", "b")), "c")
+    assert f'<b style="left:{left}%">' in drawn
+
+
+def test_a_model_is_opened_once_however_many_ask_for_it(model_folder, one_thread):
+    house, opened = House(), []
+    threads = [
+        threading.Thread(target=lambda: opened.append(house.model(str(model_folder)))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({id(model) for model in opened}) == 1
+    one, two = (house.guard(policy_of(), str(model_folder)) for _ in range(2))
+    assert one is two
+
+
+def test_who_came_first_is_ahead():
+    house, one, two = House(), object(), object()
+    with house.in_line("m", one), house.in_line("m", two):
+        assert (house.ahead("m", one), house.ahead("m", two), house.ahead("other", two)) == (0, 1, 0)
+    assert house.ahead("m", two) == 0

@@ -1,0 +1,117 @@
+"""The policy page: what is typed is checked at its line, and tried on known answers, before it is used."""
+
+import time
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from guardrail.policy.builtin import builtin_policies
+
+
+def _policy_page():
+    from demo_app.views.policy import page
+
+    page()
+
+
+@pytest.fixture
+def app(demo):
+    # Its profile ships; the page opens no model.
+    demo.setenv("GUARDRAIL_DEMO_MODEL", "smollm2-135m")
+    app = AppTest.from_function(_policy_page, default_timeout=30).run()
+    assert not app.exception
+    return app
+
+
+def _button(app, label):
+    return next(button for button in app.button if button.label == label)
+
+
+def _table(app):
+    """The row of each name: before and after."""
+    text = next(one.value for one in app.markdown if "| Passed" in one.value)
+    rows = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in text.split("\n")]
+    return {name: (before, after) for name, before, after in rows}
+
+
+def test_a_mistake_is_shown_with_its_line_and_the_chat_keeps_its_policy(app):
+    text = app.text_area[0].value
+    app.text_area[0].set_value(text.replace("confidence: {gte: 0.5}", "confidnce: {gte: 0.5}")).run()
+    line = text.split("\n").index("    when: {confidence: {gte: 0.5}}") + 1
+    assert f"line {line}, column 12" in app.code[0].value
+    assert "did you mean 'confidence'" in app.code[0].value
+    assert "    when: {confidnce: {gte: 0.5}}\n" in app.code[0].value
+    assert "1 mistake" in app.error[0].value
+    assert _button(app, "Use it in the chat").disabled
+    assert app.session_state["guardrail"].policy.name == "default"
+
+
+def test_whatever_is_typed_is_answered_in_words(app):
+    for text in ("", "{", "rules: [", "\t", "version: 1", "<script>alert(1)</script>", "# ünï"):
+        app.text_area[0].set_value(text).run()
+        assert not app.exception
+        assert app.error[0].value
+        assert "line 1" in app.code[0].value
+
+
+def test_a_slider_writes_its_threshold_into_the_text_and_the_counts_follow_at_once(app):
+    before = _table(app)
+    assert before["Passed"] == ("1", "1")
+    slider = next(one for one in app.slider if "confident" in one.label)
+    slider.set_value(0.6).run()
+    assert "when: {confidence: {gte: 0.6}}" in app.text_area[0].value
+    assert app.text_area[0].value.startswith("# yaml-language-server")
+    passed, flagged = _table(app)["Passed"], _table(app)["Flagged"]
+    assert passed[0] == "1"
+    assert int(passed[1]) > 20
+    assert int(passed[1]) + int(flagged[1]) == int(passed[0]) + int(flagged[0])
+
+
+def test_a_policy_that_is_used_decides_in_the_chat_from_then_on(app):
+    app.selectbox[0].set_value("strict").run()
+    assert app.session_state["guardrail"].policy.name == "default"
+    assert _table(app)["Shown"] == ("29\N{NO-BREAK SPACE}%", "0\N{NO-BREAK SPACE}%")
+    _button(app, "Use it in the chat").click().run()
+    assert app.session_state["guardrail"].policy.name == "strict"
+    assert _table(app)["Shown"] == ("0\N{NO-BREAK SPACE}%", "0\N{NO-BREAK SPACE}%")
+    assert _button(app, "In use in the chat").disabled
+
+
+def test_every_ready_policy_is_shown_without_a_mistake(app):
+    for name in builtin_policies():
+        app.selectbox[0].set_value(name).run()
+        assert not app.exception
+        assert not app.error
+        assert _table(app)["Shown"]
+
+
+def test_answers_of_the_chat_are_tried_too(app):
+    from demo_app.parts.visitor import Turn
+    from guardrail.policy.loading import load_policy
+    from tests.guard.making import ASKED, SAID, guard_of
+
+    answer = guard_of({"id": "show", "action": "flag"}).judge(ASKED, SAID)
+    session = app.session_state["guardrail"]
+    session.turns.append(Turn("What is <b>1|2</b>?", answer, policy=load_policy("builtin:default")))
+    app.selectbox[0].set_value("strict").run()
+    assert "1 of 1 would come out otherwise." in [one.value for one in app.caption]
+    changed = next(one.value for one in app.markdown if "By rule" in one.value)
+    assert "What is \\<b\\>1\\|2\\</b\\>?" in changed
+    assert "| Flagged | **Abstained** |" in changed
+
+
+def test_without_held_out_answers_the_page_says_what_is_not_known(demo):
+    app = AppTest.from_function(_policy_page, default_timeout=30).run()
+    assert not app.exception
+    assert any("Nothing is known of the share of wrong answers" in one.value for one in app.info)
+
+
+@pytest.mark.slow
+def test_no_interaction_takes_longer_than_a_third_of_a_second(app):
+    slider = next(one for one in app.slider if "confident" in one.label)
+    taken = []
+    for value in (0.6, 0.7, 0.8, 0.85):
+        start = time.process_time()
+        slider.set_value(value).run()
+        taken.append(time.process_time() - start)
+    assert min(taken) < 0.3
