@@ -12,7 +12,8 @@ def server(tmp_path_factory):
         yield address
 
 
-@pytest.fixture(scope="session")
+# Not for the whole session: while it runs, no other test can run an event loop.
+@pytest.fixture(scope="module")
 def browser():
     if CHROMIUM is None:
         pytest.skip("chromium is not installed")
