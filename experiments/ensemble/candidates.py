@@ -149,6 +149,8 @@ SUMS = [
     _logistic("gradients", lambda answers: signals(answers, GRADIENTS)),
     _logistic("signals", lambda answers: signals(answers, _ALL)),
     _logistic("signals, both ways", lambda answers: signals(answers, _ALL, [*WAYS])),
+    _logistic("signals, strong penalty", lambda answers: signals(answers, _ALL), penalty=1000.0),
+    _logistic("mean and largest entropy", lambda answers: signals(answers, ("mean_entropy", "max_entropy"))),
     _logistic("signals without gradients", lambda answers: signals(answers, LIKELIHOODS)),
     *(Candidate(f"probe {name}", probe.fit) for name, probe in PROBES.items()),
     _stacked("probe and signals", _ALL, [_DEFAULT]),
