@@ -67,7 +67,7 @@ def _show_in_use() -> None:
 def _ask_for_questions(run: Calibration | None) -> None:
     given = st.file_uploader("Questions, one JSON object a line", type=["jsonl", "json", "txt"])
     with st.expander("What a line looks like"):
-        st.code(_EXAMPLE, language="json", wrap_lines=True)
+        st.text(_EXAMPLE)
         st.caption("At least 100 questions, of which the model answers some right and some wrong.")
     with st.expander("Options"):
         judge = st.selectbox("An answer is right if", list(_JUDGES))

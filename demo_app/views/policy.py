@@ -95,10 +95,10 @@ def _show_mistakes(text: str, checked: Checked) -> None:
             "until the text has none.",
             icon=":material/error:",
         )
-        st.code(listing(text, checked.mistakes), language=None, wrap_lines=True)
+        st.text(listing(text, checked.mistakes))
     elif checked.warnings:
         with st.expander(f"No mistakes, and {len(checked.warnings)} to be warned of", icon=":material/info:"):
-            st.code(listing(text, checked.warnings), language=None, wrap_lines=True)
+            st.text(listing(text, checked.warnings))
     else:
         st.success("No mistakes.", icon=":material/check_circle:")
 

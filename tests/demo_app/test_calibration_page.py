@@ -58,7 +58,7 @@ def _open(run=None):
 
 def test_at_first_it_says_what_to_give_and_nothing_can_be_started(demo):
     app = _open()
-    assert '"answers": ["Paris"]' in app.code[0].value
+    assert '"answers": ["Paris"]' in app.text[0].value
     assert next(one for one in app.button if one.label == "Calibrate").disabled
     assert any("Nothing was calibrated here yet" in one.value for one in app.caption)
 

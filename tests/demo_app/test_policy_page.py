@@ -38,9 +38,9 @@ def test_a_mistake_is_shown_with_its_line_and_the_chat_keeps_its_policy(app):
     text = app.text_area[0].value
     app.text_area[0].set_value(text.replace("confidence: {gte: 0.5}", "confidnce: {gte: 0.5}")).run()
     line = text.split("\n").index("    when: {confidence: {gte: 0.5}}") + 1
-    assert f"line {line}, column 12" in app.code[0].value
-    assert "did you mean 'confidence'" in app.code[0].value
-    assert "    when: {confidnce: {gte: 0.5}}\n" in app.code[0].value
+    assert f"line {line}, column 12" in app.text[0].value
+    assert "did you mean 'confidence'" in app.text[0].value
+    assert "    when: {confidnce: {gte: 0.5}}\n" in app.text[0].value
     assert "1 mistake" in app.error[0].value
     assert _button(app, "Use it in the chat").disabled
     assert app.session_state["guardrail"].policy.name == "default"
@@ -51,7 +51,7 @@ def test_whatever_is_typed_is_answered_in_words(app):
         app.text_area[0].set_value(text).run()
         assert not app.exception
         assert app.error[0].value
-        assert "line 1" in app.code[0].value
+        assert "line 1" in app.text[0].value
 
 
 def test_a_slider_writes_its_threshold_into_the_text_and_the_counts_follow_at_once(app):

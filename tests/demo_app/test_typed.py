@@ -55,8 +55,8 @@ def test_the_page_refuses_it_before_it_can_be_used(demo):
     app = AppTest.from_function(_policy_page, default_timeout=30).run()
     app.text_area[0].set_value(ESCALATES.replace("TARGET", '{callable: "os:system"}')).run()
     assert not app.exception
-    assert "line 6, column 3" in app.code[0].value
-    assert "cannot name a new function: start the demo with --policy FILE" in app.code[0].value
+    assert "line 6, column 3" in app.text[0].value
+    assert "cannot name a new function: start the demo with --policy FILE" in app.text[0].value
     assert next(one for one in app.button if one.label == "Use it in the chat").disabled
 
 
