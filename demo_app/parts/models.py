@@ -112,7 +112,7 @@ def _opened(name: str, progress: "ProgressCallback | None") -> "LocalModel":
 def _guarded(policy: "Policy", model: "LocalModel") -> "Guard":
     from guardrail import Guard
 
-    return Guard(policy, model)
+    return Guard(policy, model, sentences=True)
 
 
 @st.cache_resource(show_spinner=False)

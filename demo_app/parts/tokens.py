@@ -1,10 +1,14 @@
-"""The tokens of an answer, each shaded by what it adds to the uncertainty."""
+"""The tokens of an answer, each shaded by what it adds to the uncertainty, or by that of its sentence."""
 
 from collections.abc import Sequence
 from math import exp
+from typing import TYPE_CHECKING
 
 from demo_app.parts.style import text
 from guardrail.scoring.uncertainty import TokenScore
+
+if TYPE_CHECKING:
+    from guardrail.guard.sentences import ScoredSentence
 
 __all__ = ["token_table", "tokens_html"]
 
@@ -12,14 +16,25 @@ _END = "∎"
 _LEAST, _MOST = 0.08, 0.65
 
 
-def tokens_html(draft: str, tokens: Sequence[TokenScore]) -> str:
-    """The answer with its tokens shaded; their values are shown under the pointer."""
-    largest = max((token.weight for token in tokens), default=0.0) or 1.0
+def tokens_html(draft: str, tokens: Sequence[TokenScore], sentences: "Sequence[ScoredSentence]" = ()) -> str:
+    """The answer with its tokens shaded; their values are shown under the pointer.
+
+    Args:
+        draft: The answer.
+        tokens: Its tokens.
+        sentences: Its sentences, if they are to be shaded as a whole, each by its HybridGrad.
+    """
+    weights, tips = [token.weight for token in tokens], [_tip(token) for token in tokens]
+    for number, (start, end, scores) in enumerate(sentences, start=1):
+        for at in range(start, end):
+            weights[at] = scores.hybridgrad
+            tips[at] = f"sentence {number}: HybridGrad {scores.hybridgrad:.3g} a token\n{tips[at]}"
+    largest = max(weights, default=0.0) or 1.0
     spans = []
-    for token, shown in zip(tokens, _shown(draft, tokens), strict=True):
-        share = token.weight / largest
+    for weight, tip, shown in zip(weights, tips, _shown(draft, tokens), strict=True):
+        share = weight / largest
         shade = f"background:rgb(235 94 66 / {_MOST * share:.2f})" if share > _LEAST else ""
-        spans.append(f'<span style="{shade}" data-tip="{text(_tip(token))}">{text(shown)}</span>')
+        spans.append(f'<span style="{shade}" data-tip="{text(tip)}">{text(shown)}</span>')
     return f'<div class="gr-tokens">{"".join(spans)}</div>'
 
 

@@ -107,11 +107,13 @@ def _places(answer: "GuardedAnswer", profile: "Profile | None") -> Iterator[str]
 
 
 def _tokens(answer: "GuardedAnswer", value: "Uncertainty", *, revealed: bool) -> str:
-    title = "<h4>Where in the answer: the redder, the more it adds</h4>"
+    redder = "the redder a sentence, the less sure" if answer.sentences else "the redder, the more it adds"
+    title = f"<h4>Where in the answer: {redder}</h4>"
     if answer.is_withheld and not revealed:
         return f'{title}<p class="gr-soft">The draft is withheld; its words are shown once you reveal it.</p>'
     draft = answer.draft or ""
-    return f"{title}{tokens_html(draft, value.tokens)}{token_table(draft, value.tokens)}"
+    shaded = tokens_html(draft, value.tokens, answer.sentences)
+    return f"{title}{shaded}{token_table(draft, value.tokens)}"
 
 
 def _circumstances(answer: "GuardedAnswer", policy: "Policy") -> str:
@@ -120,6 +122,8 @@ def _circumstances(answer: "GuardedAnswer", policy: "Policy") -> str:
         guard = sum(times.get(stage, 0.0) for stage in ("score_s", "judge_s"))
         share = f" ({percent(guard / times['answer_s'])} more)" if times["answer_s"] > 0 else ""
         rows.append(f"{times['answer_s']:.2f} s to answer, {guard:.2f} s for the guard{share}")
+        if answer.sentences:
+            rows.append(f"{times.get('sentences_s', 0.0):.2f} s for its sentences")
     if answer.usage is not None:
         cut = ", cut off there" if answer.finish_reason == "length" else ""
         rows.append(f"{answer.usage.completion_tokens:,} tokens{cut}")

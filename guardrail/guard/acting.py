@@ -60,6 +60,7 @@ def guarded(
         guarantees=judged.guarantees,
         quantiles=assessment.quantiles if assessment else {},
         tool_calls=judged.calls,
+        sentences=produced.sentences,
         finish_reason=produced.finish_reason,
         usage=produced.usage,
         draft=produced.draft,

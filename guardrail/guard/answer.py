@@ -9,6 +9,7 @@ from guardrail.policy.evidence import Evidence
 if TYPE_CHECKING:
     from guardrail.calibration.profile import Guarantee
     from guardrail.escalation.case import Escalation
+    from guardrail.guard.sentences import ScoredSentence
     from guardrail.guard.tool_calls import CallVerdict
     from guardrail.models.trace import Usage
     from guardrail.policy.evidence import Action
@@ -47,6 +48,8 @@ class GuardedAnswer:
         profile_digest: SHA-256 of the profile; None where none was used.
         timings: Seconds by stage, of the batch that the answer was in.
         tool_calls: What is known of each call of a tool in the draft.
+        sentences: Scores of each sentence of the draft, where the guard was told to score them and there are
+            several. Nothing is decided by them.
     """
 
     text: str = field(repr=False)
@@ -70,6 +73,7 @@ class GuardedAnswer:
     profile_digest: str | None
     timings: Mapping[str, float] = field(repr=False)
     tool_calls: "tuple[CallVerdict, ...]" = ()
+    sentences: "tuple[ScoredSentence, ...]" = field(default=(), repr=False)
 
     @property
     def is_withheld(self) -> bool:
@@ -110,6 +114,9 @@ class GuardedAnswer:
             "quantiles": dict(self.quantiles),
             # The calls of a withheld draft are a part of it.
             "tool_calls": [] if self.is_withheld else [call._asdict() for call in self.tool_calls],
+            "sentences": [
+                {"start": start, "end": end, **scores.scores()} for start, end, scores in self.sentences
+            ],
             "finish_reason": self.finish_reason,
             "usage": usage,
             "escalation": self.escalation and self.escalation.as_plain(),

@@ -14,7 +14,7 @@ from guardrail.guard.batching import Line, Request
 from guardrail.guard.decision_log import DecisionLog, decision_record
 from guardrail.guard.failures import failure
 from guardrail.guard.judging import Judged, judge
-from guardrail.guard.producing import Job, Produced, produce
+from guardrail.guard.producing import Job, Produced, Wanted, produce
 from guardrail.guard.profiles import find_yardstick, sampling_of
 from guardrail.scoring.options import ScoringOptions
 
@@ -30,15 +30,20 @@ class Pipeline:
     """What a guard runs. Arguments and errors are those of :class:`~guardrail.guard.guard.Guard`."""
 
     def __init__(
-        self, policy: "Policy", model: "LocalModel", targets: Mapping[str, Any] | None, batch_size: int
+        self,
+        policy: "Policy",
+        model: "LocalModel",
+        targets: Mapping[str, Any] | None,
+        batch_size: int,
+        sentences: bool,
     ) -> None:
         self._policy = policy
         self._digest = policy.digest
         self._model = model
         self._yardstick = find_yardstick(policy, model)
         profile = self._yardstick.profile
-        self._scoring = profile.scorer.options() if profile else ScoringOptions()
-        self._depths = profile.depths if profile else ()
+        scoring = profile.scorer.options() if profile else ScoringOptions()
+        self._wanted = Wanted(scoring, profile.depths if profile else (), sentences)
         self._sampling = sampling_of(profile)
         self._routes = open_routes(policy.escalation, targets)
         self._log = DecisionLog(policy.log.file, policy.log.text) if policy.log else None
@@ -57,7 +62,7 @@ class Pipeline:
     @property
     def scoring(self) -> ScoringOptions:
         """How answers are scored."""
-        return self._scoring
+        return self._wanted.options
 
     def run(
         self, jobs: Sequence[Job], sampling: "Sampling | None" = None, timeout: float | None = None
@@ -99,7 +104,7 @@ class Pipeline:
     def _judged(
         self, jobs: Sequence[Job], sampling: "Sampling | None", goes_on: Callable[[], bool]
     ) -> list[Judged]:
-        produced = produce(self._model, jobs, sampling, self._scoring, self._depths, goes_on)
+        produced = produce(self._model, jobs, sampling, self._wanted, goes_on)
         return [
             judge(self._policy, self._yardstick, job, one, sampling)
             for job, one in zip(jobs, produced, strict=True)

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from guardrail.calibration.confidence import HiddenState, Observation
 from guardrail.errors import InvalidInputError, ScoringError
 from guardrail.escalation.case import is_blank
 from guardrail.guard.failures import failure
+from guardrail.guard.sentences import ScoredSentence, score_sentences
 from guardrail.guard.tool_calls import CalledTool, ScoredCall, name_of, scored_calls
 from guardrail.models.decoding import decode
 from guardrail.models.prompt import EncodedPrompt, encode_prompt
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from guardrail.models.trace import FinishReason, Trace, Usage
     from guardrail.scoring.options import ScoringOptions
 
-__all__ = ["Job", "Produced", "produce"]
+__all__ = ["Job", "Produced", "Wanted", "produce"]
 
 # Scores that are computed where they are asked for only.
 _OPTIONAL = ("exgrad",)
@@ -54,6 +55,20 @@ class Job:
     calls_in: Callable[[str], Iterable[str | CalledTool]] | None = field(default=None, repr=False)
 
 
+class Wanted(NamedTuple):
+    """What is to be known of an answer.
+
+    Attributes:
+        options: How to score it.
+        depths: Where hidden states are kept.
+        sentences: Whether each of its sentences is scored too.
+    """
+
+    options: "ScoringOptions"
+    depths: Sequence[float] = ()
+    sentences: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Produced:
     """What the model's part came to.
@@ -68,6 +83,7 @@ class Produced:
         timings: Seconds by stage.
         tool_calls: Names of the tools that a generated answer calls.
         scored_calls: The scores of each call, of a generated answer or one of elsewhere.
+        sentences: Its sentences with their scores, where these are wanted and there are several.
     """
 
     draft: str | None = field(default=None, repr=False)
@@ -79,14 +95,14 @@ class Produced:
     timings: Mapping[str, float] = field(default_factory=dict)
     tool_calls: tuple[str, ...] = ()
     scored_calls: tuple[ScoredCall, ...] = ()
+    sentences: tuple[ScoredSentence, ...] = ()
 
 
 def produce(
     model: "LocalModel",
     jobs: Sequence[Job],
     sampling: "Sampling | None",
-    options: "ScoringOptions",
-    depths: Sequence[float],
+    wanted: Wanted,
     goes_on: Callable[[], bool] | None = None,
 ) -> list[Produced]:
     """Answer or read, and score, a batch of requests that are all of one kind.
@@ -97,8 +113,7 @@ def produce(
         model: The model.
         jobs: The requests; all have the same tools.
         sampling: How to decode.
-        options: How to score.
-        depths: Where hidden states are kept.
+        wanted: What is to be known of each answer.
         goes_on: Asked after every token whether anybody still waits.
 
     Raises:
@@ -108,15 +123,15 @@ def produce(
     # Held over both runs: otherwise every waiting request would hold a cache of its own.
     with model.alone():
         try:
-            traces = _traces(model, jobs, sampling, depths, goes_on)
+            traces = _traces(model, jobs, sampling, wanted.depths, goes_on)
         except InvalidInputError:
             raise
         except Exception as error:  # noqa: BLE001  (recorded; the answer is withheld)
             if len(jobs) > 1:
-                return [produce(model, [job], sampling, options, depths, goes_on)[0] for job in jobs]
+                return [produce(model, [job], sampling, wanted, goes_on)[0] for job in jobs]
             return [_without_answer(jobs[0], failure("answer", error))]
         try:
-            return _all_scored(model, jobs, traces, options, depths)
+            return _all_scored(model, jobs, traces, wanted)
         except Exception as error:  # noqa: BLE001  (recorded; the answers are withheld)
             return [_without_answer(job, failure("score", error)) for job in jobs]
         finally:
@@ -170,8 +185,7 @@ def _all_scored(
     model: "LocalModel",
     jobs: Sequence[Job],
     traces: "Sequence[Trace | None]",
-    options: "ScoringOptions",
-    depths: Sequence[float],
+    wanted: Wanted,
 ) -> list[Produced]:
     drafts = [_draft(job, trace) for job, trace in zip(jobs, traces, strict=True)]
     scorable = [
@@ -179,15 +193,16 @@ def _all_scored(
         for trace, draft, job in zip(traces, drafts, jobs, strict=True)
         if trace is not None and (job.tool_calls or not is_blank(draft or ""))
     ]
-    scored = dict(zip(map(id, scorable), _scored(model, scorable, options), strict=True))
+    scored = dict(zip(map(id, scorable), _scored(model, scorable, wanted.options), strict=True))
     produced = []
     for job, trace, draft in zip(jobs, traces, drafts, strict=True):
         if trace is None or id(trace) not in scored:
             produced.append(_without_answer(job, "EmptyAnswer: the answer is empty", trace))
             continue
         outcome = scored[id(trace)]
-        one = _one_produced(draft, trace, outcome, depths)
-        produced.append(_with_calls(model, job, trace, one, options))
+        one = _one_produced(draft, trace, outcome, wanted.depths)
+        one = _with_calls(model, job, trace, one, wanted.options)
+        produced.append(_with_sentences(model, trace, one, wanted.options) if wanted.sentences else one)
     return produced
 
 
@@ -232,6 +247,19 @@ def _with_calls(
     except Exception as error:  # noqa: BLE001  (recorded; the answer is withheld)
         return replace(produced, observation=None, error=produced.error or failure("call", error))
     return produced
+
+
+def _with_sentences(
+    model: "LocalModel", trace: "Trace", produced: Produced, options: "ScoringOptions"
+) -> Produced:
+    if produced.uncertainty is None:
+        return produced
+    try:
+        scored = score_sentences(model, trace, options)
+    except Exception as error:  # noqa: BLE001  (recorded; the answer is withheld)
+        return replace(produced, observation=None, error=produced.error or failure("score", error))
+    timings = {**produced.timings, "sentences_s": scored.seconds}
+    return replace(produced, sentences=scored.sentences, timings=timings)
 
 
 def _observation(trace: "Trace", uncertainty: Uncertainty, depths: Sequence[float]) -> Observation:

@@ -1,4 +1,6 @@
+import re
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +11,7 @@ from demo_app.parts.style import text
 from demo_app.parts.tokens import token_table, tokens_html
 from guardrail.calibration.reference import ReferenceDistribution
 from guardrail.errors import ModelReferenceError
+from guardrail.guard.sentences import ScoredSentence
 from guardrail.scoring.uncertainty import TokenScore
 from tests.guard.making import policy_of
 
@@ -45,6 +48,16 @@ def test_the_heaviest_token_is_the_reddest_and_light_ones_stay_plain():
     assert "∎" in shown
     assert "im_end" not in shown
     assert shown.count('style=""') == 1
+
+
+def test_the_least_sure_sentence_is_the_reddest_as_a_whole():
+    tokens = [token("Yes", 9.0), token("."), token(" No"), token(".")]
+    scores = (SimpleNamespace(hybridgrad=value) for value in (0.01, 0.02))
+    one, other = (ScoredSentence(*span, score) for span, score in zip([(0, 2), (2, 4)], scores, strict=True))
+    shown = tokens_html("Yes. No.", tokens, [one, other])
+    shades = re.findall(r"rgb\(235 94 66 / ([.0-9]+)\)", shown)
+    assert [float(shade) for shade in shades] == pytest.approx([0.325, 0.325, 0.65, 0.65], abs=0.01)
+    assert "sentence 2: HybridGrad 0.02 a token" in shown
 
 
 def test_tokens_of_an_answer_that_looks_like_html_stay_text():

@@ -197,7 +197,7 @@ def test_a_guarantee_is_of_answers_generated_as_those_of_the_calibration(tmp_pat
 
 
 def test_the_profile_says_how_to_score_and_which_states_to_keep(tmp_path):
-    options = ScoringOptions(reduction="sum", semantic_token=-2)
+    options = ScoringOptions(reduction="mean", semantic_token=-2)
     path = profile_file(tmp_path, probe=True, options=options)
     answer = guard_of(profile=path).ask(ASKED, SHORT)
     assert answer.uncertainty.options == options
@@ -316,6 +316,7 @@ def test_the_plain_form_is_json_with_these_fields(tmp_path):
         "guarantees",
         "quantiles",
         "tool_calls",
+        "sentences",
         "finish_reason",
         "usage",
         "escalation",
