@@ -36,7 +36,7 @@ def reference_scores(
     semantic_token: int,
     layers_path: str = "model.layers",
     layers: str = "upper",
-    reduction: str = "mean",
+    reduction: str = "sum",
     norm: str = "l1",
     entropy_weight: bool = True,
     tied: bool = False,

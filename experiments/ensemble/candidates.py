@@ -23,7 +23,7 @@ Predictor = Callable[[Features], FloatArray]
 GRADIENTS = ("hybridgrad", "semgrad", "paragrad", "exgrad")
 LIKELIHOODS = tuple(name for name in (*SCORES, "tokens") if name not in GRADIENTS)
 _SURER_UP = ("log_likelihood", "min_token_probability")
-_RULE, _SCANNED = WAYS
+_USUAL, _PUBLIC = WAYS
 
 
 class Candidate(NamedTuple):
@@ -71,7 +71,7 @@ class Probe(NamedTuple):
         return lambda others: model.decision_function(self.read(others))
 
 
-def signals(answers: Features, names: Sequence[str], ways: Sequence[str] = (_RULE,)) -> FloatArray:
+def signals(answers: Features, names: Sequence[str], ways: Sequence[str] = (_USUAL,)) -> FloatArray:
     """Logarithms of scores, (n, len(ways) · len(names))."""
     columns = [np.abs(answers.scores[way][name]) for way in ways for name in names]
     return np.log(np.maximum(np.stack(columns, axis=-1), 1e-12))
@@ -101,7 +101,7 @@ def _logistic(name: str, columns: Callable[[Features], FloatArray], penalty: flo
 
 
 def _stacked(
-    name: str, names: Sequence[str], probes: Sequence[Probe], ways: Sequence[str] = (_RULE,)
+    name: str, names: Sequence[str], probes: Sequence[Probe], ways: Sequence[str] = (_USUAL,)
 ) -> Candidate:
     """Scores and probes in one sum; it sees, of each answer, probes that were fitted without it."""
 
@@ -129,7 +129,7 @@ _ALL = (*GRADIENTS, *LIKELIHOODS)
 
 SINGLE = [
     *(_single(way, name) for way in WAYS for name in GRADIENTS),
-    *(_single(_RULE, name) for name in LIKELIHOODS),
+    *(_single(_USUAL, name) for name in LIKELIHOODS),
     *map(_ranks, WAYS),
 ]
 
@@ -154,7 +154,7 @@ SUMS = [
     _logistic("signals without gradients", lambda answers: signals(answers, LIKELIHOODS)),
     *(Candidate(f"probe {name}", probe.fit) for name, probe in PROBES.items()),
     _stacked("probe and signals", _ALL, [_DEFAULT]),
-    _stacked("probe and signals, scanned t* and sum", _ALL, [_DEFAULT], [_SCANNED]),
+    _stacked(f"probe and signals ({_PUBLIC})", _ALL, [_DEFAULT], [_PUBLIC]),
     _stacked("probe and signals without gradients", LIKELIHOODS, [_DEFAULT]),
     _stacked("probe and hybridgrad", ("hybridgrad",), [_DEFAULT]),
     _stacked("probes at 3 depths and signals", _ALL, [Probe(depth=depth) for depth in (1, 2, 3)]),

@@ -1,7 +1,7 @@
 """The answers that a profile is made of: those stored, judged again where need be, and those missing."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -97,7 +97,8 @@ def collect(
         judge: The judge. None for ``contains``; stored labels then stay, whoever gave them.
         path: The file of answers.
         open_model: Opens the model. Not called where all answers are stored and by a model of this name.
-        options: How to answer and score.
+        options: How to answer and score. Without a t*, stored answers say where; or else what is known of
+            the model (:func:`guardrail.scoring.sps.registry.with_known_token`), or its template's rule.
         model_name: What the model is called; None to take that of stored answers on trust.
         overwrite: Start afresh, whatever is in the file.
         progress: Told of each batch.
@@ -119,6 +120,7 @@ def collect(
         if missing:
             _check_one_judge(kept, judge, path)
         model = open_model()
+        options = _where_scored(kept, options, model)
         _check_maker(kept, answer_maker(model, options), path)
         end = path.stat().st_size if kept else 0
         with AppendedFile.at(path, end) as output:
@@ -187,6 +189,7 @@ def _keep(
     kept = [record for record in stored.records if record.digest in asked]
     if stored.records and not kept:
         raise OptionError(f"{path} holds answers to other questions. {_OTHER_FILE}")
+    options = _where_scored(kept, options)
     scorer, generation = fingerprint_scorer(options.scoring), generation_arguments(options)
     for record in kept:
         _check_maker([record], AnswerMaker(record.maker.model, scorer, generation), path)
@@ -195,6 +198,20 @@ def _keep(
     if fresh or not stored.is_clean:
         rewrite_answers(path, [fresh.get(record.digest, record) for record in stored.records])
     return [fresh.get(record.digest, record) for record in kept], len(fresh)
+
+
+def _where_scored(
+    kept: Sequence[AnswerRecord], options: LabelOptions, model: "LocalModel | None" = None
+) -> LabelOptions:
+    """The options with a t* where they name none: that of stored answers, or what is known of the model."""
+    scoring = options.scoring
+    if kept and scoring.semantic_token is None:
+        scoring = replace(scoring, semantic_token=kept[0].maker.scorer.semantic_token)
+    elif model is not None:
+        from guardrail.scoring.sps.registry import with_known_token
+
+        scoring = with_known_token(scoring, model)
+    return replace(options, scoring=scoring)
 
 
 def _asked_case(record: AnswerRecord, question: Question) -> _Case:

@@ -1,5 +1,6 @@
 """``guardrail ask``: one question, its answer, and how sure the model was."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -79,7 +80,7 @@ def ask(
         int | None, typer.Option(help="Makes drawing repeatable.", rich_help_panel=_ANSWER)
     ] = None,
     semantic_token: SemanticToken = None,
-    reduction: Reduction = "mean",
+    reduction: Reduction = "sum",
     policy: Annotated[
         str | None,
         typer.Option(
@@ -128,7 +129,8 @@ def ask(
 
     With --policy: shows the answer if the policy lets it through, what was decided, and by which rule.
 
-    With --segments: each sentence with its own HybridGrad, and coloured by it.
+    With --segments: each sentence with its own HybridGrad, and coloured by it. Unless told otherwise that is
+    of the mean over its tokens, so that a long sentence is not less sure for being long.
 
     Exit status: 0 also where a policy withholds the answer; the action is in the JSON.
     """
@@ -174,12 +176,14 @@ def ask(
 
         judged_by = profile_for(local, profile) if profile else None
         options = judged_by.scorer.options() if judged_by else with_known_token(options, local)
+        averaged = judged_by is None and _is_default(ctx, "reduction")
+        of_sentences = replace(options, reduction="mean") if averaged else options
         progress("answering", 0, None)
         trace = local.generate(messages, sampling)
         progress("scoring", 0, None)
         uncertainty = score(local, trace, options, release=not segments)
         segmented = (
-            score_sentences(local, trace, options, judged_by, combine or "worst") if segments else None
+            score_sentences(local, trace, of_sentences, judged_by, combine or "worst") if segments else None
         )
     if as_json:
         record = as_record(trace, uncertainty)

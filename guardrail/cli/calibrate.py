@@ -156,7 +156,7 @@ def calibrate(
         ),
     ] = None,
     semantic_token: SemanticToken = None,
-    reduction: Reduction = "mean",
+    reduction: Reduction = "sum",
     as_json: AsJson = False,
 ) -> None:
     """Make a profile: how likely this model's answers are to be correct, and what may be let through.

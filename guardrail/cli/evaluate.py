@@ -1,5 +1,6 @@
 """``guardrail evaluate``: which method tells right from wrong answers, on one's own model and questions."""
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -160,7 +161,7 @@ def evaluate(
     from guardrail.calibration.judges.named import as_judge
     from guardrail.calibration.profile import read_profile
     from guardrail.calibration.questions import parse_questions
-    from guardrail.evaluation.collecting import collect_answers
+    from guardrail.evaluation.collecting import collect_answers, default_token
     from guardrail.evaluation.comparing import compare
     from guardrail.evaluation.datasets.opening import open_questions
     from guardrail.evaluation.estimating import estimate_all
@@ -171,25 +172,30 @@ def evaluate(
     reports = list(dict.fromkeys(report or ()))
     decided = as_judge(judge)
     known = read_profile(profile) if profile is not None else None
-    chosen = _methods(methods or ["one_pass"], known, nli, cross_encoder)
+    names = methods or ["one_pass"]
+    # What is named wrongly is said before a model is opened.
+    _methods(names, known, nli, cross_encoder)
     options = EvaluationOptions(
         sampling=Sampling(max_tokens, temperature, seed=seed if temperature else None),
         system=system,
         batch_size=batch_size,
         samples=samples,
     )
-    needs = needs_of(chosen, options)
     source = open_questions(questions, limit)
     stored = output or Path(f"{source.stem}.evaluation.jsonl")
     _check_destinations([stored, *reports], source, reports)
     parsed = parse_questions(source.lines, judge_needs_answers=decided.needs_answers)
-    notes = _notes_on(known, profile, source, parsed, dict(needs.generation))
+    notes = _notes_on(known, profile, source, parsed, options.generation)
     with progress_bar() as progress:
+        opened = cache(lambda: _open(model, device, dtype, quantization, known, progress))
+        token = default_token(stored, lambda: _token_of(opened()), overwrite=not resume)
+        chosen = _methods(names, known, nli, cross_encoder, token)
+        needs = needs_of(chosen, options, token)
         collected = collect_answers(
             parsed,
             decided,
             stored,
-            lambda: _open(model, device, dtype, quantization, known, progress),
+            opened,
             needs,
             options,
             model_name=str(ModelReference.parse(model)),
@@ -208,6 +214,7 @@ def evaluate(
         model=made["model"],
         generation=made["generation"],
         samples=needs.maker(made["model"])["samples"],
+        semantic_token=token,
         judge=collected.judge,
         unlabelled=len(collected.records) - len(comparison.correct),
         machine=machine_of(collected),
@@ -224,7 +231,11 @@ def evaluate(
 
 
 def _methods(
-    names: "Sequence[str]", profile: "Profile | None", nli: str | None, cross_encoder: str | None
+    names: "Sequence[str]",
+    profile: "Profile | None",
+    nli: str | None,
+    cross_encoder: str | None,
+    token: int | None = None,
 ) -> "Sequence[Method]":
     from guardrail.evaluation.methods.named import methods_named
     from guardrail.evaluation.methods.sampled import check_available, sampled_methods
@@ -232,7 +243,7 @@ def _methods(
 
     sampled = sampled_methods(nli=nli, cross_encoder=cross_encoder)
     confidence = confidence_method(profile) if profile is not None else None
-    chosen = methods_named(names, sampled, confidence)
+    chosen = methods_named(names, sampled, confidence, token)
     for method in chosen:
         if method.name in sampled:
             check_available(method)
@@ -253,6 +264,13 @@ def _open(
     if profile is not None:
         _check_profile(profile, fingerprint_model(opened).as_plain())
     return opened
+
+
+def _token_of(model: "LocalModel") -> int | None:
+    from guardrail.scoring.options import ScoringOptions
+    from guardrail.scoring.sps.registry import with_known_token
+
+    return with_known_token(ScoringOptions(), model).semantic_token
 
 
 def _check_profile(profile: "Profile", model: "Mapping[str, Any]") -> None:

@@ -39,8 +39,8 @@ SemanticToken = Annotated[
     int | None,
     typer.Option(
         help="Position of the semantics-preserving token, counted from the end of the prompt (-1 is the last "
-        "token). Without it, the rule for the model's chat template; ask and score first look for a scan "
-        "(guardrail sps --known).",
+        "token). Without it, what is known of the model (guardrail sps --known), or else the rule for its "
+        "chat template.",
         show_default=False,
         rich_help_panel=_SCORE,
     ),
@@ -48,8 +48,8 @@ SemanticToken = Annotated[
 Reduction = Annotated[
     Literal["mean", "sum"],
     typer.Option(
-        help="Loss over the answer's tokens: their mean, as in the paper's code, or their sum, as in its "
-        "text.",
+        help="Loss over the answer's tokens: their sum, as in the paper's text, or their mean, as in its "
+        "code.",
         rich_help_panel=_SCORE,
     ),
 ]

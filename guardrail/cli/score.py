@@ -45,7 +45,7 @@ def score(
         int, typer.Option(min=1, help="How many lines the model reads at once.", rich_help_panel="Model")
     ] = 8,
     semantic_token: SemanticToken = None,
-    reduction: Reduction = "mean",
+    reduction: Reduction = "sum",
     norm: Annotated[
         Literal["l1", "l2"],
         typer.Option(

@@ -91,7 +91,11 @@ def as_plain(trace: "Trace", segmented: Segmented) -> dict[str, Any]:
             }
         )
     combined = combined_scores(segmented.scores, segmented.combine)
-    return {"segments": segments, "combined": {"combine": segmented.combine, **combined}}
+    reduction = segmented.scores[0].options.reduction
+    return {
+        "segments": segments,
+        "combined": {"combine": segmented.combine, "reduction": reduction, **combined},
+    }
 
 
 def print_segmented(

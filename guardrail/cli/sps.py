@@ -216,5 +216,4 @@ def _print_known(*, as_json: bool) -> None:
 def _known(entry: "KnownToken") -> str:
     from guardrail.scoring.sps.heat_map import token_label
 
-    said = f"{entry.position} ({token_label(entry.token)})"
-    return said if entry.used else f"{said}, not used unless given"
+    return f"{entry.position} ({token_label(entry.token)})"

@@ -19,7 +19,7 @@ from guardrail.scoring.records import Failure, as_json
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
 
-__all__ = ["Evaluated", "collect_answers"]
+__all__ = ["Evaluated", "collect_answers", "default_token"]
 
 _OTHER_FILE = "Choose another file with --output, or start afresh with --overwrite."
 
@@ -123,6 +123,35 @@ def collect_answers(
     return Evaluated(complete, sorted(failures), len(kept), len(again))
 
 
+def default_token(path: Path, of_model: Callable[[], int | None], *, overwrite: bool = False) -> int | None:
+    """t* of gradients that name none: where a file of results was begun it goes on.
+
+    Args:
+        path: The file of results.
+        of_model: Gives the position for a model, or None for its template's rule. Not called where the file
+            holds an answer.
+        overwrite: Start afresh, whatever is in the file.
+
+    Returns:
+        The position, counted from the end of the prompt, or None.
+
+    Raises:
+        RecordError: The file begins with something else.
+        OptionError: It cannot be read.
+    """
+    if overwrite or not path.exists():
+        return of_model()
+    try:
+        with path.open("rb") as file:
+            line = file.readline()
+    except OSError as error:
+        raise OptionError(f"{path} cannot be read: {error.strerror}.") from error
+    if not line.endswith(b"\n"):
+        return of_model()
+    position: int | None = _parsed(line, 1, path).maker["semantic_token"]
+    return position
+
+
 def _completed(
     model: "LocalModel",
     questions: Sequence[Question],
@@ -163,11 +192,7 @@ def _kept(path: Path, asked: Mapping[str, Question]) -> tuple[dict[str, Evaluate
     for number, line in enumerate(complete, start=1):
         if not line.strip():
             continue
-        try:
-            record = parse_evaluated(line.decode())
-        except (RecordError, UnicodeDecodeError) as error:
-            why = str(error) if isinstance(error, RecordError) else "It is not text in UTF-8."
-            raise RecordError(f"Line {number} of {path} cannot be used: {why} {_OTHER_FILE}") from error
+        record = _parsed(line, number, path)
         records[record.digest] = record
     kept = {digest: record for digest, record in records.items() if digest in asked}
     # A run that was killed may have left half a line; whatever else stands there is not ours to cut off.
@@ -177,6 +202,14 @@ def _kept(path: Path, asked: Mapping[str, Question]) -> tuple[dict[str, Evaluate
     if records and not kept:
         raise OptionError(f"{path} holds answers to other questions. {_OTHER_FILE}")
     return kept, sum(len(line) + 1 for line in complete)
+
+
+def _parsed(line: bytes, number: int, path: Path) -> EvaluatedAnswer:
+    try:
+        return parse_evaluated(line.decode())
+    except (RecordError, UnicodeDecodeError) as error:
+        why = str(error) if isinstance(error, RecordError) else "It is not text in UTF-8."
+        raise RecordError(f"Line {number} of {path} cannot be used: {why} {_OTHER_FILE}") from error
 
 
 def _begins(torn: bytes, question: Question) -> bool:

@@ -40,6 +40,11 @@ class EvaluationOptions:
         if self.samples < 2:
             raise OptionError(f"samples is {self.samples}; methods compare at least 2.")
 
+    @property
+    def generation(self) -> dict[str, Any]:
+        """What the answers that are judged are generated with, as plain values."""
+        return generation_arguments(LabelOptions(sampling=self.sampling, system=self.system))
+
 
 class Missing(NamedTuple):
     """What is not known of an answer yet: ways of scoring it, samples, asides, a hidden state."""
@@ -65,6 +70,7 @@ class Needs:
         count: How many.
         asides: What the model is asked besides.
         depth: Where a hidden state is kept; None for nowhere.
+        semantic_token: t* of gradients that name none; None for the rule of the model's chat template.
         generation: Arguments that answers are generated with.
     """
 
@@ -73,6 +79,7 @@ class Needs:
     count: int
     asides: Sequence[str]
     depth: float | None
+    semantic_token: int | None
     generation: Mapping[str, Any]
 
     def missing(self, record: EvaluatedAnswer | None) -> Missing:
@@ -99,6 +106,7 @@ class Needs:
         return {
             "model": dict(model),
             "scorer": SCORER_VERSION,
+            "semantic_token": self.semantic_token,
             "generation": dict(self.generation),
             "samples": drawn,
         }
@@ -126,8 +134,13 @@ class Needs:
         return ""
 
 
-def needs_of(methods: Iterable[Method], options: EvaluationOptions) -> Needs:
+def needs_of(methods: Iterable[Method], options: EvaluationOptions, token: int | None = None) -> Needs:
     """What these methods need together.
+
+    Args:
+        methods: The methods.
+        options: How questions are answered.
+        token: t* of the gradients among them that name none; None for the rule of the model's chat template.
 
     Raises:
         OptionError: Two of them need samples drawn in different ways, or hidden states at different depths.
@@ -146,11 +159,13 @@ def needs_of(methods: Iterable[Method], options: EvaluationOptions) -> Needs:
         count=options.samples,
         asides=list(dict.fromkeys(name for one in methods for name in one.asides)),
         depth=next(iter(depths), None),
-        generation=generation_arguments(LabelOptions(sampling=options.sampling, system=options.system)),
+        semantic_token=token,
+        generation=options.generation,
     )
 
 
 def _flat(maker: Mapping[str, Any]) -> dict[str, Any]:
     model = {f"model.{name}": value for name, value in maker["model"].items() if name != "name"}
     samples = {f"samples.{name}": value for name, value in (maker["samples"] or {}).items()}
-    return {**model, "scorer": maker["scorer"], **maker["generation"], **samples}
+    scorer = {name: maker[name] for name in ("scorer", "semantic_token")}
+    return {**model, **scorer, **maker["generation"], **samples}

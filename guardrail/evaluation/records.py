@@ -5,7 +5,7 @@ besides, and what each of these took. Estimates and figures are made of it in se
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from typing import Any
 
@@ -18,8 +18,6 @@ from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.uncertainty import SemanticToken, TokenScore, Uncertainty, token_weights
 
 __all__ = ["Costs", "EvaluatedAnswer", "parse_evaluated"]
-
-_DEFAULTS = ScoringOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +92,7 @@ class EvaluatedAnswer:
             },
             "scored": [
                 {
-                    "options": _plain_options(options),
+                    "options": asdict(options),
                     "scores": dict(scored.scores()),
                     "semantic_token": asdict(scored.semantic_token),
                     "computation": scored.computation,
@@ -137,7 +135,9 @@ def _parsed(values: Mapping[str, Any]) -> EvaluatedAnswer:
     correct = values["correct"]
     if correct is not None and not isinstance(correct, bool):
         raise RecordError(f"correct is {kind_of(correct)}; it can be true, false or null.")
-    tokens, costs = values["tokens"], values["costs"]
+    tokens, costs, maker = values["tokens"], values["costs"], values["maker"]
+    if "semantic_token" not in maker:
+        raise KeyError("semantic_token")
     ways = {ScoringOptions(**one["options"]): one for one in values["scored"]}
     answered = Answered(
         question=values["question"],
@@ -167,16 +167,8 @@ def _parsed(values: Mapping[str, Any]) -> EvaluatedAnswer:
             costs["samples_bytes"],
             costs["machine"],
         ),
-        maker=values["maker"],
+        maker=maker,
     )
-
-
-def _plain_options(options: ScoringOptions) -> dict[str, Any]:
-    """What is not as by default."""
-    names = (one.name for one in fields(options))
-    return {
-        name: getattr(options, name) for name in names if getattr(options, name) != getattr(_DEFAULTS, name)
-    }
 
 
 def _uncertainty(

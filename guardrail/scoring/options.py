@@ -13,19 +13,21 @@ Computation = Literal["short", "plain"]
 
 @dataclass(frozen=True, slots=True)
 class ScoringOptions:
-    """How a response is scored. The defaults are those of the public code that made the paper's tables.
+    """How a response is scored. The defaults are those of the paper's text.
 
     Attributes:
         semantic_token: Position of the semantics-preserving token t*, counted from the end of the prompt
-            (−1 is its last token); None for the rule that fits the model's chat template.
-        reduction: Whether the loss is the mean over response tokens (the code) or their sum (the paper).
+            (−1 is its last token); None for the rule that fits the model's chat template. What is known of a
+            model beyond the rule is in :func:`guardrail.scoring.sps.registry.with_known_token`.
+        reduction: Whether the loss is the sum over response tokens (the paper's text) or their mean (its
+            public code).
         norm: ``l1``, the mean absolute value, or ``l2``, the root mean square, of each gradient.
         entropy_weight: Weigh each token's loss by its entropy; without, SemGrad and ParaGrad are unweighted.
         layers: Decoder layers whose inputs SemGrad looks at.
         include_tied_embedding: Let ParaGrad also collect the input-embedding path of a tied head, as
             autograd on the shared weight does. Needs the plain computation and a V × d gradient.
         exgrad: Also compute ExGrad, which HybridGrad does not need.
-        scanned: Whether ``semantic_token`` was found by a scan; told with a score, and changes none.
+        known: Whether ``semantic_token`` is what is known of the model; told with a score, and changes none.
         computation: ``plain`` to run the whole sequence; by default the short way where it holds.
 
     Raises:
@@ -33,14 +35,14 @@ class ScoringOptions:
     """
 
     semantic_token: int | None = None
-    reduction: Reduction = "mean"
+    reduction: Reduction = "sum"
     norm: Norm = "l1"
     entropy_weight: bool = True
     layers: Layers = "upper"
     include_tied_embedding: bool = False
     exgrad: bool = True
     computation: Computation = "short"
-    scanned: bool = field(default=False, compare=False)
+    known: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         for name, values in (
@@ -58,11 +60,11 @@ class ScoringOptions:
             )
 
     @property
-    def semantic_token_source(self) -> Literal["given", "scan", "rule"]:
+    def semantic_token_source(self) -> Literal["given", "known", "rule"]:
         """Who says where t* is."""
         if self.semantic_token is None:
             return "rule"
-        return "scan" if self.scanned else "given"
+        return "known" if self.known else "given"
 
     def layer_indices(self, count: int) -> range:
         """The decoder layers whose inputs SemGrad looks at, of a model with this many."""

@@ -118,7 +118,7 @@ class Made:
         """The arguments as a record holds them; the model stands in its own field."""
         arguments = asdict(self.options)
         # No argument of a score, and not in the files of earlier versions.
-        del arguments["scanned"]
+        del arguments["known"]
         return {**arguments, "dtype": self.dtype, "quantization": self.quantization}
 
 

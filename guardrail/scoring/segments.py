@@ -1,7 +1,8 @@
 """Scores of parts of a response: each sentence of a long answer by itself.
 
-A segment S has the loss −(1/|S|) Σ_{t∈S} ω_t log p_t (or the sum), in which the prompt and the whole response
-before it are given. So the passes start where generation ended, and none runs a token beyond its segment.
+A segment S has the loss −Σ_{t∈S} ω_t log p_t, or that divided by |S|, in which the prompt and the whole
+response before it are given. So the passes start where generation ended, and none runs a token beyond its
+segment.
 """
 
 import time
@@ -22,6 +23,8 @@ __all__ = ["Span", "score_segments", "sentence_spans"]
 # On a CPU, where arithmetic is what takes time, each segment is run up to its own end; on a device, where
 # reading the weights is, several share a backward pass, and this bounds its memory.
 _TOGETHER_ON_A_DEVICE = 8
+# Segments are compared with each other: a long sentence is not less sure for being long.
+_DEFAULT = ScoringOptions(reduction="mean")
 
 
 def score_segments(
@@ -29,13 +32,15 @@ def score_segments(
 ) -> list[Uncertainty]:
     """Compute HybridGrad, and what comes with it, of each segment of a response.
 
-    The segment that is the whole response has the values of :func:`score`. The states of the trace are kept.
+    The segment that is the whole response has the values of :func:`score` with the same options. The states
+    of the trace are kept.
 
     Args:
         model: The model that the trace came from.
         trace: A response that was generated or read, and not released: score it with ``release=False``.
         spans: Tokens of each segment. They may leave out tokens, and overlap.
-        options: How to score them; t* is the same token of the prompt for all.
+        options: How to score them, by default with the mean over the tokens of each; t* is the same token of
+            the prompt for all.
 
     Returns:
         The scores of each segment, in the order given; ``score_s`` is what all of them took together.
@@ -44,7 +49,7 @@ def score_segments(
         OptionError: A segment is empty or not within the response; or as for :func:`score`.
         ScoringError: The trace was released, or a result is not a number.
     """
-    options = options or ScoringOptions()
+    options = options or _DEFAULT
     check_scorable(model, trace, options)
     check_spans(spans, len(trace.response_ids))
     began = time.perf_counter()

@@ -54,7 +54,7 @@ class SemanticToken:
 
     position: int
     text: str
-    source: Literal["given", "scan", "rule"] = "rule"
+    source: Literal["given", "known", "rule"] = "rule"
 
 
 @dataclass(frozen=True, slots=True)

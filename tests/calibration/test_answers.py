@@ -127,8 +127,8 @@ def test_what_was_changed_beyond_the_label_is_refused(changes, sentence):
             "dtype float32, and this run has float16",
         ),
         (
-            replace(MAKER, scorer=replace(MAKER.scorer, reduction="sum")),
-            "reduction mean, and this run has sum",
+            replace(MAKER, scorer=replace(MAKER.scorer, reduction="mean")),
+            "reduction sum, and this run has mean",
         ),
         (replace(MAKER, generation={"max_tokens": 9, "stop": []}), "max_tokens 64, and this run has 9"),
     ],

@@ -78,13 +78,13 @@ def test_an_answer_that_is_read_has_the_scores_of_reading_it(model, one_thread):
 
 
 def test_options_are_handed_on(model, one_thread):
-    plain, summed = (
+    plain, averaged = (
         next(label(model, questions(MIXED[0]), ContainsJudge(), replace(OPTIONS, scoring=scoring)))
-        for scoring in (ScoringOptions(), ScoringOptions(reduction="sum"))
+        for scoring in (ScoringOptions(), ScoringOptions(reduction="mean"))
     )
-    assert plain.maker.scorer.reduction == "mean"
-    assert summed.maker.scorer.reduction == "sum"
-    assert summed.scores["hybridgrad"] != pytest.approx(plain.scores["hybridgrad"], rel=1e-3)
+    assert plain.maker.scorer.reduction == "sum"
+    assert averaged.maker.scorer.reduction == "mean"
+    assert averaged.scores["hybridgrad"] != pytest.approx(plain.scores["hybridgrad"], rel=1e-3)
     (bare,) = label(model, questions(MIXED[0]), ContainsJudge(), replace(OPTIONS, depth=None))
     assert bare.hidden is None
 

@@ -237,7 +237,7 @@ def test_a_profile_of_another_model_is_refused_by_the_fields_that_differ(model, 
     "change",
     [
         {"semantic_token": -5},
-        {"reduction": "sum"},
+        {"reduction": "mean"},
         {"norm": "l2"},
         {"entropy_weight": False},
         {"layers": "last"},

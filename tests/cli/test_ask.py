@@ -88,13 +88,13 @@ def test_the_options_of_the_answer_have_an_effect(run):
 
 
 def test_the_options_of_the_score_have_an_effect(run):
-    mean, total = asked(run)["uncertainty"], asked(run, "--reduction", "sum")["uncertainty"]
+    total, mean = asked(run)["uncertainty"], asked(run, "--reduction", "mean")["uncertainty"]
     assert total["semgrad"] == pytest.approx(6 * mean["semgrad"], rel=1e-3)
     last = asked(run, "--semantic-token", -1)
     assert last["semantic_token"] == {"position": -1, "text": "\n", "source": "given"}
-    assert last["uncertainty"]["semgrad"] != mean["semgrad"]
+    assert last["uncertainty"]["semgrad"] != total["semgrad"]
     assert asked(run, "--dtype", "float64")["uncertainty"]["semgrad"] == pytest.approx(
-        mean["semgrad"], rel=1e-3
+        total["semgrad"], rel=1e-3
     )
 
 

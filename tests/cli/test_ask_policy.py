@@ -116,7 +116,7 @@ def test_what_does_not_go_together_is_refused(run, arguments):
     assert (result.exit_code, result.stdout) == (2, "")
 
 
-@pytest.mark.parametrize("arguments", [("--reduction", "sum"), ("--semantic-token", "-3")])
+@pytest.mark.parametrize("arguments", [("--reduction", "mean"), ("--semantic-token", "-3")])
 def test_how_to_score_is_the_profiles_to_say(ask, arguments):
     result = ask("pass", *arguments)
     assert (result.exit_code, result.stdout) == (2, "")

@@ -102,7 +102,7 @@ def test_the_size_of_the_batch_makes_no_difference(run, source):
         ("--layers", "all"),
         ("--no-entropy-weight",),
         ("--tied-embedding",),
-        ("--reduction", "sum"),
+        ("--reduction", "mean"),
         ("--semantic-token", "-2"),
         ("--dtype", "float64"),
     ],
@@ -274,7 +274,7 @@ def test_a_run_with_other_options_or_another_model_does_not_go_on(run, source, t
     run("score", path, "--output", out)
     before = out.read_bytes()
     for arguments, options, name in (
-        (["--reduction", "sum"], {}, "reduction mean, and this run has sum"),
+        (["--reduction", "mean"], {}, "reduction sum, and this run has mean"),
         (["--semantic-token", "-2"], {}, "semantic_token none, and this run has -2"),
         (["--dtype", "bfloat16"], {}, "dtype float32, and this run has bfloat16"),
         ([], {"model": broken_folder}, "was made with model"),

@@ -33,6 +33,7 @@ def test_json_has_each_sentence_with_its_scores(run):
     assert all((one["quantiles"], one["confidence"]) == (None, None) for one in segments)
     assert answer["combined"] == {
         "combine": "last",
+        "reduction": "mean",
         **{name: segments[-1][name] for name in SCORES},
     }
 
@@ -78,7 +79,7 @@ def test_a_foreign_profile_is_refused_by_the_field_that_differs(run, tmp_path):
         (["--profile", "p.json"], "--combine and --profile go with --segments."),
         (["--segments", "--policy", "builtin:default"], "A policy decides on whole answers"),
         (["--segments", "--profile", "nowhere.json"], "nowhere.json"),
-        (["--segments", "--profile", "p.json", "--reduction", "sum"], "With --profile, the profile says"),
+        (["--segments", "--profile", "p.json", "--reduction", "mean"], "With --profile, the profile says"),
     ],
 )
 def test_what_does_not_go_together_is_refused(run, arguments, sentence):

@@ -55,7 +55,7 @@ def test_a_saved_scan_is_known_and_scores_are_taken_there_unless_told_otherwise(
     assert (listed[0]["from"], listed[0]["position"]) == ("saved", chosen["position"])
     assert {one["from"] for one in listed[1:]} == {"shipped"}
     answer = json.loads(run("ask", "Who?", "--max-tokens", 2, "--json", **cache).stdout)
-    assert answer["semantic_token"] == {**chosen, "source": "scan"}
+    assert answer["semantic_token"] == {**chosen, "source": "known"}
     answer = json.loads(
         run("ask", "Who?", "--max-tokens", 2, "--semantic-token", -1, "--json", **cache).stdout
     )

@@ -15,6 +15,7 @@ MAKER = {
         "quantization": None,
     },
     "scorer": 1,
+    "semantic_token": None,
     "generation": {"max_tokens": 8},
     "samples": None,
 }

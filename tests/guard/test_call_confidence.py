@@ -5,6 +5,7 @@ import pytest
 from guardrail.guard.tool_calls import CalledTool
 from guardrail.policy.decide import decide
 from guardrail.policy.evidence import Evidence
+from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.segments import Span, score_segments
 from tests.guard.making import ASKED, guard_of, policy_of, profile_file, tiny
 
@@ -32,7 +33,7 @@ def test_each_call_has_the_scores_of_its_own_tokens(calibrated):
     begins = [text.rindex(call.written) for call in CALLS]
     spans = [Span(at, at + len(call.written)) for at, call in zip(begins, CALLS, strict=True)]
     assert [text[start:end] for start, end in spans] == [READ, SEND]  # a token a character
-    expected = [one.hybridgrad for one in score_segments(model, trace, spans)]
+    expected = [one.hybridgrad for one in score_segments(model, trace, spans, ScoringOptions())]
     assert [call.hybridgrad for call in answer.tool_calls] == pytest.approx(expected, rel=1e-4)
     confidences = [call.confidence for call in answer.tool_calls]
     assert len({*confidences, answer.confidence}) == 3

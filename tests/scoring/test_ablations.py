@@ -18,13 +18,13 @@ FAMILIES = pytest.mark.parametrize("name", ["llama", "gemma3", "gemma2", "phi", 
 @pytest.mark.parametrize(
     "change",
     [
-        {"reduction": "sum"},
+        {"reduction": "mean"},
         {"norm": "l2"},
         {"entropy_weight": False},
         {"layers": "last"},
         {"layers": "lower"},
         {"layers": "all"},
-        {"reduction": "sum", "norm": "l2", "entropy_weight": False, "layers": "all"},
+        {"reduction": "mean", "norm": "l2", "entropy_weight": False, "layers": "all"},
     ],
     ids=str,
 )
@@ -35,7 +35,7 @@ def test_an_ablation_is_what_autograd_gives(name, change):
 
 
 @pytest.mark.parametrize("name", ["llama-tied", "gemma3"])
-@pytest.mark.parametrize("change", [{}, {"norm": "l2", "reduction": "sum"}], ids=str)
+@pytest.mark.parametrize("change", [{}, {"norm": "l2", "reduction": "mean"}], ids=str)
 def test_a_tied_embedding_adds_what_autograd_on_the_shared_weight_adds(name, change):
     model = tiny_model(name)
     prompts = [some_prompt(13, seed=1), some_prompt(17, seed=2)]
@@ -70,8 +70,8 @@ def test_exgrad_is_left_out_where_it_is_not_wanted():
 def test_the_sum_over_tokens_is_their_number_times_the_mean(name):
     model = tiny_model(name)
     (trace,) = model.read_encoded([some_prompt(13, seed=1)], [some_ids(6, seed=3)])
-    mean = score(model, trace, release=False)
-    total = score(model, trace, ScoringOptions(reduction="sum"))
+    total = score(model, trace, release=False)
+    mean = score(model, trace, ScoringOptions(reduction="mean"))
     for part in ("semgrad", "paragrad", "exgrad", "hybridgrad"):
         assert getattr(total, part) == pytest.approx(6 * getattr(mean, part), rel=1e-12)
     assert [t.weight for t in total.tokens] == pytest.approx([6 * t.weight for t in mean.tokens])

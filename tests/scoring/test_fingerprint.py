@@ -14,7 +14,7 @@ DEFAULT = fingerprint_scorer(ScoringOptions())
     "change",
     [
         {"semantic_token": -5},
-        {"reduction": "sum"},
+        {"reduction": "mean"},
         {"norm": "l2"},
         {"entropy_weight": False},
         {"layers": "last"},
@@ -30,13 +30,13 @@ def test_what_changes_a_score_changes_the_fingerprint(change):
     assert changed.as_plain()[name] == value
 
 
-@pytest.mark.parametrize("change", [{"exgrad": False}, {"computation": "plain"}, {"scanned": True}])
+@pytest.mark.parametrize("change", [{"exgrad": False}, {"computation": "plain"}, {"known": True}])
 def test_what_changes_no_score_does_not(change):
     assert fingerprint_scorer(replace(ScoringOptions(), **change)) == DEFAULT
 
 
 def test_every_option_either_counts_or_is_known_not_to():
-    names = {field.name for field in fields(ScoringOptions)} - {"exgrad", "computation", "scanned"}
+    names = {field.name for field in fields(ScoringOptions)} - {"exgrad", "computation", "known"}
     assert names == set(DEFAULT.as_plain()) - {"version"}
 
 

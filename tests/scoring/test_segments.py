@@ -55,7 +55,7 @@ def test_each_segment_scores_as_autograd_says_of_its_own_loss(name, way):
     model, trace = read(name)
     reason = FAMILIES[name].reason
     for span, found in zip(SPANS, score_segments(model, trace, SPANS), strict=True):
-        assert_agrees(found, reference(trace, span=span))
+        assert_agrees(found, reference(trace, span=span, reduction="mean"))
         assert (found.computation, found.computation_reason) == ("plain" if reason else "short", reason)
     assert trace.states is not None
 
@@ -66,14 +66,14 @@ def test_segments_of_a_generated_response_in_a_batch_score_as_if_alone(name, way
     prompts = [some_prompt(14, seed=5), some_prompt(PROMPT, seed=6)]
     for trace in model.generate_encoded(prompts, Sampling(max_tokens=RESPONSE)):
         for span, found in zip(SPANS, score_segments(model, trace, SPANS), strict=True):
-            assert_agrees(found, reference(trace, span=span), within=within)
+            assert_agrees(found, reference(trace, span=span, reduction="mean"), within=within)
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma2", "mamba"])
 def test_the_segment_that_is_the_whole_response_has_its_score(name):
     model, trace = read(name)
     (found,) = score_segments(model, trace, [Span(0, RESPONSE)])
-    whole = score(model, trace)
+    whole = score(model, trace, ScoringOptions(reduction="mean"))
     assert found.scores() == pytest.approx(whole.scores(), rel=1e-12)
     assert found.tokens == whole.tokens
 
@@ -81,7 +81,7 @@ def test_the_segment_that_is_the_whole_response_has_its_score(name):
 @pytest.mark.parametrize(
     "options",
     [
-        {"reduction": "sum"},
+        {"reduction": "mean"},
         {"norm": "l2"},
         {"entropy_weight": False},
         {"layers": "all"},
@@ -125,7 +125,7 @@ def by_hidden(model, batch, options):
 @pytest.mark.parametrize("name", ["llama", "mistral", "mamba"])
 def test_gradients_of_disjoint_segments_add_up_to_those_of_the_whole(name):
     model, trace = read(name)
-    options = ScoringOptions(reduction="sum")
+    options = ScoringOptions()
     spans = [Span(0, 5), Span(5, 6), Span(6, RESPONSE)]
     parts = by_hidden(model, lay_out_segments(trace, spans, options, to_the_end=False), options)
     whole = by_hidden(model, lay_out([trace], options), options)
@@ -141,7 +141,7 @@ def test_a_model_that_reads_longer_texts_otherwise_scores_segments_as_part_of_th
     (trace,) = model.read_encoded([some_prompt(PROMPT, seed=2)], [some_ids(RESPONSE, seed=3)])
     for span, found in zip(SPANS, score_segments(model, trace, SPANS), strict=True):
         expected = reference_scores(
-            model.model, trace.prompt_ids, trace.response_ids, semantic_token=-4, span=span
+            model.model, trace.prompt_ids, trace.response_ids, semantic_token=-4, span=span, reduction="mean"
         )
         assert_agrees(found, expected)
 

@@ -111,11 +111,9 @@ def test_an_argument_goes_before_a_scan_and_a_scan_before_the_rule(model):
     assert with_known_token(ScoringOptions(), model) == ScoringOptions()
     save_known(scanned(model, -2))
     by_scan = score(model, trace, with_known_token(ScoringOptions(), model)).semantic_token
-    assert (by_scan.position, by_scan.source) == (-2, "scan")
+    assert (by_scan.position, by_scan.source) == (-2, "known")
     given = with_known_token(ScoringOptions(semantic_token=-1), model)
     assert score(model, trace, given).semantic_token.source == "given"
-    save_known(scanned(model, -2, used=False))
-    assert with_known_token(ScoringOptions(), model).semantic_token is None
 
 
 def test_a_profile_made_by_the_rule_is_scored_by_the_rule_whatever_was_scanned_since(model):
@@ -152,7 +150,8 @@ def test_a_model_whose_template_takes_no_lone_question_is_not_known():
 
 
 @pytest.mark.slow
-def test_smollm2_keeps_its_default_while_its_scan_is_known(smollm2):
+def test_smollm2_is_scored_where_that_told_most(smollm2):
     known = find_known(key_of(smollm2), shipped_tokens())
-    assert (known.name, known.position, known.used) == ("smollm2-135m", -1, False)
-    assert with_known_token(ScoringOptions(), smollm2).semantic_token is None
+    assert (known.name, known.position) == ("smollm2-135m", -5)
+    assert encode_prompt(smollm2.tokenizer, "Who?").semantic_token == -4
+    assert with_known_token(ScoringOptions(), smollm2).semantic_token == -5

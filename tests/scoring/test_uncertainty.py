@@ -35,13 +35,11 @@ def test_hybridgrad_scales_with_the_loss(semgrad, paragrad, entropy, factor):
 
 @given(st.lists(ENTROPIES, min_size=1, max_size=30))
 def test_weights_are_shares_of_the_entropies(entropies):
-    mean = token_weights(entropies, ScoringOptions())
-    total = token_weights(entropies, ScoringOptions(reduction="sum"))
+    total = token_weights(entropies, ScoringOptions())
+    mean = token_weights(entropies, ScoringOptions(reduction="mean"))
     assert total == entropies
     assert sum(mean) == pytest.approx(sum(entropies) / len(entropies))
-    assert token_weights(entropies, ScoringOptions(reduction="sum", entropy_weight=False)) == [1.0] * len(
-        entropies
-    )
+    assert token_weights(entropies, ScoringOptions(entropy_weight=False)) == [1.0] * len(entropies)
 
 
 def test_the_likelihoods_are_those_of_the_tokens(exact):

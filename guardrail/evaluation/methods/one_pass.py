@@ -1,7 +1,7 @@
 """Methods that one pass over the answer gives: HybridGrad, its parts and ablations, likelihoods, entropies.
 
 Nothing is sampled, and the model is asked nothing besides. A gradient's method takes arguments in brackets,
-those of :class:`ScoringOptions`: ``hybridgrad[semantic_token=-5,reduction=sum]``.
+those of :class:`ScoringOptions`: ``hybridgrad[semantic_token=-1,reduction=mean]``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from guardrail.evaluation.methods.method import Answered, Estimate, Method
 from guardrail.policy.nearest import did_you_mean
 from guardrail.scoring.options import Layers, Norm, Reduction, ScoringOptions
 
-__all__ = ["ABLATIONS", "GRADIENTS", "ONE_PASS", "gradient_method"]
+__all__ = ["GRADIENTS", "ablations", "gradient_method", "one_pass_methods"]
 
 _SEMGRAD = "arXiv 2605.04638 (ICML 2026)"
 _MALININ = "Malinin & Gales (2021), ICLR"
@@ -37,37 +37,40 @@ _SHOWN: Mapping[str, Mapping[Any, str]] = {
 }
 
 
-def gradient_method(name: str, arguments: Mapping[str, str] | None = None) -> Method:
+def gradient_method(
+    name: str, arguments: Mapping[str, str] | None = None, token: int | None = None
+) -> Method:
     """HybridGrad, SemGrad, ParaGrad or ExGrad, scored in some way.
 
-    The sum over tokens is T times their mean, and so are the gradients: it takes no pass of its own.
+    The mean over T tokens is a T-th of their sum, and so are the gradients: it takes no pass of its own.
 
     Args:
         name: One of ``GRADIENTS``.
         arguments: Arguments of :class:`ScoringOptions` as texts.
+        token: t* where the arguments name none; None for the rule of the model's chat template.
 
     Raises:
         OptionError: An argument that there is not, or a value that it cannot have.
     """
     values = {key: _value(name, key, text) for key, text in (arguments or {}).items()}
-    asked = ScoringOptions(**values, exgrad=name == "exgrad")
-    options = replace(asked, reduction="mean")
+    asked = ScoringOptions(**{"semantic_token": token, **values}, exgrad=name == "exgrad")
+    options = replace(asked, reduction="sum")
     listed = ",".join(f"{key}={_written(values[key])}" for key in sorted(values))
     shown = ", ".join(_shown(key, values[key]) for key in sorted(values))
     return Method(
         name=f"{name}[{listed}]" if listed else name,
         title=f"{GRADIENTS[name]} ({shown})" if shown else GRADIENTS[name],
         paper=_SEMGRAD,
-        estimate=_gradient(name, options, summed=asked.reduction == "sum"),
+        estimate=_gradient(name, options, averaged=asked.reduction == "mean"),
         options=(options,),
     )
 
 
-def _gradient(name: str, options: ScoringOptions, *, summed: bool) -> Estimate:
+def _gradient(name: str, options: ScoringOptions, *, averaged: bool) -> Estimate:
     def estimate(answers: Sequence[Answered]) -> list[float]:
         sizes = (float(getattr(answer.scored[options], name)) for answer in answers)
-        factors = (len(answer.token_ids) if summed else 1 for answer in answers)
-        return [size * factor for size, factor in zip(sizes, factors, strict=True)]
+        lengths = (len(answer.token_ids) if averaged else 1 for answer in answers)
+        return [size / length for size, length in zip(sizes, lengths, strict=True)]
 
     return estimate
 
@@ -126,33 +129,45 @@ _VARIANTS: Sequence[tuple[str, Mapping[str, str]]] = (
             {"layers": "last"},
             {"layers": "lower"},
             {"semantic_token": "-1"},
-            {"reduction": "sum"},
+            {"reduction": "mean"},
         )
     ),
     ("paragrad", {"norm": "l2"}),
-    ("paragrad", {"reduction": "sum"}),
+    ("paragrad", {"reduction": "mean"}),
+)
+_OF_TOKENS = dict(
+    (
+        _of_tokens("log_likelihood", "Likelihood", _MALININ, lambda a: -sum(a.log_probabilities)),
+        # Its logarithm, which ranks alike and overflows never.
+        _of_tokens("perplexity", "Perplexity", _FOMICHEVA, lambda a: -_mean(a.log_probabilities)),
+        _of_tokens("mean_entropy", "Mean entropy", _FOMICHEVA, lambda a: _mean(a.entropies)),
+        _of_tokens("max_entropy", "Largest entropy", _MANAKUL, lambda a: max(a.entropies)),
+        _of_tokens("sum_entropy", "Sum of entropies", _MALININ, lambda a: sum(a.entropies)),
+        _of_tokens(
+            "min_token_probability",
+            "Least probable token",
+            _MANAKUL,
+            lambda a: -min(a.log_probabilities),
+        ),
+        _of_tokens("length", "Length", "none: what length alone tells", lambda a: len(a.token_ids)),
+    )
 )
 
-ONE_PASS: Mapping[str, Method] = {
-    **{name: gradient_method(name) for name in GRADIENTS},
-    **dict(
-        (
-            _of_tokens("log_likelihood", "Likelihood", _MALININ, lambda a: -sum(a.log_probabilities)),
-            # Its logarithm, which ranks alike and overflows never.
-            _of_tokens("perplexity", "Perplexity", _FOMICHEVA, lambda a: -_mean(a.log_probabilities)),
-            _of_tokens("mean_entropy", "Mean entropy", _FOMICHEVA, lambda a: _mean(a.entropies)),
-            _of_tokens("max_entropy", "Largest entropy", _MANAKUL, lambda a: max(a.entropies)),
-            _of_tokens("sum_entropy", "Sum of entropies", _MALININ, lambda a: sum(a.entropies)),
-            _of_tokens(
-                "min_token_probability",
-                "Least probable token",
-                _MANAKUL,
-                lambda a: -min(a.log_probabilities),
-            ),
-            _of_tokens("length", "Length", "none: what length alone tells", lambda a: len(a.token_ids)),
-        )
-    ),
-}
-ABLATIONS: Mapping[str, Method] = {
-    method.name: method for method in (gradient_method(name, arguments) for name, arguments in _VARIANTS)
-}
+
+def one_pass_methods(token: int | None = None) -> Mapping[str, Method]:
+    """Every method of one pass by its name, each as it is by default.
+
+    Args:
+        token: t*; None for the rule of the model's chat template.
+    """
+    return {**{name: gradient_method(name, token=token) for name in GRADIENTS}, **_OF_TOKENS}
+
+
+def ablations(token: int | None = None) -> Mapping[str, Method]:
+    """What the paper's table changes in HybridGrad and its parts, one thing at a time, by name.
+
+    Args:
+        token: t* where that is not what is changed; None for the rule.
+    """
+    methods = (gradient_method(name, arguments, token) for name, arguments in _VARIANTS)
+    return {method.name: method for method in methods}

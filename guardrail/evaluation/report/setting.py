@@ -21,6 +21,7 @@ class Setting:
         generation: Arguments that the answers were generated with.
         samples: How other answers were drawn, with their ``count``; None where none were.
         judge: Who said what is right.
+        semantic_token: t* of gradients that name none; None for the rule of the model's chat template.
         unlabelled: Answers that nobody could judge, and that do not count.
         machine: What it ran on, in words; empty where nothing ran.
         notes: What a reader must know besides.
@@ -31,6 +32,7 @@ class Setting:
     generation: Mapping[str, Any]
     samples: Mapping[str, Any] | None
     judge: str
+    semantic_token: int | None = None
     unlabelled: int = 0
     machine: str = ""
     notes: Sequence[str] = ()
@@ -43,6 +45,7 @@ class Setting:
             "generation": dict(self.generation),
             "samples": dict(self.samples) if self.samples else None,
             "judge": self.judge,
+            "semantic_token": self.semantic_token,
             "unlabelled": self.unlabelled,
             "machine": self.machine or None,
             "notes": list(self.notes),
@@ -61,6 +64,7 @@ def setting_facts(setting: Setting, comparison: Comparison) -> list[Fact]:
             f"{percent(right / answers)} right; median length {comparison.tokens:g} tokens",
         ),
         Fact("Judge", visible(setting.judge)),
+        Fact("Gradients", f"t* {_token(setting.semantic_token)}, sum over tokens, where none is named"),
         Fact("Generation", shown({key: value for key, value in setting.generation.items() if value})),
     ]
     if setting.unlabelled:
@@ -70,3 +74,7 @@ def setting_facts(setting: Setting, comparison: Comparison) -> list[Fact]:
     if setting.machine:
         facts.append(Fact("Machine", visible(setting.machine)))
     return facts
+
+
+def _token(position: int | None) -> str:
+    return "by the template’s rule" if position is None else f"−{-position}"

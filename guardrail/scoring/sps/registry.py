@@ -1,4 +1,4 @@
-"""What scans found: the semantics-preserving token of models that are known.
+"""What is known of models: the position of their semantics-preserving token.
 
 t* is a position in what a chat template writes after the user's text, so an entry holds for a model whose
 prompts end in the very same tokens, of the same architecture. One that was scanned here also names the size
@@ -76,7 +76,6 @@ class KnownToken(BaseModel):
         position: t*, counted from the end of the prompt.
         token: Its text; None where it is another one in every prompt.
         source: Who found it, by what.
-        used: Whether scores are taken there unless told otherwise.
         note: What else there is to know, for a person.
     """
 
@@ -90,7 +89,6 @@ class KnownToken(BaseModel):
     position: Annotated[int, Field(lt=0)]
     token: str | None
     source: str
-    used: bool = True
     note: str = ""
 
     def holds_for(self, key: ModelKey) -> bool:
@@ -154,7 +152,7 @@ def entry_of(model: "LocalModel", scan: "Scan", choice: "Choice", questions: Pat
 
 
 def with_known_token(options: ScoringOptions, model: "LocalModel") -> ScoringOptions:
-    """The options with the known token of a model, where nothing else is asked for and the entry is in use.
+    """The options with the known token of a model, where nothing else is asked for.
 
     It becomes an explicit position: None in options, and so in a profile's scorer, always means the rule. A
     profile's answers are scored where those were that it was made from, whatever was scanned since.
@@ -162,9 +160,9 @@ def with_known_token(options: ScoringOptions, model: "LocalModel") -> ScoringOpt
     if options.semantic_token is not None:
         return options
     known = known_token(model)
-    if known is None or not known.used:
+    if known is None:
         return options
-    return replace(options, semantic_token=known.position, scanned=True)
+    return replace(options, semantic_token=known.position, known=True)
 
 
 def shipped_tokens() -> tuple[KnownToken, ...]:

@@ -3,7 +3,7 @@ import pytest
 from guardrail.errors import OptionError
 from guardrail.evaluation.methods.method import Method
 from guardrail.evaluation.methods.named import methods_named
-from guardrail.evaluation.methods.one_pass import ABLATIONS, ONE_PASS
+from guardrail.evaluation.methods.one_pass import ablations, one_pass_methods
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.score import score_batch
 from tests.chat import tiny_chat_model
@@ -17,22 +17,29 @@ def named(*names):
 
 
 def test_commas_within_brackets_part_arguments_and_those_without_part_names():
-    assert named("length,hybridgrad[semantic_token=-5,reduction=sum],sar") == [
+    assert named("length,hybridgrad[semantic_token=-5,reduction=mean],sar") == [
         "length",
-        "hybridgrad[reduction=sum,semantic_token=-5]",
+        "hybridgrad[reduction=mean,semantic_token=-5]",
         "sar",
     ]
 
 
 def test_groups_hold_their_methods_and_each_counts_once():
-    assert named("one_pass") == [*ONE_PASS]
-    assert named("hybridgrad", "ablations") == ["hybridgrad", "semgrad", *ABLATIONS]
-    assert named("all", "sampling", "length") == [*ONE_PASS, *ABLATIONS, "sar"]
+    assert named("one_pass") == [*one_pass_methods()]
+    assert named("semgrad", "ablations") == ["semgrad", "hybridgrad", "paragrad", *ablations()]
+    assert named("all", "sampling", "length") == [*one_pass_methods(), *ablations(), "sar"]
 
 
 def test_every_ablation_can_be_asked_for_by_its_name():
-    assert named(*ABLATIONS) == [*ABLATIONS]
-    assert {len(method.options) for method in ABLATIONS.values()} == {1}
+    assert named(*ablations()) == [*ablations()]
+    assert {len(method.options) for method in ablations().values()} == {1}
+
+
+def test_gradients_that_name_no_token_are_taken_where_it_is_said():
+    names = ["hybridgrad", "paragrad", "semgrad[norm=l2]", "semgrad[semantic_token=-1]"]
+    methods = methods_named(names, {}, token=-5)
+    assert [method.name for method in methods] == names
+    assert [method.options[0].semantic_token for method in methods] == [-5, -5, -5, -1]
 
 
 @pytest.mark.parametrize(
@@ -75,15 +82,15 @@ def test_what_tokens_tell_goes_up_with_uncertainty(name, value):
 
 
 @pytest.mark.parametrize("name", ["hybridgrad", "semgrad", "paragrad", "exgrad"])
-def test_a_sum_without_a_pass_of_its_own_is_what_the_pass_gives(one_thread, name):
+def test_a_mean_without_a_pass_of_its_own_is_what_the_pass_gives(one_thread, name):
     model = tiny_chat_model()
     traces = [model.read("Why?", "abc"), model.read("What is it?", "It is not so.")]
-    plain, summed = methods_named([name, f"{name}[reduction=sum]"], {})
-    assert plain.options == summed.options
+    plain, averaged = methods_named([name, f"{name}[reduction=mean]"], {})
+    assert plain.options == averaged.options
     (way,) = plain.options
     answers = [
         answered(entropies=trace.entropies, log_probabilities=trace.log_probabilities, scored={way: scored})
         for trace, scored in zip(traces, score_batch(model, traces, way), strict=True)
     ]
-    direct = score_batch(model, traces, ScoringOptions(reduction="sum"))
-    assert summed.estimate(answers) == pytest.approx([getattr(one, name) for one in direct], rel=1e-4)
+    direct = score_batch(model, traces, ScoringOptions(reduction="mean"))
+    assert averaged.estimate(answers) == pytest.approx([getattr(one, name) for one in direct], rel=1e-4)
