@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from guardrail.scoring.segments import score_segments as score_segments
     from guardrail.scoring.segments import sentence_spans as sentence_spans
     from guardrail.scoring.spans import Span as Span
+    from guardrail.scoring.sps.registry import with_known_token as with_known_token
     from guardrail.scoring.uncertainty import Uncertainty as Uncertainty
 
 _HOMES = {
@@ -56,6 +57,7 @@ _HOMES = {
     "score_batch": "guardrail.scoring.score",
     "score_segments": "guardrail.scoring.segments",
     "sentence_spans": "guardrail.scoring.segments",
+    "with_known_token": "guardrail.scoring.sps.registry",
 }
 
 __all__ = [*sorted(_HOMES)]

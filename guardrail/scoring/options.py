@@ -18,7 +18,7 @@ class ScoringOptions:
     Attributes:
         semantic_token: Position of the semantics-preserving token t*, counted from the end of the prompt
             (−1 is its last token); None for the rule that fits the model's chat template. What is known of a
-            model beyond the rule is in :func:`guardrail.scoring.sps.registry.with_known_token`.
+            model beyond the rule is in :func:`guardrail.with_known_token`.
         reduction: Whether the loss is the sum over response tokens (the paper's text) or their mean (its
             public code).
         norm: ``l1``, the mean absolute value, or ``l2``, the root mean square, of each gradient.

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,9 @@ from guardrail.calibration.label_options import LabelOptions
 from guardrail.calibration.questions import parse_questions
 from guardrail.errors import CalibrationError, OptionError, RecordError
 from guardrail.models.sampling import Sampling
+from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.records import as_json
+from guardrail.scoring.sps.registry import KnownToken, key_of, save_known
 from tests.chat import tiny_chat_model
 
 OPTIONS = LabelOptions(sampling=Sampling(max_tokens=3), batch_size=2)
@@ -219,3 +222,33 @@ def test_answers_of_two_makers_are_not_reused_together(collected, tmp_path):
     collected.path.write_text(one + collected.path.read_text())
     with pytest.raises(OptionError, match="max_tokens"):
         reuse(collected.path, None)
+
+
+def test_answers_are_scored_at_the_token_that_is_known_and_go_on_where_they_began(
+    collected, model, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("GUARDRAIL_CACHE_DIR", str(tmp_path / "cache"))
+    begun = collected(LINES[:2])
+    assert begun.maker.scorer.semantic_token is None
+    save_known(token_of(model, -2))
+    tokens = {record.maker.scorer.semantic_token for record in collected().records}
+    assert tokens == {None}
+    assert collected(overwrite=True).maker.scorer.semantic_token == -2
+    given = LabelOptions(OPTIONS.sampling, scoring=ScoringOptions(semantic_token=-1))
+    assert collected(overwrite=True, options=given).maker.scorer.semantic_token == -1
+    with pytest.raises(OptionError, match="semantic_token -1, and this run has -3"):
+        collected(options=replace(given, scoring=ScoringOptions(semantic_token=-3)))
+
+
+def token_of(model, position):
+    key = key_of(model)
+    return KnownToken(
+        name="tiny",
+        model_types=(key.model_type,),
+        size=(key.layers, key.width),
+        chat_template=key.chat_template,
+        tail=key.tail,
+        position=position,
+        token=None,
+        source="a test",
+    )

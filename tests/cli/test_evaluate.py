@@ -103,6 +103,25 @@ def test_methods_are_added_to_the_answers_that_are_there(evaluate, source, tmp_p
     assert summary_of(evaluate(path, "--json", methods="semgrad,length"))["kept"] == 20
 
 
+def test_gradients_are_taken_at_the_token_that_is_known_and_go_on_where_they_began(
+    evaluate, run, source, tmp_path
+):
+    cache = {"GUARDRAIL_CACHE_DIR": str(tmp_path / "cache")}
+    path = source(*QUESTIONS[6:])
+    assert summary_of(evaluate(path, "--json", **cache))["semantic_token"] is None
+    queries = source(
+        {"query": "Who was it?", "paraphrases": ["Who?"]},
+        {"query": "Where?", "paraphrases": ["At?"]},
+        name="q",
+    )
+    saved = summary_of(run("sps", queries, "--tokens", 6, "--save", "--json", **cache))["semantic_token"]
+    assert summary_of(evaluate(path, "--json", **cache))["semantic_token"] is None
+    afresh = summary_of(evaluate(path, "--json", "--overwrite", **cache))
+    assert afresh["semantic_token"] == saved["position"]
+    (record, *_) = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
+    assert {one["semantic_token"]["position"] for one in record["scored"]} == {saved["position"]}
+
+
 def test_answers_of_another_run_are_refused_by_what_differs(evaluate, source, tmp_path, broken_folder):
     path = source(*QUESTIONS[6:])
     summary_of(evaluate(path, "--json"))
