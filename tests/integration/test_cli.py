@@ -19,7 +19,18 @@ def expected():
 
 
 def scored(*arguments):
-    result = CliRunner().invoke(app, ["score", str(PARITY), "--semantic-token", "-4", *arguments])
+    result = CliRunner().invoke(
+        app,
+        [
+            "score",
+            str(PARITY),
+            "--semantic-token",
+            "-4",
+            "--reduction",
+            "mean",
+            *arguments,
+        ],
+    )
     assert result.exit_code == 0, result.stderr
     return [json.loads(line) for line in result.stdout.splitlines()]
 
@@ -28,7 +39,7 @@ def scored(*arguments):
     ("arguments", "names"),
     [
         (
-            ["--reduction", "mean"],
+            [],
             ["semgrad", "paragrad", "exgrad", "mean_entropy", "log_likelihood", "hybridgrad"],
         ),
         (["--norm", "l2"], {"semgrad": "semgrad_rms"}),
