@@ -49,7 +49,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             help="Methods or groups of them (one_pass, ablations, sampling, all), with commas between. A "
-            "gradient's method takes arguments: hybridgrad[semantic_token=-5,reduction=sum]. By default "
+            "gradient's method takes arguments: hybridgrad[semantic_token=-1,reduction=mean]. By default "
             "one_pass.",
             show_default=False,
             rich_help_panel=_METHODS,

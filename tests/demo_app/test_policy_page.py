@@ -70,7 +70,7 @@ def test_a_slider_writes_its_threshold_into_the_text_and_the_counts_follow_at_on
 def test_a_policy_that_is_used_decides_in_the_chat_from_then_on(app):
     app.selectbox[0].set_value("strict").run()
     assert app.session_state["guardrail"].policy.name == "default"
-    assert _table(app)["Shown"] == ("29\N{NO-BREAK SPACE}%", "0\N{NO-BREAK SPACE}%")
+    assert _table(app)["Shown"] == ("30\N{NO-BREAK SPACE}%", "0\N{NO-BREAK SPACE}%")
     _button(app, "Use it in the chat").click().run()
     assert app.session_state["guardrail"].policy.name == "strict"
     assert _table(app)["Shown"] == ("0\N{NO-BREAK SPACE}%", "0\N{NO-BREAK SPACE}%")

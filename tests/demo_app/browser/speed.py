@@ -60,8 +60,9 @@ def _interactions(page, taken):
 
     @contextmanager
     def measured(what):
-        # What was done before is over.
+        # What was done before is over, and drawn.
         page.locator("[data-test-script-state=notRunning]").wait_for()
+        page.evaluate("() => new Promise(requestIdleCallback)")
         begun = time.perf_counter()
         yield
         taken.setdefault(what, []).append(time.perf_counter() - begun)
@@ -72,6 +73,8 @@ def _interactions(page, taken):
             with measured(f"page {name}, {visit}"):
                 navigation.get_by_role("link", name=name).click()
                 _shown(page, name)
+            if name == "Policy":
+                _drawn(page, taken, visit, begun=time.perf_counter())
     navigation.get_by_role("link", name="Policy").click()
     _shown(page, "Policy")
     passed = page.get_by_role("row", name="Passed")
@@ -81,6 +84,11 @@ def _interactions(page, taken):
         with measured("Policy: a slider moved, the counts beside it are new"):
             slider.press("PageDown")
             page.wait_for_function(_HAS_CHANGED, arg=before, polling=10)
+
+
+def _drawn(page, taken, visit, begun):
+    page.get_by_test_id("stVegaLiteChart").locator("canvas, svg").first.wait_for()
+    taken.setdefault(f"its plot, {visit}: after that", []).append(time.perf_counter() - begun)
 
 
 def _shown(page, name):
