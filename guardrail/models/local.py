@@ -203,7 +203,7 @@ class LocalModel:
         if not prompts:
             return []
         for prompt, response in zip(prompts, responses, strict=True):
-            self._check_response(prompt, response)
+            self.check_response(prompt, response)
         with self.alone():
             pairs = list(zip(prompts, responses, strict=True))
             if not self._fit_together(prompts, [len(p.ids) + len(r) - 1 for p, r in pairs]):
@@ -297,7 +297,13 @@ class LocalModel:
             raise PromptError("The prompt has no tokens.")
         self._check_vocabulary(prompt.ids, "prompt", PromptError)
 
-    def _check_response(self, prompt: EncodedPrompt, response: Sequence[int]) -> None:
+    def check_response(self, prompt: EncodedPrompt, response: Sequence[int]) -> None:
+        """See that a response can be read behind a prompt.
+
+        Raises:
+            PromptError: The prompt has no tokens, some that there are not, or too many.
+            ResponseError: The response has.
+        """
         if not response:
             raise ResponseError("The response has no tokens, so there is nothing to score.")
         self._check_vocabulary(response, "response", ResponseError)

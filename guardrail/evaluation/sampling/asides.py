@@ -10,6 +10,7 @@ from scipy.special import logsumexp, softmax
 from guardrail.calibration.judges.matching import F1Judge
 from guardrail.errors import OptionError
 from guardrail.evaluation.methods.method import Answered, Sample
+from guardrail.models.likelihoods import log_likelihoods
 from guardrail.models.prompt import encode_prompt
 
 if TYPE_CHECKING:
@@ -107,8 +108,9 @@ def _mutual_information(model: "LocalModel", one: Answered) -> float:
         _instead(model, one, _AGAIN.format(question=one.question, answer=first.text.strip()))
         for first in distinct
     ]
-    pairs = [(prompt, second.token_ids) for prompt in prompts for second in distinct]
-    conditional = softmax(_log_likelihoods(model, pairs).reshape(len(distinct), -1), axis=1)
+    seconds = [second.token_ids for second in distinct]
+    behind = np.array([log_likelihoods(model, prompt, seconds) for prompt in prompts])
+    conditional = softmax(behind, axis=1)
     return information(softmax(log_masses), conditional)
 
 
