@@ -29,4 +29,4 @@ def test_a_threshold_is_moved_by_the_keyboard_and_the_change_is_seen_and_used(vi
     editor.fill(editor.input_value().replace("action: abstain", "action: abstian", 1))
     editor.press("Control+Enter")
     page.get_by_text("1 mistake in the text").wait_for()
-    expect(page.get_by_test_id("stCode")).to_contain_text("did you mean 'abstain'")
+    expect(page.get_by_test_id("stText")).to_contain_text("did you mean 'abstain'")
