@@ -136,6 +136,9 @@ def _judged(call: ScoredCall, profile: "Profile | None", assessment: "Assessment
     if profile.depths:
         why = "the profile reads a hidden state of whole answers, and the call is a part of one"
         return CallVerdict(call.name, None, hybridgrad, why)
+    if profile.scorer.reduction == "sum":
+        why = "the profile's scores are sums over whole answers, and a part of one would look surer"
+        return CallVerdict(call.name, None, hybridgrad, why)
     try:
         scores = {**call.uncertainty.scores(), "tokens": float(len(call.uncertainty.tokens))}
         confidence = profile.assess(Observation(scores)).confidence

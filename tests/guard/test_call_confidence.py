@@ -18,11 +18,13 @@ CALLS = [CalledTool("read_mail", READ), CalledTool("send_mail", SEND)]
 UNSURE = {"id": "unsure", "when": {"tool_call": ["send_*"], "confidence": {"lt": 0.9}}, "action": "abstain"}
 SURE = {"id": "sure", "when": {"tool_call": ["send_*"], "confidence": {"gte": 0.9}}, "action": "pass"}
 FLAG = {"id": "else", "action": "flag"}
+# A sum over a part of an answer is no sum over a whole one.
+AVERAGED = ScoringOptions(reduction="mean")
 
 
 @pytest.fixture
 def calibrated(tmp_path):
-    return profile_file(tmp_path, weight=1.0, intercept=-5.0)
+    return profile_file(tmp_path, weight=1.0, intercept=-5.0, options=AVERAGED)
 
 
 def test_each_call_has_the_scores_of_its_own_tokens(calibrated):
@@ -33,7 +35,7 @@ def test_each_call_has_the_scores_of_its_own_tokens(calibrated):
     begins = [text.rindex(call.written) for call in CALLS]
     spans = [Span(at, at + len(call.written)) for at, call in zip(begins, CALLS, strict=True)]
     assert [text[start:end] for start, end in spans] == [READ, SEND]  # a token a character
-    expected = [one.hybridgrad for one in score_segments(model, trace, spans, ScoringOptions())]
+    expected = [one.hybridgrad for one in score_segments(model, trace, spans, AVERAGED)]
     assert [call.hybridgrad for call in answer.tool_calls] == pytest.approx(expected, rel=1e-4)
     confidences = [call.confidence for call in answer.tool_calls]
     assert len({*confidences, answer.confidence}) == 3
@@ -59,6 +61,7 @@ def test_a_call_that_is_the_whole_answer_has_its_confidence(tmp_path, probe):
     ("options", "calls", "reason"),
     [
         ({"probe": True}, CALLS, "hidden state of whole answers"),
+        ({"options": ScoringOptions()}, CALLS, "would look surer"),
         ({}, [CalledTool("send_mail")], "not known where"),
         ({}, [CalledTool("send_mail", "elsewhere")], "not known where"),
     ],

@@ -22,6 +22,7 @@ from guardrail.langchain import (
     when_uncertain,
 )
 from guardrail.models.local import LocalModel
+from guardrail.scoring.options import ScoringOptions
 from tests.chat import tiny_chat
 from tests.guard.making import PASS, policy_of, profile_file, tiny
 from tests.langchain.agents import (
@@ -489,7 +490,8 @@ class TestWhenUncertain:
             script=[calling(), said("far away")],
             middleware=[review],
             checkpointer=InMemorySaver(),
-            profile=profile_file(tmp_path),
+            # Of a sum over whole answers no confidence of a call would come, and it would always ask.
+            profile=profile_file(tmp_path, options=ScoringOptions(reduction="mean")),
         )
         state = agent.invoke(ASKED, THREAD, how=how)
         assert ("__interrupt__" in state) is asks
