@@ -2,11 +2,21 @@ import pytest
 import torch
 from hypothesis import settings
 
-from tests.tiny import Exact
+from tests.tiny import Exact, forget_written_models
 
 # How long an example takes says more of what else the machine does.
 settings.register_profile("guardrail", deadline=None)
 settings.load_profile("guardrail")
+
+
+@pytest.fixture(autouse=True)
+def shared_weights_stay_as_they_are():
+    """Which tests share a process, and in what order, differs from run to run."""
+    yield
+    assert not (written := forget_written_models()), (
+        f"the weights of tiny_model({written[0]!r}), which other tests share, were written to: make them with "
+        "local(tiny_weights(...))"
+    )
 
 
 @pytest.fixture

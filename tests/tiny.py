@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import torch
@@ -245,11 +244,30 @@ def tiny_weights(config: Any, dtype: torch.dtype = torch.float64, seed: int = 0)
     return model
 
 
-@cache
+_shared: dict[tuple[str, tuple[int, ...]], LocalModel] = {}
+_versions: dict[tuple[str, tuple[int, ...]], int] = {}
+
+
 def tiny_model(name: str, end_ids: tuple[int, ...] = ()) -> LocalModel:
-    """The model of a family, in float64; the same each time."""
-    model = tiny_weights(tiny_config(FAMILIES[name]))
-    return local(model, name, end_ids)
+    """The model of a family, in float64; the same each time, so its weights are not to be written to."""
+    key = (name, end_ids)
+    if key not in _shared:
+        _shared[key] = local(tiny_weights(tiny_config(FAMILIES[name])), name, end_ids)
+        _versions[key] = _written(_shared[key])
+    return _shared[key]
+
+
+def forget_written_models() -> list[str]:
+    """Families whose shared weights somebody wrote to; they are made anew when they are asked for again."""
+    spoiled = [key for key, model in _shared.items() if _written(model) != _versions[key]]
+    for key in spoiled:
+        del _shared[key]
+    return [name for name, _ in spoiled]
+
+
+def _written(model: LocalModel) -> int:
+    """How often a weight was written to in place, as autograd counts it."""
+    return sum(parameter._version for parameter in model.model.parameters())
 
 
 def local(model: Any, name: str = "tiny", end_ids: Sequence[int] = (), tokenizer: Any = None) -> LocalModel:

@@ -7,7 +7,7 @@ from guardrail.errors import GenerationError, PromptError, ResponseError
 from guardrail.models import likelihoods
 from guardrail.models.likelihoods import log_likelihoods
 from guardrail.models.prompt import EncodedPrompt
-from tests.tiny import WINDOW, some_ids, some_prompt, tiny_model
+from tests.tiny import FAMILIES, WINDOW, local, some_ids, some_prompt, tiny_config, tiny_model, tiny_weights
 
 pytestmark = pytest.mark.usefixtures("exact")
 
@@ -44,7 +44,7 @@ def test_what_cannot_be_read_is_refused():
 
 
 def test_logits_that_are_not_numbers_are_no_likelihood():
-    model = tiny_model("llama")
+    model = local(tiny_weights(tiny_config(FAMILIES["llama"])))
     model.model.lm_head.weight.fill_(torch.nan)
     with pytest.raises(GenerationError, match="not numbers"):
         log_likelihoods(model, some_prompt(5, seed=7), [[1, 2]])
