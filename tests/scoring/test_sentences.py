@@ -1,9 +1,10 @@
 """Where sentences begin, and which tokens they are made of."""
 
+from bisect import bisect_right
 from itertools import accumulate, pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from guardrail.scoring.sentences import sentence_starts, token_spans
@@ -65,12 +66,20 @@ def test_spans_cover_all_tokens_without_overlap(tokens):
 
 
 @given(st.lists(PIECES, max_size=40))
-def test_a_span_begins_where_a_sentence_does(tokens):
+@example(["0\n0", " ", "."])  # a sentence begins within a token, which belongs to the one before
+def test_tokens_stand_together_when_their_first_characters_are_of_one_sentence(tokens):
     starts = sentence_starts("".join(tokens))
     assert starts == sorted(set(starts))
-    offsets = [0, *accumulate(map(len, tokens))]
-    for start, end in token_spans(tokens)[1:]:
-        assert any(offsets[start] <= at < offsets[end] for at in starts)
+    ends = accumulate(map(len, tokens))
+    firsts = [
+        end - len(token.lstrip()) if token.strip() else None for token, end in zip(tokens, ends, strict=True)
+    ]
+    found = [
+        {bisect_right(starts, first) for first in firsts[start:end] if first is not None}
+        for start, end in token_spans(tokens)
+    ]
+    if starts:
+        assert found == [{sentence} for sentence in sorted(set().union(*found))]
 
 
 @given(st.lists(PIECES, max_size=40).map("".join))
