@@ -14,8 +14,8 @@ def shared_weights_stay_as_they_are():
     """Which tests share a process, and in what order, differs from run to run."""
     yield
     assert not (written := forget_written_models()), (
-        f"the weights of tiny_model({written[0]!r}), which other tests share, were written to: make them with "
-        "local(tiny_weights(...))"
+        f"the weights of tiny_model({written[0]!r}), which other tests share, were written to: make your own "
+        "with local(tiny_weights(...))"
     )
 
 

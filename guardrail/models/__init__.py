@@ -4,6 +4,6 @@ Getting the files, which needs no torch: ``reference`` (a name) → ``sources`` 
 ``fetch``, ``convert``, ``hub``, ``store`` and ``checkpoint``. Opening them: ``loading``, ``placement``.
 
 Running: ``local`` (the model people hold) → ``prompt``, ``sampling`` → ``running`` (generate, read) on a
-``machine`` → ``trace``. What a run keeps for scoring: ``recorder``, ``linears``, ``kv_cache``; running its
-end again with gradients: ``replay``, ``attention``.
+``machine`` → ``trace``. What a run keeps for scoring: ``recorder``, ``outputs`` (of ``linears`` and
+``attention``), ``kv_cache``; running its end again with gradients: ``replay``.
 """

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 from torch import Tensor, nn
 
 from guardrail.models.anatomy import Anatomy, layer_input
-from guardrail.models.linears import LinearOutputs, linear_maps
+from guardrail.models.attention import recording_attention
+from guardrail.models.linears import linear_maps, watched
+from guardrail.models.outputs import KeptOutputs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -48,7 +50,9 @@ class Recorder:
         self.final: list[Tensor] = []
         self.logits: list[Tensor] | None = []
         self.inputs: dict[int, list[Tensor]] = {depth: [] for depth in depths}
-        self.linears = LinearOutputs(linear_maps(anatomy.layers[layer:]), tail)
+        self.outputs = KeptOutputs(
+            (module for above in anatomy.layers[layer:] for module in above.modules()), tail
+        )
         self._logits_budget, self._logits_bytes = logits_budget, 0
         self._stack = ExitStack()
 
@@ -66,7 +70,9 @@ class Recorder:
             hooks.append(layers[depth].register_forward_pre_hook(hook, with_kwargs=True))
         for handle in hooks:
             self._stack.callback(handle.remove)
-        self._stack.enter_context(self.linears.watching())
+        maps = linear_maps(layers[self.layer :])
+        self._stack.enter_context(watched(maps, self.outputs))
+        self._stack.enter_context(recording_attention(self.model, self.anatomy.config, self.outputs))
         return self
 
     def __exit__(

@@ -1,6 +1,6 @@
 """Run the last columns of a finished run once more, upwards from one layer, with gradients."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -61,13 +61,16 @@ def replay(
         return None
     lowest = min(layers)
     entering = None
+    outputs: Mapping[nn.Module, Tensor] = {}
     with ExitStack() as stack:
-        stack.enter_context(attending_from_suffix(model, anatomy.config))
         if states.kept_every_column and lowest >= states.layer and start >= states.entering_from:
             kept = slice(start - states.entering_from, None)
             entering = states.entering[:, kept]
+            outputs = {module: output[:, kept] for module, output in states.outputs.items()}
             stack.enter_context(passing_through(anatomy.layers[: states.layer], states.returned))
-            stack.enter_context(remembered({m: out[:, kept] for m, out in states.linears.items()}))
+            linears = {m: output for m, output in outputs.items() if isinstance(m, nn.Linear)}
+            stack.enter_context(remembered(linears))
+        stack.enter_context(attending_from_suffix(model, anatomy.config, outputs))
         return run_with_graph(model, anatomy, states, start, layers, entering, past_key_values=cache)
 
 

@@ -51,8 +51,8 @@ class KeptStates:
         layer: The decoder layer whose inputs were kept.
         entering: Inputs of that layer in the columns from ``entering_from`` on (B × … × d).
         entering_from: First column of ``entering``.
-        linears: Outputs of the linear maps from that layer on, in the same columns (each B × … × out); those
-            that are missing are computed again.
+        outputs: What linear maps and attention gave from that layer on, in the same columns (each B × … × out
+            or heads × D); what is missing is computed again.
         final: What the head was given where each response token was predicted (B × T × d).
         logits: What the model answered there (B × T × V), as raw logits; None where they took too much room
             and the head alone gives them again.
@@ -68,7 +68,7 @@ class KeptStates:
     layer: int
     entering: Tensor
     entering_from: int
-    linears: Mapping[nn.Linear, Tensor]
+    outputs: Mapping[nn.Module, Tensor]
     final: Tensor
     logits: Tensor | None
     log_normalizers: Tensor | None
@@ -102,7 +102,7 @@ class KeptStates:
             mask=view(self.mask, columns),
             cache=cache_of_row(self.cache, row, copies),
             entering=view(self.entering, kept),
-            linears={module: view(output, kept) for module, output in self.linears.items()},
+            outputs={module: view(output, kept) for module, output in self.outputs.items()},
             final=view(self.final, tokens),
             logits=None,
             log_normalizers=None,

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from guardrail.models import linears
-from guardrail.models.linears import LinearOutputs, linear_maps, remembered
+from guardrail.models import linears, outputs
+from guardrail.models.linears import linear_maps, remembered, watched
+from guardrail.models.outputs import KeptOutputs
 
 
 @pytest.fixture(autouse=True)
@@ -17,12 +18,11 @@ STATES = [torch.randn(2, 5, 8), torch.randn(2, 1, 8), torch.randn(2, 1, 8)]
 
 
 def watch(run, maps, tail=3):
-    outputs = LinearOutputs(maps, tail)
-    with torch.no_grad(), outputs.watching():
+    kept = KeptOutputs(maps, tail)
+    with torch.no_grad(), watched(maps, kept):
         for states in STATES:
             run(states)
-    kept = [states[:, -tail:] for states in STATES]
-    return outputs.joined(kept, 2)
+    return kept.joined([states[:, -tail:] for states in STATES], 2)
 
 
 def test_outputs_are_joined_along_time_as_far_as_they_are_wanted():
@@ -58,7 +58,7 @@ def test_an_output_that_was_written_to_afterwards_is_left_out():
 
 def test_beyond_the_budget_nothing_is_kept(monkeypatch):
     module = nn.Linear(8, 8)
-    monkeypatch.setattr(linears, "OUTPUTS_BUDGET_BYTES", 100)
+    monkeypatch.setattr(outputs, "OUTPUTS_BUDGET_BYTES", 100)
     assert watch(module, [module]) == {}
 
 

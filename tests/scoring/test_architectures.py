@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from guardrail.models import linears, recorder, running
+from guardrail.models import linears, outputs, recorder, running
 from guardrail.models.prompt import EncodedPrompt
 from guardrail.models.sampling import Sampling
 from guardrail.scoring import head
@@ -32,7 +32,7 @@ def keeping(request, monkeypatch):
     """Tiny models have tiny weights, which by themselves would only ever go one of two ways."""
     everything = request.param == "everything kept"
     monkeypatch.setattr(linears, "SMALLEST_WEIGHT_BYTES", 0)
-    monkeypatch.setattr(linears, "OUTPUTS_BUDGET_BYTES", 2**28 if everything else 0)
+    monkeypatch.setattr(outputs, "OUTPUTS_BUDGET_BYTES", 2**28 if everything else 0)
     for module in (running, recorder):
         monkeypatch.setattr(module, "LOGITS_BUDGET_BYTES", 2**28 if everything else 0)
     if not everything:
