@@ -69,21 +69,20 @@ class _SuffixAttention(torch.autograd.Function):
             output = attended.transpose(1, 2).contiguous()
         else:
             output = known.view_as(known)
-        ctx.save_for_backward(query, key, value, bias, output)
+        ctx.save_for_backward(query, key, value, bias)
         ctx.scale = scale
         return output
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
-        query, key, value, bias, output = ctx.saved_tensors
-        own = query.shape[2]
+        query, key, value, bias = ctx.saved_tensors
         scaled = _stacked(query, key) * ctx.scale
         weights = _weights(scaled, key, bias)
         gradient = _stacked(grads[0].transpose(1, 2), key)
-        shares = (grads[0] * output).sum(-1, keepdim=True)
-        of_products = torch.bmm(gradient, value.flatten(0, 1).mT)
-        of_products.sub_(_stacked(shares.transpose(1, 2), key)).mul_(weights)
+        of_weights = torch.bmm(gradient, value.flatten(0, 1).mT)
+        of_products = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
         of_query = torch.bmm(of_products, key.flatten(0, 1)).mul_(ctx.scale).view(query.shape)
+        own = query.shape[2]
         of_key = _of_last(key, torch.bmm(of_products[..., -own:].mT, scaled))
         of_value = _of_last(value, torch.bmm(weights[..., -own:].mT, gradient))
         return of_query, of_key, of_value, None, None, None
@@ -106,9 +105,8 @@ def _weights(scaled: Tensor, key: Tensor, bias: Tensor) -> Tensor:
 
 def _of_last(states: Tensor, gradient: Tensor) -> Tensor:
     """A gradient of the last columns (N × S × D), and nothing for those before."""
-    whole = torch.zeros_like(states)
-    whole[..., -gradient.shape[1] :, :] = gradient.view(*states.shape[:2], *gradient.shape[1:])
-    return whole
+    own = gradient.view(*states.shape[:2], *gradient.shape[1:])
+    return nn.functional.pad(own, (0, 0, states.shape[2] - own.shape[2], 0))
 
 
 def recorded_attention(

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, autograd, nn
 
 from guardrail.models.outputs import KeptOutputs
+from guardrail.models.products import product
 
 # A smaller weight is multiplied again sooner than its outputs are kept and put together.
 SMALLEST_WEIGHT_BYTES = 2**18
@@ -60,7 +61,7 @@ class _Remembered(autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return grads[0] @ ctx.weight, None, None
+        return product(grads[0], ctx.weight), None, None
 
 
 _remember: Callable[..., Tensor] = _Remembered.apply

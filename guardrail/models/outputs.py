@@ -19,19 +19,22 @@ class KeptOutputs:
 
     def __init__(self, modules: Iterable[nn.Module], tail: int) -> None:
         self.tail = tail
-        # Each output, and how often it had been written to when it was kept.
-        self._kept: dict[nn.Module, list[tuple[Tensor, int]]] | None = {module: [] for module in modules}
-        self._bytes = 0
+        self._kept: dict[nn.Module, list[Tensor]] = {module: [] for module in modules}
+        self._passes = self._bytes = 0
 
+    # Called for every module and token: what can wait for the end of a pass, or of the run, is done there.
     def add(self, module: nn.Module, output: Tensor) -> None:
         """Keep what a module gave in one pass (B × columns × …), if it is one of them."""
-        if self._kept is None or module not in self._kept:
-            return
-        last = output if output.shape[1] <= self.tail else output[:, -self.tail :].clone()
-        self._kept[module].append((last, last._version))
-        self._bytes += last.nbytes
-        if self._bytes > OUTPUTS_BUDGET_BYTES:
-            self._kept = None
+        if module in self._kept:
+            last = output if output.shape[1] <= self.tail else output[:, -self.tail :].clone()
+            self._kept[module].append(last)
+
+    def end_pass(self) -> None:
+        """Go on with the modules that were called once in every pass so far, if their outputs find room."""
+        self._passes += 1
+        kept = {module: outputs for module, outputs in self._kept.items() if len(outputs) == self._passes}
+        self._bytes += sum(outputs[-1].nbytes for outputs in kept.values())
+        self._kept = kept if self._bytes <= OUTPUTS_BUDGET_BYTES else {}
 
     def joined(self, states: Sequence[Tensor], passes: int) -> Mapping[nn.Module, Tensor]:
         """What each module gave over the first ``passes`` passes, along time (B × columns × …).
@@ -45,8 +48,9 @@ class KeptOutputs:
         """
         shapes = [piece.shape[:2] for piece in states]
         return {
-            module: torch.cat([output for output, _ in outputs[:passes]], dim=1)
-            for module, outputs in (self._kept or {}).items()
-            if [output.shape[:2] for output, _ in outputs] == shapes
-            and all(output._version == version for output, version in outputs)
+            module: torch.cat(outputs[:passes], dim=1)
+            for module, outputs in self._kept.items()
+            if [output.shape[:2] for output in outputs] == shapes
+            # A module's own writing counts too: rather one left out than one that is not what it gave.
+            and not any(output._version for output in outputs)
         }

@@ -63,7 +63,7 @@ class Recorder:
                 self._keeper(self.entering, self.tail), with_kwargs=True
             ),
             self.anatomy.head.register_forward_pre_hook(self._keep_final),
-            self.model.register_forward_hook(self._keep_logits),
+            self.model.register_forward_hook(self._end_pass),
         ]
         for depth, kept in self.inputs.items():
             hook = self._keeper(kept, self.predicted)
@@ -89,7 +89,8 @@ class Recorder:
     def _keep_final(self, _module: nn.Module, args: tuple[Any, ...]) -> None:
         self.final.append(_last(args[0], self.predicted))
 
-    def _keep_logits(self, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+    def _end_pass(self, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+        self.outputs.end_pass()
         if self.logits is None:
             return
         self.logits.append(_last(output.logits, self.predicted))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from guardrail.models.products import product
 from guardrail.models.statistics import at_least_float32
 from guardrail.scoring.options import Norm
 
@@ -94,7 +95,7 @@ def head_gradients(
     for low in range(0, len(weight), step):
         high = min(low + step, len(weight))
         gradient = blocks(low, high) if by_head_output is None else by_head_output[:, low:high]
-        _add_product(by_input, gradient, weight[low:high])
+        by_input += product(gradient.to(weight.dtype), weight[low:high])
         sizes.add(gradient, low)
     return HeadGradients(by_input * predictions.weights[:, None], *sizes.means())
 
@@ -190,13 +191,6 @@ def _blocks_of_plain_head(
         return gradient
 
     return block
-
-
-def _add_product(total: Tensor, gradient: Tensor, weight: Tensor) -> None:
-    if total.dtype == weight.dtype:
-        total.addmm_(gradient, weight)
-    else:
-        total += gradient.to(weight.dtype) @ weight
 
 
 def _usable_weight(head: nn.Module) -> Tensor | None:

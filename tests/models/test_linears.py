@@ -22,6 +22,7 @@ def watch(run, maps, tail=3):
     with torch.no_grad(), watched(maps, kept):
         for states in STATES:
             run(states)
+            kept.end_pass()
     return kept.joined([states[:, -tail:] for states in STATES], 2)
 
 
