@@ -124,7 +124,7 @@ def test_a_target_that_fails_gives_no_reply_and_says_why_without_what_was_said(t
 
 
 def sleeping(case):
-    time.sleep(0.5)
+    time.sleep(2)
     return "too late"
 
 
@@ -137,7 +137,7 @@ async def sleeping_on_the_loop(case):
 def test_a_target_that_takes_too_long_is_not_waited_for(take, target):
     began = time.perf_counter()
     escalation = take({"first": route(target, timeout_s=0.05)})
-    assert time.perf_counter() - began < 0.4
+    assert time.perf_counter() - began < 1.5
     assert escalation.reply is None
     assert escalation.attempts[0].error == "TimeoutError: no answer within 0.05 s"
 
@@ -206,7 +206,7 @@ def test_a_task_that_is_cancelled_is_free_at_once():
             await task
         return time.perf_counter() - began
 
-    assert asyncio.run(cancelled()) < 0.3
+    assert asyncio.run(cancelled()) < 1.5
 
 
 def test_a_target_sees_the_callers_context(take):
