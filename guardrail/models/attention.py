@@ -69,20 +69,21 @@ class _SuffixAttention(torch.autograd.Function):
             output = attended.transpose(1, 2).contiguous()
         else:
             output = known.view_as(known)
-        ctx.save_for_backward(query, key, value, bias)
+        ctx.save_for_backward(query, key, value, bias, output)
         ctx.scale = scale
         return output
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
-        query, key, value, bias = ctx.saved_tensors
+        query, key, value, bias, output = ctx.saved_tensors
+        own = query.shape[2]
         scaled = _stacked(query, key) * ctx.scale
         weights = _weights(scaled, key, bias)
         gradient = _stacked(grads[0].transpose(1, 2), key)
-        of_weights = torch.bmm(gradient, value.flatten(0, 1).mT)
-        of_products = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+        shares = (grads[0] * output).sum(-1, keepdim=True)
+        of_products = torch.bmm(gradient, value.flatten(0, 1).mT)
+        of_products.sub_(_stacked(shares.transpose(1, 2), key)).mul_(weights)
         of_query = torch.bmm(of_products, key.flatten(0, 1)).mul_(ctx.scale).view(query.shape)
-        own = query.shape[2]
         of_key = _of_last(key, torch.bmm(of_products[..., -own:].mT, scaled))
         of_value = _of_last(value, torch.bmm(weights[..., -own:].mT, gradient))
         return of_query, of_key, of_value, None, None, None
