@@ -13,7 +13,7 @@ def product(rows: Tensor, weight: Tensor) -> Tensor:
 
     The libraries that PyTorch multiplies with gain next to nothing from a second thread where one factor has
     only some twenty rows. Splitting the sum that each number of the result is, one part for each thread,
-    does: measured with two threads and 22 rows in float32, 1.35 times the rate.
+    does: measured with two threads and 18 to 22 rows in float32, 1.2 to 1.5 times the rate.
 
     Args:
         rows: The rows (… × K).
