@@ -13,8 +13,6 @@ __all__ = ["open_model"]
 
 def open_model() -> None:
     """Open what the demo was started with. What goes wrong is said to the first who asks."""
-    # The first page first: a visitor may be there already, and torch takes seconds to import.
-    import_module("demo_app.views.chat")
     given = settings()
     policy = check_policy(given.policy, environment()).policy
     if policy is not None:

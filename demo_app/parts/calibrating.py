@@ -11,11 +11,8 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from demo_app.parts.errors import sentence
-from guardrail.calibration.calibrate import calibrate
 from guardrail.calibration.collecting import Collected, collect
-from guardrail.calibration.fitting.fit import Fitted
 from guardrail.calibration.fitting.options import FitOptions, Shares
-from guardrail.calibration.fitting.redrawing import redraw
 from guardrail.calibration.fitting.split import check_number
 from guardrail.calibration.held_out import write_held_out
 from guardrail.calibration.judges.named import as_judge
@@ -28,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from guardrail import LocalModel
+    from guardrail.calibration.fitting.fit import Fitted
 
 __all__ = ["Calibration", "Request", "begin", "calibration_of"]
 
@@ -110,7 +108,7 @@ class Calibration:
         except Exception as error:  # noqa: BLE001  (shown on the page)
             self.problem = sentence(error)
 
-    def _fitted(self) -> Fitted:
+    def _fitted(self) -> "Fitted":
         judge = as_judge(self.request.judge)
         lines = self.request.questions.split("\n")
         parsed = parse_questions(lines, judge_needs_answers=judge.needs_answers)
@@ -130,11 +128,16 @@ class Calibration:
         )
         self.refused = len(collected.failures)
         self._note("fitting", 0, None)
+        # Not before it is needed: it loads scikit-learn.
+        from guardrail.calibration.calibrate import calibrate
+
         return self._kept(calibrate(collected, questions, FitOptions(guarantees=_GUARANTEES)), collected)
 
-    def _kept(self, fitted: Fitted, collected: Collected) -> Fitted:
+    def _kept(self, fitted: "Fitted", collected: Collected) -> "Fitted":
         write_profile(fitted.profile, self.profile_path)
         if fitted.profile.is_calibrated:
+            from guardrail.calibration.fitting.redrawing import redraw
+
             held_out = redraw(fitted.profile, collected.records)
             write_held_out(fitted.profile, held_out, self.profile_path.with_name("profile.held-out.jsonl"))
         return fitted

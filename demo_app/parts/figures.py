@@ -1,15 +1,19 @@
 """A profile's report: sentences, pictures and figures, in the words of the report that guardrail writes."""
 
+from typing import TYPE_CHECKING
+
 import streamlit as st
 
 from demo_app.parts.curves import marks_at, reliability_chart, risk_chart, score_chart
 from demo_app.parts.errors import plain
-from guardrail.calibration.fitting.fit import Fitted
 from guardrail.calibration.profile import Profile
 from guardrail.calibration.report.facts import confidence_facts, making_facts
 from guardrail.calibration.report.rows import figure_rows
 from guardrail.calibration.report.verdict import Statement, verdict
 from guardrail.calibration.report.words import decimal, interval
+
+if TYPE_CHECKING:
+    from guardrail.calibration.fitting.fit import Fitted
 
 __all__ = ["show_report"]
 
@@ -17,7 +21,7 @@ _ICONS = {"good": ":material/check_circle:", "caution": ":material/warning:", "b
 _COLOURS = {"good": "green", "caution": "orange", "bad": "red"}
 
 
-def show_report(fitted: Fitted) -> None:
+def show_report(fitted: "Fitted") -> None:
     """Show it, the sentences first."""
     profile, held_out = fitted.profile, fitted.held_out
     # On a narrow screen the pictures come below.

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from guardrail.cli.importing import import_models
 from guardrail.errors import MissingDependencyError, OptionError
 from guardrail.models.reference import ModelReference
 
@@ -121,11 +122,16 @@ def _run(app: Path, port: int, *, headless: bool) -> None:
         f"--server.address={_HOST}",
         f"--server.port={port}",
         f"--server.headless={str(headless).lower()}",
+        # It would look at the files of thousands of modules, after every click.
+        "--server.fileWatcherType=none",
         "--browser.gatherUsageStats=false",
     ]
     streamlit()
 
 
 def _open_model() -> None:
-    # By name: this room knows of the demo only that it may be installed.
+    # By name: this room knows of the demo only that it may be installed. The first page comes first: a
+    # visitor may be there already, and torch takes seconds to import.
+    import_module("demo_app.views.chat")
+    import_models()
     import_module("demo_app.opening").open_model()

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from guardrail.cli.importing import import_models
 from guardrail.cli.output import remember_json
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def open_model(
     progress: "ProgressCallback",
 ) -> "LocalModel":
     """Open the model that these options name."""
+    import_models()
     from guardrail.models.loading import LoadOptions
     from guardrail.models.local import LocalModel
 

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from guardrail.errors import CalibrationError
 
-__all__ = ["FloatArray", "Ordered", "checked", "divide", "in_order"]
+__all__ = ["FloatArray", "Ordered", "checked", "divide", "in_order", "mean_ranks"]
 
 FloatArray = NDArray[np.float64]
 
@@ -57,6 +57,15 @@ def in_order(scores: ArrayLike) -> Ordered:
     furthest = np.where(ends, places, scores.shape[-1])
     last = np.minimum.accumulate(furthest[..., ::-1], axis=-1)[..., ::-1]
     return Ordered(order, first, last)
+
+
+def mean_ranks(scores: ArrayLike) -> FloatArray:
+    """Ranks along the last axis, 1 for the lowest score, tied ones at their mean; all NaN if a score is."""
+    scores = np.asarray(scores, dtype=np.float64)
+    order, first, last = in_order(scores)
+    ranks = np.empty(scores.shape)
+    np.put_along_axis(ranks, order, scores.shape[-1] - (first + last) / 2, -1)
+    return np.where(np.isnan(scores).any(-1, keepdims=True), np.nan, ranks)
 
 
 def divide(above: ArrayLike, below: ArrayLike) -> FloatArray:

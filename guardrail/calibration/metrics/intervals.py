@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest
+from scipy.special import betaincinv
 
 from guardrail.calibration.figure import Figure
 from guardrail.calibration.metrics.arrays import FloatArray, checked
@@ -177,8 +177,10 @@ def share(flags: ArrayLike, *, none: str = "there are no answers") -> Figure:
     flags = np.asarray(flags, dtype=bool)
     if not flags.size:
         return Figure(value=None, low=None, high=None, n=0, reason=none)
-    low, high = binomtest(int(flags.sum()), flags.size).proportion_ci(LEVEL, method="exact")
-    return Figure(value=float(flags.mean()), low=float(low), high=float(high), n=flags.size)
+    n, found, outside = flags.size, int(flags.sum()), (1 - LEVEL) / 2
+    low = float(betaincinv(found, n - found + 1, outside)) if found else 0.0
+    high = float(betaincinv(found + 1, n - found, 1 - outside)) if found < n else 1.0
+    return Figure(value=float(flags.mean()), low=low, high=high, n=n)
 
 
 def ends(values: FloatArray, level: float) -> tuple[float, float]:

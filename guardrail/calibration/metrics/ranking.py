@@ -2,9 +2,8 @@
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
 
-from guardrail.calibration.metrics.arrays import FloatArray, divide, in_order
+from guardrail.calibration.metrics.arrays import FloatArray, divide, in_order, mean_ranks
 
 __all__ = ["auprc", "auroc"]
 
@@ -23,7 +22,7 @@ def auroc(confidence: ArrayLike, correct: ArrayLike) -> FloatArray:
     """
     right = np.asarray(correct, dtype=np.float64)
     rights = right.sum(-1)
-    ranks = rankdata(confidence, axis=-1)
+    ranks = mean_ranks(confidence)
     above = (ranks * right).sum(-1) - rights * (rights + 1) / 2
     return divide(above, rights * (right.shape[-1] - rights))
 

@@ -4,10 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 from guardrail.calibration.figure import Figure
-from guardrail.calibration.metrics.arrays import FloatArray
+from guardrail.calibration.metrics.arrays import FloatArray, mean_ranks
 from guardrail.calibration.metrics.intervals import LEVEL, RESAMPLES, ends, share
 
 __all__ = ["Bin", "bin_count", "ece", "ece_if_calibrated", "reliability"]
@@ -90,7 +89,7 @@ def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int | None = No
 def _bins_of(confidence: FloatArray, bins: int | None) -> NDArray[np.int64]:
     answers = confidence.shape[-1]
     # Mean ranks come in halves: doubled, all is exact.
-    ranks: NDArray[np.int64] = (2 * rankdata(confidence, axis=-1)).astype(np.int64)
+    ranks: NDArray[np.int64] = (2 * mean_ranks(confidence)).astype(np.int64)
     return np.asarray((ranks - 1) * (bins or bin_count(answers)) // (2 * answers))
 
 

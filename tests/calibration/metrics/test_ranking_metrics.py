@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from guardrail.calibration.metrics import auprc, aurc, auroc, brier, brier_skill, ece, prr
+from guardrail.calibration.metrics.arrays import mean_ranks
 from tests.calibration.metrics.labelled import ANSWERS, BOTH_KINDS
 
 EVERY = [auroc, auprc, aurc, prr, brier, brier_skill, ece]
@@ -68,3 +70,11 @@ def test_one_kind_of_answers_leaves_nothing_to_tell_apart(correct):
 
 def test_without_a_wrong_answer_none_can_be_found():
     assert np.isnan(auprc([0.1, 0.2], [True, True]))
+
+
+@pytest.mark.parametrize("digits", [1, 12])
+def test_mean_ranks_are_those_of_scipy(digits):
+    scores = np.random.default_rng(0).normal(size=(7, 40)).round(digits)
+    scores[2, 5] = np.nan
+    scores[3, :2] = np.inf
+    np.testing.assert_array_equal(mean_ranks(scores), rankdata(scores, axis=-1))
