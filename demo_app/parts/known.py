@@ -7,9 +7,10 @@ import streamlit as st
 
 from guardrail.calibration.held_out import HeldOutAnswer, find_held_out, read_held_out
 from guardrail.calibration.profile import Profile, read_profile
-from guardrail.policy.what_if import KnownAnswer, known_answers
+from guardrail.policy.model import Policy
+from guardrail.policy.what_if import KnownAnswer, WhatIf, known_answers, what_if
 
-__all__ = ["Known", "known"]
+__all__ = ["Known", "decided", "known"]
 
 
 class Known(NamedTuple):
@@ -19,11 +20,13 @@ class Known(NamedTuple):
         profile: The profile.
         held_out: They, as they were kept.
         answers: The same, as a policy sees them.
+        source: The files that they were read from, each with the time of its last change.
     """
 
     profile: Profile
     held_out: tuple[HeldOutAnswer, ...]
     answers: tuple[KnownAnswer, ...]
+    source: tuple[tuple[Path, int], ...]
 
 
 def known(profile: Path) -> Known | None:
@@ -33,14 +36,25 @@ def known(profile: Path) -> Known | None:
         GuardrailError: The profile, or the file of answers, cannot be read.
     """
     answers = find_held_out(profile)
-    return None if answers is None else _read(profile, _changed(profile), answers, _changed(answers))
+    return None if answers is None else _read(((profile, _changed(profile)), (answers, _changed(answers))))
+
+
+def decided(policy: Policy, found: Known) -> WhatIf:
+    """What a policy would do to the answers: worked out once, for whoever looks at them."""
+    return _decided(policy.digest, found.source, policy, found)
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
-def _read(profile: Path, changed: int, answers: Path, answers_changed: int) -> Known:
+def _read(source: tuple[tuple[Path, int], ...]) -> Known:
+    (profile, _), (answers, _) = source
     read = read_profile(profile)
     held_out = read_held_out(answers, read)
-    return Known(read, held_out, known_answers(read, held_out))
+    return Known(read, held_out, known_answers(read, held_out), source)
+
+
+@st.cache_resource(show_spinner=False, max_entries=32)
+def _decided(digest: str, source: tuple[tuple[Path, int], ...], _policy: Policy, _found: Known) -> WhatIf:
+    return what_if(_policy, _found.answers)
 
 
 def _changed(path: Path) -> int:

@@ -26,17 +26,18 @@ def only_known_places(checked: Checked, text: str, shown: str) -> Checked:
         text: The policy as it was typed.
         shown: What mistakes call it.
     """
-    root = read_text(text, shown).root
-    if checked.policy is None or root is None:
+    policy = checked.policy
+    if policy is None or not (policy.escalation or policy.log):
         return checked
-    mistakes = tuple(_mistakes(checked.policy, root))
+    root = read_text(text, shown).root
+    if root is None:
+        return checked
+    mistakes = tuple(_mistakes(policy, root))
     return Checked(None, mistakes, checked.warnings) if mistakes else checked
 
 
 def _mistakes(policy: Policy, root: Node) -> Iterator[Mistake]:
     """One for each, in the order of the text; what came through ``extends`` is wrong where that stands."""
-    if not policy.escalation and policy.log is None:
-        return
     known = [*_known()]
     places = [_place_of(target) for one in known for target in one.escalation.values()]
     found = [

@@ -8,7 +8,7 @@ from demo_app.parts.curves import risk_chart
 from demo_app.parts.drafts import draft, listing, read_ready, ready_name, use_draft, write
 from demo_app.parts.effects import changes, chat_effect, effect, marks, unused
 from demo_app.parts.errors import plain, shown
-from demo_app.parts.known import known
+from demo_app.parts.known import decided, known
 from demo_app.parts.session import check_draft, current_policy, state
 from guardrail import Policy
 from guardrail.calibration.builtin import builtin_profile
@@ -16,7 +16,6 @@ from guardrail.errors import PolicyError
 from guardrail.policy.builtin import builtin_policies
 from guardrail.policy.editing import Bound, bounds_of, with_bound
 from guardrail.policy.loading import Checked, load_policy
-from guardrail.policy.what_if import what_if
 
 __all__ = ["page"]
 
@@ -148,7 +147,7 @@ def _show_held_out(before: Policy, after: Policy) -> None:
             icon=":material/info:",
         )
         return
-    old, new = what_if(before, found.answers), what_if(after, found.answers)
+    old, new = decided(before, found), decided(after, found)
     st.markdown(effect(old, new))
     st.caption(
         f"{len(found.answers):,} answers of {plain(found.profile.model.name)} to other questions than those "

@@ -83,7 +83,8 @@ def _doubt_of_nothing(evidence: "Evidence") -> str:
 
 def _is_within(value: Any, within: Range, slack: float) -> bool:
     # A bool is a number to Python, and never a score.
-    if isinstance(value, bool) or not isinstance(value, Real):
+    is_number = isinstance(value, float) or (isinstance(value, Real) and not isinstance(value, bool))
+    if not is_number:
         return False
     number = float(value)
     return isfinite(number) and within.low - slack <= number <= within.high + slack
