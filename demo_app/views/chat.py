@@ -20,14 +20,18 @@ def page() -> None:
     session = state()
     if session.asking is not None and session.asking.wait(0):
         finish(session)
-    if not session.turns and session.asking is None:
-        _welcome(session)
+    # Emptied as soon as something is asked: what a run leaves out is only greyed until the run is over.
+    with st.empty():
+        if not session.turns and session.asking is None:
+            with st.container():
+                _welcome(session)
     with shown():
         house().warm_up(current_policy(), session.model_name)
     for turn in session.turns:
         _turn(session, turn)
-    if session.turns and session.asking is None:
-        _more_examples(session)
+    with st.empty():
+        if session.turns and session.asking is None:
+            _more_examples(session)
     question = st.chat_input("Ask a question", disabled=session.asking is not None, max_chars=4000)
     if question and question.strip():
         _ask(session, question.strip())

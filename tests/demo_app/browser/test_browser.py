@@ -1,6 +1,7 @@
 """The main paths in a real browser, with the real model."""
 
 import pytest
+from playwright.sync_api import expect
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +50,12 @@ def test_stop_gives_a_long_answer_up(visit):
     page = visit()
     page.get_by_test_id("stChatInputTextArea").fill("Which is heavier, a kilogram of feathers or of steel?")
     page.keyboard.press("Enter")
-    page.get_by_role("button", name="Stop", exact=True).click()
+    stop = page.get_by_role("button", name="Stop", exact=True)
+    stop.wait_for()
+    # Nothing of the page before is left greyed, and Streamlit's own "Stop" is not beside ours.
+    expect(page.get_by_role("heading", name="How sure is your model?")).to_have_count(0)
+    expect(stop).to_have_count(1)
+    stop.click()
     page.get_by_text("Stopped").wait_for()
 
 
