@@ -37,14 +37,21 @@ def watched(maps: Sequence[nn.Linear], outputs: KeptOutputs) -> Iterator[None]:
     """Keep what linear maps give while the context is open."""
 
     def watching(module: nn.Linear) -> Callable[[Tensor], Tensor]:
-        weight, bias = module.weight, module.bias
+        linear, weight, bias = nn.functional.linear, module.weight, module.bias
+        keep = outputs.keep
 
-        def forward(states: Tensor) -> Tensor:
-            output = nn.functional.linear(states, weight, bias)
+        def first(states: Tensor) -> Tensor:
+            output = linear(states, weight, bias)
             outputs.add(module, output)
+            vars(module)["forward"] = forward
             return output
 
-        return forward
+        def forward(states: Tensor) -> Tensor:
+            output = linear(states, weight, bias)
+            keep((module, output))
+            return output
+
+        return first
 
     # A replaced forward costs less than a hook, and this runs for every map and token.
     with _forwards({module: watching(module) for module in maps}):
@@ -86,10 +93,10 @@ def remembered(outputs: Mapping[nn.Linear, Tensor]) -> Iterator[None]:
 @contextmanager
 def _forwards(replacements: Mapping[nn.Linear, Callable[[Tensor], Tensor]]) -> Iterator[None]:
     for module, forward in replacements.items():
-        # mypy has no way to say that an instance may have a forward of its own.
-        module.forward = forward  # type: ignore[method-assign, assignment]
+        # Not by setattr, in which a module looks for parameters.
+        vars(module)["forward"] = forward
     try:
         yield
     finally:
         for module in replacements:
-            del module.forward
+            del vars(module)["forward"]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from guardrail.models.anatomy import Anatomy, layer_input
 from guardrail.models.attention import recording_attention
 from guardrail.models.linears import linear_maps, watched
-from guardrail.models.outputs import KeptOutputs
+from guardrail.models.outputs import KeptOutputs, last_columns
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -82,23 +82,18 @@ class Recorder:
 
     def _keeper(self, kept: list[Tensor], tail: int) -> Any:
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            kept.append(_last(layer_input(args, kwargs), tail))
+            kept.append(last_columns(layer_input(args, kwargs), tail))
 
         return hook
 
     def _keep_final(self, _module: nn.Module, args: tuple[Any, ...]) -> None:
-        self.final.append(_last(args[0], self.predicted))
+        self.final.append(last_columns(args[0], self.predicted))
 
     def _end_pass(self, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
         self.outputs.end_pass()
         if self.logits is None:
             return
-        self.logits.append(_last(output.logits, self.predicted))
+        self.logits.append(last_columns(output.logits, self.predicted))
         self._logits_bytes += self.logits[-1].nbytes
         if self._logits_budget is not None and self._logits_bytes > self._logits_budget:
             self.logits = None
-
-
-def _last(states: Tensor, count: int) -> Tensor:
-    # A slice would hold on to the memory of the whole prompt.
-    return states if states.shape[1] <= count else states[:, -count:].clone()
