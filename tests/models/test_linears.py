@@ -1,5 +1,7 @@
 """Outputs of linear maps are used again only where they are surely what a replay would compute."""
 
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -45,6 +47,28 @@ def test_maps_that_are_not_called_once_with_every_position_are_left_out():
 
     found = watch(run, [twice, flat, never, once, chosen])
     assert list(found) == [once]
+
+
+def test_maps_that_take_turns_are_left_out():
+    one, other = nn.Linear(8, 8), nn.Linear(8, 8)
+    turns = iter([(one, other), (other, one), (one, one)])
+
+    def run(states):
+        for module in next(turns):
+            module(states)
+
+    assert watch(run, [one, other]) == {}
+
+
+def test_outputs_that_cannot_be_used_are_let_go():
+    twice, once = nn.Linear(8, 8), nn.Linear(8, 8)
+    kept, seen = KeptOutputs([twice, once], 3), []
+    with torch.no_grad(), watched([twice, once], kept):
+        for states in STATES:
+            seen += [weakref.ref(twice(states)), weakref.ref(twice(states))]
+            once(states)
+            kept.end_pass()
+            assert not any(output() is not None for output in seen)
 
 
 def test_an_output_that_was_written_to_afterwards_is_left_out():
