@@ -1,5 +1,6 @@
 """``guardrail demo``: a page in the browser that shows a model's answers with their confidence."""
 
+import gc
 import os
 import socket
 import sys
@@ -111,6 +112,8 @@ def _folder(data: Path | None) -> Path:
 
 
 def _run(app: Path, port: int, *, headless: bool) -> None:
+    # Until the model is open hardly anything is made that is garbage, and looking for it takes a second.
+    gc.disable()
     from streamlit.web.cli import main as streamlit
 
     # It takes seconds: the page is opened and read meanwhile.
@@ -130,8 +133,11 @@ def _run(app: Path, port: int, *, headless: bool) -> None:
 
 
 def _open_model() -> None:
-    # By name: this room knows of the demo only that it may be installed. The first page comes first: a
-    # visitor may be there already, and torch takes seconds to import.
-    import_module("demo_app.views.chat")
-    import_models()
-    import_module("demo_app.opening").open_model()
+    try:
+        # By name: this room knows of the demo only that it may be installed. The first page comes first: a
+        # visitor may be there already, and torch takes seconds to import.
+        import_module("demo_app.views.chat")
+        import_models()
+        import_module("demo_app.opening").open_model()
+    finally:
+        gc.enable()

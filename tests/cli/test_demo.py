@@ -1,3 +1,4 @@
+import gc
 import os
 import socket
 import sys
@@ -90,3 +91,11 @@ def test_the_server_listens_on_this_machine_only(monkeypatch, tmp_path):
     command._run(tmp_path / "app.py", 8599, headless=True)
     assert "--server.address=127.0.0.1" in given
     assert "--browser.gatherUsageStats=false" in given
+
+
+def test_garbage_is_looked_for_again_once_the_model_is_open_or_cannot_be(monkeypatch):
+    monkeypatch.setattr(command, "import_module", lambda _name: pytest.fail("It cannot be opened."))
+    gc.disable()
+    with pytest.raises(pytest.fail.Exception):
+        command._open_model()
+    assert gc.isenabled()
