@@ -112,7 +112,7 @@ def _folder(data: Path | None) -> Path:
 
 
 def _run(app: Path, port: int, *, headless: bool) -> None:
-    # Until the model is open hardly anything is made that is garbage, and looking for it takes a second.
+    # Little that is made while modules are imported is garbage, and a visitor would wait for the search.
     gc.disable()
     from streamlit.web.cli import main as streamlit
 
@@ -138,6 +138,7 @@ def _open_model() -> None:
         # visitor may be there already, and torch takes seconds to import.
         import_module("demo_app.views.chat")
         import_models()
-        import_module("demo_app.opening").open_model()
     finally:
+        # Before the model is opened, which may begin with a download of many minutes.
         gc.enable()
+    import_module("demo_app.opening").open_model()

@@ -2,6 +2,7 @@ import gc
 import os
 import socket
 import sys
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -93,9 +94,18 @@ def test_the_server_listens_on_this_machine_only(monkeypatch, tmp_path):
     assert "--browser.gatherUsageStats=false" in given
 
 
-def test_garbage_is_looked_for_again_once_the_model_is_open_or_cannot_be(monkeypatch):
-    monkeypatch.setattr(command, "import_module", lambda _name: pytest.fail("It cannot be opened."))
+def test_garbage_is_looked_for_again_before_a_model_is_opened_and_where_none_can_be(monkeypatch):
+    monkeypatch.setattr(command, "import_module", lambda _name: pytest.fail("It cannot be imported."))
     gc.disable()
     with pytest.raises(pytest.fail.Exception):
         command._open_model()
     assert gc.isenabled()
+
+
+def test_a_model_is_opened_while_garbage_is_looked_for(monkeypatch):
+    seen = []
+    room = SimpleNamespace(open_model=lambda: seen.append(gc.isenabled()))
+    monkeypatch.setattr(command, "import_module", lambda _name: room)
+    gc.disable()
+    command._open_model()
+    assert seen == [True]
