@@ -31,3 +31,24 @@ def test_models_that_cannot_be_imported_leave_the_collector_on():
         "except ImportError: print(gc.isenabled(), gc.get_freeze_count())"
     )
     assert printed(program) == "True 0"
+
+
+def test_what_transformers_reads_twice_is_read_once_and_comes_out_the_same():
+    program = (
+        "import sys; from guardrail.cli.importing import import_models; import_models()\n"
+        "from transformers import models; from transformers.utils import import_utils as utils\n"
+        "structure = utils.define_import_structure(models.__file__)\n"
+        "whole = utils._LazyModule('whole', models.__file__, structure)\n"
+        "print(models._class_to_module == whole._class_to_module, models._modules == whole._modules)"
+    )
+    assert printed(program) == "True True"
+
+
+def test_what_is_for_detection_losses_alone_is_not_imported_and_can_be_had_afterwards():
+    program = (
+        "import sys; from guardrail.cli.importing import import_models; import_models()\n"
+        "from transformers.utils import is_scipy_available as one\n"
+        "from transformers.utils.import_utils import is_scipy_available as other\n"
+        "print('scipy.optimize' in sys.modules, one(), other())"
+    )
+    assert printed(program) == "False True True"
