@@ -79,6 +79,12 @@ class House:
             with self._lock:
                 self._lines[name].remove(one)
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether an answer is waited for."""
+        with self._lock:
+            return any(self._lines.values())
+
     def ahead(self, name: str, one: object) -> int:
         """How many questions came before this one and are not answered yet."""
         with self._lock:

@@ -1,5 +1,6 @@
 """The policy page: change the rules, and see what would change, without running the model."""
 
+from functools import lru_cache
 from pathlib import Path
 
 import streamlit as st
@@ -15,11 +16,13 @@ from guardrail.calibration.builtin import builtin_profile
 from guardrail.errors import PolicyError
 from guardrail.policy.builtin import builtin_policies
 from guardrail.policy.editing import Bound, bounds_of, with_bound
-from guardrail.policy.loading import Checked, load_policy
+from guardrail.policy.loading import Checked
 
 __all__ = ["page"]
 
 _EDITOR, _READY = "policy.editor", "policy.ready"
+# Reading YAML takes longer than all else that is done after a click.
+_bounds_of = lru_cache(maxsize=64)(bounds_of)
 _SIGNS = {"gte": "at least", "gt": "more than", "lte": "at most", "lt": "less than"}
 
 
@@ -51,9 +54,9 @@ def _edit() -> Checked:
         placeholder="Your own text; choose one to start afresh",
         on_change=_start_from,
     )
-    chosen = ready_name(text)
-    if chosen is not None:
-        st.caption(plain(load_policy(f"builtin:{chosen}").description))
+    checked = check_draft(text)
+    if ready_name(text) is not None and checked.policy is not None:
+        st.caption(plain(checked.policy.description))
     _set(_EDITOR, text)
     st.text_area(
         "Policy, as YAML",
@@ -62,7 +65,6 @@ def _edit() -> Checked:
         on_change=_typed,
         help="Checked as soon as you leave the field, or press Ctrl+Enter.",
     )
-    checked = check_draft(text)
     _show_mistakes(text, checked)
     use, save = st.columns(2)
     in_use = text == state().policy_text and state().policy is not None
@@ -119,7 +121,7 @@ def _show_effects(checked: Checked) -> None:
 
 
 def _show_thresholds() -> None:
-    bounds = bounds_of(draft())
+    bounds = _bounds_of(draft())
     if not bounds:
         st.caption("No rule of this text sets a bound for the confidence, so there is no slider.")
     for bound in bounds:

@@ -114,10 +114,12 @@ def _folder(data: Path | None) -> Path:
 def _run(app: Path, port: int, *, headless: bool) -> None:
     # Little that is made while modules are imported is garbage, and a visitor would wait for the search.
     gc.disable()
+    # It takes seconds: the server starts, and the page is opened and read, meanwhile.
+    Thread(target=_open_model, daemon=True).start()
     from streamlit.web.cli import main as streamlit
 
-    # It takes seconds: the page is opened and read meanwhile.
-    Thread(target=_open_model, daemon=True).start()
+    # By name: this room knows of the demo only that it may be installed. Who comes first sees this page.
+    import_module("demo_app.views.chat")
     sys.argv = [
         "streamlit",
         "run",
@@ -134,9 +136,6 @@ def _run(app: Path, port: int, *, headless: bool) -> None:
 
 def _open_model() -> None:
     try:
-        # By name: this room knows of the demo only that it may be installed. The first page comes first: a
-        # visitor may be there already, and torch takes seconds to import.
-        import_module("demo_app.views.chat")
         import_models()
     finally:
         # Before the model is opened, which may begin with a download of many minutes.

@@ -1,9 +1,13 @@
 import subprocess
 import sys
 import time
+from threading import Thread
 
+from demo_app import opening
 from demo_app.opening import open_model
 from demo_app.parts.models import house
+from guardrail.calibration.builtin import builtin_profile
+from guardrail.policy.builtin import builtin_policies
 
 
 def test_the_model_is_open_before_the_first_visitor_comes(demo, model_folder):
@@ -18,6 +22,27 @@ def test_a_policy_that_cannot_be_used_is_left_to_the_first_who_asks(demo, model_
     demo.setenv("GUARDRAIL_DEMO_POLICY", "missing.yaml")
     open_model()
     assert not house().holds(str(model_folder))
+
+
+def test_what_is_asked_meanwhile_goes_before_the_other_pages(demo, monkeypatch):
+    read = []
+    monkeypatch.setattr(opening, "import_module", read.append)
+    with house().in_line("a model", "a question"):
+        opened = Thread(target=open_model)
+        opened.start()
+        opened.join(1.5)
+        assert opened.is_alive() and not read
+    opened.join(30)
+    assert len(read) == 4
+
+
+def test_what_the_policy_page_counts_is_read_before_its_first_visitor(demo, monkeypatch):
+    counted = []
+    monkeypatch.setattr(opening, "decided", lambda policy, found: counted.append(len(found.answers)))
+    demo.setenv("GUARDRAIL_DEMO_POLICY", str(next(iter(builtin_policies().values()))))
+    monkeypatch.setattr(opening, "builtin_profile", lambda _model: builtin_profile("smollm2-135m"))
+    open_model()
+    assert counted and counted[0] > 100
 
 
 def test_the_pages_load_nothing_that_takes_seconds():
