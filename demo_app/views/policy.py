@@ -1,7 +1,9 @@
 """The policy page: change the rules, and see what would change, without running the model."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from time import sleep
 
 import streamlit as st
 
@@ -21,6 +23,7 @@ from guardrail.policy.loading import Checked
 __all__ = ["page"]
 
 _EDITOR, _READY = "policy.editor", "policy.ready"
+_SECONDS_BEFORE_CHART = 0.25
 # Reading YAML takes longer than all else that is done after a click.
 _bounds_of = lru_cache(maxsize=64)(bounds_of)
 _SIGNS = {"gte": "at least", "gt": "more than", "lte": "at most", "lt": "less than"}
@@ -114,10 +117,14 @@ def _show_effects(checked: Checked) -> None:
     except PolicyError:
         before = checked.policy
     _show_thresholds()
-    _show_held_out(before, checked.policy)
+    draw = _show_held_out(before, checked.policy)
     _show_chat(before, checked.policy)
     if "observe" in (before.mode, checked.policy.mode):
         st.caption("A policy in mode observe shows every answer; counted is what it would do if enforced.")
+    # A chart holds the browser up: what is around it is painted first, and a hand that still moves a slider
+    # ends this run before.
+    sleep(_SECONDS_BEFORE_CHART)
+    draw()
 
 
 def _show_thresholds() -> None:
@@ -139,7 +146,8 @@ def _show_thresholds() -> None:
         )
 
 
-def _show_held_out(before: Policy, after: Policy) -> None:
+def _show_held_out(before: Policy, after: Policy) -> Callable[[], None]:
+    """Show what becomes of the answers that were held out, and return what draws the chart of it."""
     path = _profile_path(after)
     found = known(path) if path is not None else None
     if found is None:
@@ -148,17 +156,22 @@ def _show_held_out(before: Policy, after: Policy) -> None:
             "model. The Calibration page makes a profile, with such answers beside it.",
             icon=":material/info:",
         )
-        return
+        return lambda: None
     old, new = decided(before, found), decided(after, found)
     st.markdown(effect(old, new))
     st.caption(
         f"{len(found.answers):,} answers of {plain(found.profile.model.name)} to other questions than those "
         f"that its profile learned from or was certified on. {unused(new)}"
     )
-    scores = [one.confidence_score for one in found.held_out]
-    chart = risk_chart(scores, [one.correct for one in found.held_out], marks(old, new))
-    st.vega_lite_chart(chart, width="stretch")
+    place = st.empty()
     st.caption("Bars are 95 % intervals; the dashed line is the error of showing everything.")
+
+    def draw() -> None:
+        scores = [one.confidence_score for one in found.held_out]
+        chart = risk_chart(scores, [one.correct for one in found.held_out], marks(old, new))
+        place.vega_lite_chart(chart, width="stretch")
+
+    return draw
 
 
 def _show_chat(before: Policy, after: Policy) -> None:
