@@ -37,7 +37,7 @@ def open_model() -> None:
 
 
 def _read_known(policy: Policy, model: str) -> None:
-    """What the policy page counts, for its first visitor."""
+    """Work out what the policy page counts, for its first visitor."""
     profile = policy.profile_path or builtin_profile(model)
     if profile is not None and (found := known(profile)) is not None:
         decided(policy, found)

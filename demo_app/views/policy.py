@@ -48,7 +48,8 @@ def page() -> None:
 def _edit() -> Checked:
     text = draft()
     names = list(builtin_policies())
-    _set(_READY, ready_name(text))
+    ready = ready_name(text)
+    _set(_READY, ready)
     st.selectbox(
         "Start from a ready policy",
         names,
@@ -58,7 +59,7 @@ def _edit() -> Checked:
         on_change=_start_from,
     )
     checked = check_draft(text)
-    if ready_name(text) is not None and checked.policy is not None:
+    if ready is not None and checked.policy is not None:
         st.caption(plain(checked.policy.description))
     _set(_EDITOR, text)
     st.text_area(
@@ -121,9 +122,6 @@ def _show_effects(checked: Checked) -> None:
     _show_chat(before, checked.policy)
     if "observe" in (before.mode, checked.policy.mode):
         st.caption("A policy in mode observe shows every answer; counted is what it would do if enforced.")
-    # A chart holds the browser up: what is around it is painted first, and a hand that still moves a slider
-    # ends this run before.
-    sleep(_SECONDS_BEFORE_CHART)
     draw()
 
 
@@ -167,6 +165,9 @@ def _show_held_out(before: Policy, after: Policy) -> Callable[[], None]:
     st.caption("Bars are 95 % intervals; the dashed line is the error of showing everything.")
 
     def draw() -> None:
+        # A chart holds the browser up: what is around it is painted first, and a hand that still moves a
+        # slider ends this run before.
+        sleep(_SECONDS_BEFORE_CHART)
         scores = [one.confidence_score for one in found.held_out]
         chart = risk_chart(scores, [one.correct for one in found.held_out], marks(old, new))
         place.vega_lite_chart(chart, width="stretch")

@@ -37,7 +37,8 @@ def _spared() -> Iterator[None]:
     """Spare transformers what no command of ours needs, while the rest of it is imported.
 
     It reads its 2,200 files of models to learn what is in them, and for ``transformers.models`` once more;
-    and it imports scipy.optimize for the losses of object detection.
+    and it imports scipy.optimize for the losses of object detection. A version in which these have other
+    names is imported as it is.
     """
     transformers = import_module("transformers")
     utils = [import_module(name) for name in ("transformers.utils", "transformers.utils.import_utils")]
@@ -50,7 +51,10 @@ def _spared() -> Iterator[None]:
 
 
 def _models_of(listed: dict[str, Any]) -> Callable[[str], Any]:
-    """What is in the folders of models, by all that transformers listed."""
+    """What is in the folders of models, by all that transformers listed.
+
+    Which of it lacks another library is left out: transformers itself knows that.
+    """
     at = "models."
     names = {module.removeprefix(at): set(of) for module, of in listed.items() if module.startswith(at)}
     return lambda _folder: {frozenset(): names}
