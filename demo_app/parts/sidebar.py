@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from demo_app.parts.ahead import read_ahead
 from demo_app.parts.badge import counts_html
 from demo_app.parts.chooser import choose_model
 from demo_app.parts.conversation import begin_anew
@@ -31,6 +32,8 @@ def sidebar() -> None:
         )
         _policy(session)
         _model(session)
+        if session.turns and session.asking is None:
+            read_ahead()
 
 
 def _policy(session: Session) -> None:

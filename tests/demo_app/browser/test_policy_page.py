@@ -30,3 +30,17 @@ def test_a_threshold_is_moved_by_the_keyboard_and_the_change_is_seen_and_used(vi
     editor.press("Control+Enter")
     page.get_by_text("1 mistake in the text").wait_for()
     expect(page.get_by_test_id("stText")).to_contain_text("did you mean 'abstain'")
+
+
+def test_what_the_page_is_made_of_is_read_while_the_first_answer_is(visit):
+    page = visit()
+    page.get_by_role("button", name="What is the capital of Japan?").click()
+    page.locator("[data-action]").wait_for()
+    page.get_by_test_id("stChatInputTextArea").and_(page.locator(":enabled")).wait_for()
+    # Somebody reads it.
+    page.wait_for_timeout(3000)
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name="Policy").click()
+    page.get_by_test_id("stVegaLiteChart").locator("canvas, svg").first.wait_for()
+    assert [url for url in asked if "/static/js/" in url] == []
