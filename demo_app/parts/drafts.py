@@ -8,7 +8,7 @@ from demo_app.parts.session import apply_policy, choose_policy, state
 from guardrail.policy.builtin import BUILTIN, builtin_policies
 from guardrail.policy.places import Mistake
 
-__all__ = ["draft", "listing", "read_ready", "ready_name", "use_draft", "write"]
+__all__ = ["draft", "listing", "read_ready", "ready_name", "set_control", "use_draft", "write"]
 
 _KEY = "policy.draft"
 
@@ -53,6 +53,12 @@ def read_ready(name: str) -> str:
 def ready_name(text: str) -> str | None:
     """Name of the ready policy that has this very text; None where none has."""
     return next((name for name in builtin_policies() if read_ready(name) == text), None)
+
+
+def set_control(key: str, value: str | float | None) -> None:
+    """Set a control, but for one that has the value: it is not taken out of the hand that moves it."""
+    if key not in st.session_state or st.session_state[key] != value:
+        st.session_state[key] = value
 
 
 def listing(text: str, mistakes: tuple[Mistake, ...]) -> str:

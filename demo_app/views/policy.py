@@ -1,32 +1,28 @@
 """The policy page: change the rules, and see what would change, without running the model."""
 
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from time import sleep
 
 import streamlit as st
 
 from demo_app.parts.curves import risk_chart
-from demo_app.parts.drafts import draft, listing, read_ready, ready_name, use_draft, write
+from demo_app.parts.drafts import draft, listing, read_ready, ready_name, set_control, use_draft, write
 from demo_app.parts.effects import changes, chat_effect, effect, marks, unused
 from demo_app.parts.errors import plain, shown
 from demo_app.parts.known import decided, known
 from demo_app.parts.session import check_draft, current_policy, state
+from demo_app.parts.sliders import sliders
 from guardrail import Policy
 from guardrail.calibration.builtin import builtin_profile
 from guardrail.errors import PolicyError
 from guardrail.policy.builtin import builtin_policies
-from guardrail.policy.editing import Bound, bounds_of, with_bound
 from guardrail.policy.loading import Checked
 
 __all__ = ["page"]
 
 _EDITOR, _READY = "policy.editor", "policy.ready"
 _SECONDS_BEFORE_CHART = 0.25
-# Reading YAML takes longer than all else that is done after a click.
-_bounds_of = lru_cache(maxsize=64)(bounds_of)
-_SIGNS = {"gte": "at least", "gt": "more than", "lte": "at most", "lt": "less than"}
 
 
 def page() -> None:
@@ -49,7 +45,7 @@ def _edit() -> Checked:
     text = draft()
     names = list(builtin_policies())
     ready = ready_name(text)
-    _set(_READY, ready)
+    set_control(_READY, ready)
     st.selectbox(
         "Start from a ready policy",
         names,
@@ -61,7 +57,7 @@ def _edit() -> Checked:
     checked = check_draft(text)
     if ready is not None and checked.policy is not None:
         st.caption(plain(checked.policy.description))
-    _set(_EDITOR, text)
+    set_control(_EDITOR, text)
     st.text_area(
         "Policy, as YAML",
         key=_EDITOR,
@@ -117,31 +113,12 @@ def _show_effects(checked: Checked) -> None:
         before = current_policy()
     except PolicyError:
         before = checked.policy
-    _show_thresholds()
+    sliders()
     draw = _show_held_out(before, checked.policy)
     _show_chat(before, checked.policy)
     if "observe" in (before.mode, checked.policy.mode):
         st.caption("A policy in mode observe shows every answer; counted is what it would do if enforced.")
     draw()
-
-
-def _show_thresholds() -> None:
-    bounds = _bounds_of(draft())
-    if not bounds:
-        st.caption("No rule of this text sets a bound for the confidence, so there is no slider.")
-    for bound in bounds:
-        key = f"policy.bound.{bound.path}"
-        _set(key, bound.value)
-        what = "confidence" if bound.of == "confidence" else f"quantile of {bound.of}"
-        st.slider(
-            f"Rule {plain(bound.rule)}: {plain(what)} {_SIGNS[bound.kind]}",
-            0.0,
-            1.0,
-            step=0.01,
-            key=key,
-            on_change=_moved,
-            args=(bound, key),
-        )
 
 
 def _show_held_out(before: Policy, after: Policy) -> Callable[[], None]:
@@ -194,12 +171,6 @@ def _profile_path(policy: Policy) -> Path | None:
     return session.profile_path or policy.profile_path or builtin_profile(session.model_name)
 
 
-def _set(key: str, value: str | float | None) -> None:
-    """Set a control, but for one that has the value: it is not taken out of the hand that moves it."""
-    if key not in st.session_state or st.session_state[key] != value:
-        st.session_state[key] = value
-
-
 def _typed() -> None:
     write(st.session_state[_EDITOR])
 
@@ -208,7 +179,3 @@ def _start_from() -> None:
     name = st.session_state[_READY]
     if name is not None:
         write(read_ready(name))
-
-
-def _moved(bound: Bound, key: str) -> None:
-    write(with_bound(draft(), bound, st.session_state[key]))
