@@ -12,18 +12,21 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @contextmanager
-def serving(data, *arguments):
+def serving(data, *, headless=True, environment=None):
     """The address of a demo in a process of its own, with the built-in model.
 
     Args:
         data: Folder of its files.
-        arguments: More for the command.
+        headless: Open no browser.
+        environment: What it runs in, if not what this process does.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    options = ["--headless", "--port", str(port), "--data", str(data), *arguments]
-    process = subprocess.Popen([sys.executable, "-m", "guardrail", "demo", *options])
+    options = ["--port", str(port), "--data", str(data), *["--headless"] * headless]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "guardrail", "demo", *options], stdin=subprocess.DEVNULL, env=environment
+    )
     address = f"http://127.0.0.1:{port}"
     try:
         _wait(f"{address}/_stcore/health", process)
