@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import streamlit as st
 
 from guardrail.errors import GuardrailError
+from guardrail.models.progress import report
 
 if TYPE_CHECKING:
     from guardrail import Guard, LocalModel, Policy
@@ -21,6 +22,7 @@ T = TypeVar("T")
 # Two are compared with each other; a third would cost memory that nobody looks at.
 _MOST_MODELS = 2
 _MOST_GUARDS = 32
+_SECONDS_BETWEEN_LOOKS = 0.25
 
 
 class House:
@@ -31,6 +33,7 @@ class House:
         self._guards: OrderedDict[Hashable, Guard] = OrderedDict()
         self._lines: defaultdict[str, list[object]] = defaultdict(list)
         self._opening = RLock()
+        self._progress: tuple[str, int, int | None] | None = None
         self._lock = Lock()
 
     def holds(self, name: str) -> bool:
@@ -40,10 +43,19 @@ class House:
     def model(self, name: str, progress: "ProgressCallback | None" = None) -> "LocalModel":
         """The model of this name, opened if it is not.
 
+        Args:
+            name: Its name.
+            progress: Told how far it is, also where somebody else opens one; called in the caller's thread.
+
         Raises:
             GuardrailError: It cannot be had.
         """
-        return self._kept(self._models, name, _MOST_MODELS, lambda: _opened(name, progress))
+
+        def tell(stage: str, done: int, total: int | None) -> None:
+            self._progress = stage, done, total
+            report(progress, stage, done, total)
+
+        return self._kept(self._models, name, _MOST_MODELS, lambda: _opened(name, tell), progress)
 
     def guard(self, policy: "Policy", name: str, progress: "ProgressCallback | None" = None) -> "Guard":
         """A guard of this policy over this model.
@@ -91,13 +103,19 @@ class House:
             line = self._lines[name]
             return line.index(one) if one in line else 0
 
-    def _kept(self, kept: "OrderedDict[Hashable, T]", key: Hashable, most: int, make: Callable[[], T]) -> T:
+    def _kept(
+        self,
+        kept: "OrderedDict[Hashable, T]",
+        key: Hashable,
+        most: int,
+        make: Callable[[], T],
+        progress: "ProgressCallback | None" = None,
+    ) -> T:
         with self._lock:
             if key in kept:
                 kept.move_to_end(key)
                 return kept[key]
-        # One at a time: opening two models at once takes the memory of both and the time of both.
-        with self._opening:
+        with self._turn(progress):
             if key not in kept:
                 made = make()
                 with self._lock:
@@ -108,8 +126,20 @@ class House:
                             self._guards.clear()
             return kept[key]
 
+    @contextmanager
+    def _turn(self, progress: "ProgressCallback | None") -> Iterator[None]:
+        """One at a time: opening two models at once takes the memory of both and the time of both."""
+        while not self._opening.acquire(timeout=_SECONDS_BETWEEN_LOOKS):
+            if (told := self._progress) is not None:
+                report(progress, *told)
+        try:
+            yield
+        finally:
+            self._progress = None
+            self._opening.release()
 
-def _opened(name: str, progress: "ProgressCallback | None") -> "LocalModel":
+
+def _opened(name: str, progress: "ProgressCallback") -> "LocalModel":
     from guardrail import LocalModel
 
     return LocalModel.load(name, progress=progress)

@@ -1,5 +1,6 @@
 import re
 import threading
+from asyncio import CancelledError
 from types import SimpleNamespace
 
 import pytest
@@ -84,6 +85,31 @@ def test_a_model_is_opened_once_however_many_ask_for_it(model_folder, one_thread
     assert len({id(model) for model in opened}) == 1
     one, two = (house.guard(policy_of(), str(model_folder)) for _ in range(2))
     assert one is two
+
+
+def test_who_waits_while_another_opens_a_model_hears_how_far_it_is_and_may_leave(monkeypatch):
+    house, begun, goes_on, heard = House(), threading.Event(), threading.Event(), []
+
+    def opened(name, progress):
+        progress("fetching weights", 3, 10)
+        begun.set()
+        assert goes_on.wait(60)
+        return f"the model {name}"
+
+    def leave(*told):
+        heard.append(told)
+        raise CancelledError
+
+    monkeypatch.setattr("demo_app.parts.models._opened", opened)
+    opening = threading.Thread(target=house.model, args=("m",))
+    opening.start()
+    assert begun.wait(60)
+    with pytest.raises(CancelledError):
+        house.model("m", leave)
+    goes_on.set()
+    opening.join()
+    assert heard == [("fetching weights", 3, 10)]
+    assert house.model("m", leave) == "the model m"
 
 
 def test_who_came_first_is_ahead():
