@@ -5,8 +5,6 @@ transformers unpacks a GGUF file anew each time it is opened, which takes many s
 
 import copy
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel
 
 from guardrail.errors import ModelUnavailableError
+from guardrail.models.gguf_reading import read_once
 from guardrail.models.progress import ProgressCallback, report
 from guardrail.models.quiet import quiet_transformers
 
@@ -34,7 +33,7 @@ def convert_gguf(gguf: Path, folder: Path, scratch: Path, progress: ProgressCall
             disk has no room for it.
     """
     try:
-        with quiet_transformers():
+        with quiet_transformers(), read_once(progress):
             _convert(_alone(gguf, scratch), folder, progress)
     except ModelUnavailableError:
         raise
@@ -48,14 +47,13 @@ def _convert(gguf: Path, folder: Path, progress: ProgressCallback | None) -> Non
     report(progress, "reading the tokenizer of the GGUF file")
     tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), **where)
     report(progress, "reading the weights of the GGUF file")
-    with _counted_tensors(progress):
-        model = AutoModelForCausalLM.from_pretrained(
-            str(gguf.parent),
-            dtype=torch.float32,
-            # Unasked, transformers keeps the weights packed where it finds a kernel for them.
-            quantization_config=GgufConfig(dequantize=True),
-            **where,
-        )
+    model = AutoModelForCausalLM.from_pretrained(
+        str(gguf.parent),
+        dtype=torch.float32,
+        # Unasked, transformers keeps the weights packed where it finds a kernel for them.
+        quantization_config=GgufConfig(dequantize=True),
+        **where,
+    )
     _require_room(folder, model)
     report(progress, "writing safetensors")
     _as_plain_model(model).save_pretrained(folder)
@@ -99,27 +97,3 @@ def _alone(gguf: Path, scratch: Path) -> Path:
     except OSError:  # Windows without the right to make links
         link.hardlink_to(gguf)
     return link
-
-
-@contextmanager
-def _counted_tensors(progress: ProgressCallback | None) -> Iterator[None]:
-    """Send the GGUF reader's own progress bar, which has no switch, to ``progress``."""
-    from transformers import modeling_gguf_pytorch_utils as reader
-
-    module: Any = reader
-    original = getattr(module, "tqdm", None)
-
-    def count(tensors: Iterable[Any], **_: object) -> Iterator[Any]:
-        everything = list(tensors)
-        for done, tensor in enumerate(everything):
-            report(progress, "unpacking the weights of the GGUF file", done, len(everything))
-            yield tensor
-
-    if original is None:
-        yield
-        return
-    module.tqdm = count
-    try:
-        yield
-    finally:
-        module.tqdm = original

@@ -411,6 +411,22 @@ def test_a_gguf_file_is_converted_once_and_again_when_it_changed(gguf_file, monk
     assert len(stored_models()) == 1
 
 
+def test_a_gguf_file_is_parsed_once_for_all_that_transformers_wants_of_it(gguf_file, monkeypatch):
+    parsed, own, begin = [], gguf.GGUFReader, gguf.GGUFReader.__init__
+
+    def count(self, path):
+        parsed.append(path)
+        begin(self, path)
+
+    monkeypatch.setattr(own, "__init__", count)
+    open_folder(gguf_file)
+    assert len(parsed) == 1
+    write_gguf(gguf_file, seed=1)
+    open_folder(gguf_file)
+    assert len(parsed) == 2
+    assert gguf.GGUFReader is own
+
+
 def test_a_tokenizer_that_lies_beside_a_gguf_file_is_not_taken_for_its_own(gguf_file, folder):
     shutil.copy(folder / "tokenizer.json", gguf_file.parent)
     assert open_folder(gguf_file).tokenizer.convert_tokens_to_ids("w1") == GGUF_WORDS.index("w1")
