@@ -68,7 +68,7 @@ class House:
         # A profile may be made anew in the same place.
         changed = path.stat().st_mtime_ns if path is not None and path.exists() else None
         key = (id(model), policy.digest, path, changed)
-        return self._kept(self._guards, key, _MOST_GUARDS, lambda: _guarded(policy, model))
+        return self._kept(self._guards, key, _MOST_GUARDS, lambda: _guarded(policy, model), progress)
 
     def warm_up(self, policy: "Policy", name: str) -> None:
         """Open a model in the background before it is asked; what goes wrong is said when it is."""
@@ -109,7 +109,7 @@ class House:
         key: Hashable,
         most: int,
         make: Callable[[], T],
-        progress: "ProgressCallback | None" = None,
+        progress: "ProgressCallback | None",
     ) -> T:
         with self._lock:
             if key in kept:

@@ -101,14 +101,19 @@ def test_who_waits_while_another_opens_a_model_hears_how_far_it_is_and_may_leave
         raise CancelledError
 
     monkeypatch.setattr("demo_app.parts.models._opened", opened)
+    monkeypatch.setattr("demo_app.parts.models._guarded", lambda policy, model: f"a guard over {model}")
+    house._models["another"] = "the other model"
     opening = threading.Thread(target=house.model, args=("m",))
     opening.start()
     assert begun.wait(60)
     with pytest.raises(CancelledError):
         house.model("m", leave)
+    # Also who only lacks a guard.
+    with pytest.raises(CancelledError):
+        house.guard(policy_of(), "another", leave)
     goes_on.set()
     opening.join()
-    assert heard == [("fetching weights", 3, 10)]
+    assert heard == [("fetching weights", 3, 10)] * 2
     assert house.model("m", leave) == "the model m"
 
 
