@@ -89,8 +89,9 @@ def test_where_nobody_says_how_answers_are_drawn_as_those_of_the_profile(tmp_pat
     write_profile(profile.model_copy(update={"making": making}), path)
     policy = policy_of(PASS, profile=str(path)).found_at(path)
     chat = ChatGuardrail(model=tiny(), policy=policy)
-    assert chat.invoke(ASKED).usage_metadata["output_tokens"] == 5
-    assert chat.invoke(ASKED, seed=4).content == draft(seed=4, **drawn)
+    message = chat.invoke(ASKED, seed=4)
+    assert message.content == draft(seed=4, **drawn)
+    assert message.usage_metadata["output_tokens"] == 5
     assert chat._get_ls_params()["ls_temperature"] == 0.7
     assert ChatGuardrail(model=tiny(), policy=policy, temperature=0).invoke(ASKED).content == draft(
         max_tokens=5
