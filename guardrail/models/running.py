@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessor
 
 from guardrail.errors import GenerationError
 from guardrail.models.anatomy import headless, predicting
 from guardrail.models.decoding import StopStrings
+from guardrail.models.drawing import drawn
 from guardrail.models.kv_cache import retaining_cache
 from guardrail.models.machine import Machine
 from guardrail.models.positions import positions_of
@@ -88,7 +89,7 @@ def generate(
             sampling,
             past_key_values=retaining_cache(model, tail),
             stopping_criteria=[one for one in criteria if one] or None,
-            logits_processor=[steering.processor(machine)] if steering.processor else None,
+            held=steering.processor(machine) if steering.processor else None,
         )
     new = output.sequences[:, width:]
     responses = [_until_end(machine, row, stop.ends[at]) for at, row in enumerate(new.tolist())]
@@ -112,17 +113,23 @@ def generate(
     return run._replace(stream=stream)
 
 
-def run_generate(machine: Machine, ids: Tensor, mask: Tensor, sampling: Sampling, **kwargs: Any) -> Any:
-    """Call ``generate`` with these options and none of the checkpoint's own."""
-    drawing = sampling.temperature > 0
+def run_generate(
+    machine: Machine,
+    ids: Tensor,
+    mask: Tensor,
+    sampling: Sampling,
+    held: LogitsProcessor | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Call ``generate`` with these options and none of the checkpoint's own.
+
+    ``held`` rules out tokens before one is chosen.
+    """
     config = GenerationConfig(
         max_new_tokens=sampling.max_tokens,
         min_new_tokens=sampling.max_tokens if sampling.ignore_end else 0,
-        do_sample=drawing,
-        temperature=sampling.temperature if drawing else 1.0,
-        top_p=sampling.top_p if drawing else 1.0,
-        # The whole distribution when drawing; when not, transformers' own default keeps it from complaining.
-        top_k=0 if drawing else 50,
+        # Tokens are drawn all the same where that is wanted: see guardrail.models.drawing.
+        do_sample=False,
         repetition_penalty=1.0,
         no_repeat_ngram_size=0,
         num_beams=1,
@@ -131,16 +138,15 @@ def run_generate(machine: Machine, ids: Tensor, mask: Tensor, sampling: Sampling
         return_dict_in_generate=True,
         use_cache=True,
     )
-    with ExitStack() as stack:
-        stack.enter_context(_without_defaults(machine.model))
-        if sampling.seed is not None:
-            cuda = [machine.model.device] if machine.model.device.type == "cuda" else []
-            stack.enter_context(torch.random.fork_rng(devices=cuda))
-            torch.manual_seed(sampling.seed)
+    with _without_defaults(machine.model):
         try:
             # The type of an attribute that torch's modules may have is the best that is known of it.
             return machine.model.generate(  # type: ignore[operator]
-                inputs=ids, attention_mask=mask, generation_config=config, **kwargs
+                inputs=ids,
+                attention_mask=mask,
+                generation_config=config,
+                logits_processor=[*([held] if held else []), *drawn(sampling)],
+                **kwargs,
             )
         except RuntimeError as error:
             # What torch.multinomial says of a distribution with NaN.

@@ -1,5 +1,8 @@
 """Generation is transformers' own, token for token; what guardrail adds is when a response ended, and why."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import pytest
 import torch
 from transformers import GenerationConfig
@@ -7,6 +10,7 @@ from transformers import GenerationConfig
 from guardrail.errors import GenerationError, PromptError
 from guardrail.models.quiet import quiet_transformers
 from guardrail.models.sampling import Sampling
+from guardrail.models.steering import NO_STEERING, Steering
 from guardrail.scoring.score import score, score_batch
 from tests.scoring.agreement import assert_agrees, reference
 from tests.tiny import (
@@ -31,7 +35,7 @@ def weights(name="llama"):
 
 
 def plain_generate(model, prompt, **options):
-    config = GenerationConfig(do_sample=False, pad_token_id=0, **options)
+    config = GenerationConfig(**{"do_sample": False, "pad_token_id": 0, **options})
     with quiet_transformers(), torch.no_grad():
         return model.generate(torch.tensor([prompt.ids]), generation_config=config)[
             0, len(prompt.ids) :
@@ -83,6 +87,32 @@ def test_a_seed_repeats_a_draw_and_leaves_the_callers_generator_alone():
     assert draw(1) == draw(1)
     assert draw(1) != draw(2)
     assert draw(1, top_p=1e-6) == model.generate_encoded([PROMPT], Sampling(12))[0].response_ids
+
+
+@pytest.mark.parametrize("options", [{"temperature": 1.0}, {"temperature": 1.3, "top_p": 0.7}])
+def test_what_is_drawn_is_what_transformers_draws(options):
+    model = weights()
+    (trace,) = local(model).generate_encoded([PROMPT], Sampling(12, seed=3, **options))
+    torch.manual_seed(3)
+    assert trace.response_ids == plain_generate(
+        model, PROMPT, do_sample=True, top_k=0, max_new_tokens=12, **options
+    )
+
+
+def test_models_that_draw_at_the_same_time_draw_as_if_alone():
+    models = [tiny_model("llama"), local(weights(), "llama")]
+    together = Barrier(2, timeout=60)
+
+    def draw(seed, steering=NO_STEERING):
+        sampling = Sampling(8, temperature=1.0, seed=seed, ignore_end=True)
+        (trace,) = models[seed].generate_encoded([PROMPT], sampling, steering=steering)
+        return trace.response_ids
+
+    def token_by_token(seed):
+        return draw(seed, Steering(goes_on=lambda: together.wait() >= 0))
+
+    with ThreadPoolExecutor(2) as threads:
+        assert [*threads.map(token_by_token, [0, 1])] == [draw(0), draw(1)]
 
 
 def test_a_draw_without_a_seed_goes_on_with_the_callers_generator():
