@@ -6,7 +6,7 @@ It shares no code with guardrail.scoring and is right wherever a model's own for
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
-from math import exp
+from math import exp, sqrt
 
 import torch
 from torch import nn
@@ -41,6 +41,7 @@ def reference_scores(
     entropy_weight: bool = True,
     tied: bool = False,
     span: tuple[int, int] | None = None,
+    spare_logits: bool = False,
 ) -> Scores:
     """Every score of a response.
 
@@ -56,12 +57,15 @@ def reference_scores(
         entropy_weight: Whether the loss of a token is weighed by its entropy.
         tied: Whether ParaGrad is the gradient by the shared weight, input embedding included.
         span: The response tokens that the loss is made of; all of them if not given.
+        spare_logits: Have no logits of the prompt, of which the loss takes none: of a model of many words
+            they are most of the work. Not every model can be asked that.
     """
     stack = list(part(model, layers_path))
     ids = torch.tensor([[*prompt_ids, *response_ids]], device=model.device)
     with _differentiable(model, untied=not tied) as weight, torch.enable_grad():
-        inputs, logits = _forward(model, stack, ids)
-        log_p = torch.log_softmax(_at_least_float32(logits[0, len(prompt_ids) - 1 : -1]), dim=-1)
+        kept = len(response_ids) + 1
+        inputs, logits = _forward(model, stack, ids, **({"logits_to_keep": kept} if spare_logits else {}))
+        log_p = torch.log_softmax(_at_least_float32(logits[0, -kept:-1]), dim=-1)
         probabilities = log_p.exp()
         entropies = -torch.where(probabilities > 0, probabilities * log_p, 0.0).sum(-1).detach()
         taken = log_p[torch.arange(len(response_ids)), torch.tensor(response_ids, device=log_p.device)]
@@ -96,7 +100,7 @@ def reference_scores(
     )
 
 
-def _forward(model, stack, ids):
+def _forward(model, stack, ids, **options):
     """The inputs of every decoder layer as they stand in the graph, and the logits."""
     inputs: dict[int, torch.Tensor] = {}
 
@@ -111,7 +115,7 @@ def _forward(model, stack, ids):
         for i, layer in enumerate(stack)
     ]
     try:
-        logits = model(input_ids=ids, use_cache=False).logits
+        logits = model(input_ids=ids, use_cache=False, **options).logits
     finally:
         for hook in hooks:
             hook.remove()
@@ -137,8 +141,11 @@ def _differentiable(model, *, untied: bool):
 
 
 def _size(gradient: torch.Tensor, norm: str) -> float:
-    gradient = gradient.double()
-    return float(gradient.abs().mean() if norm == "l1" else gradient.square().mean().sqrt())
+    # By pieces: whole copies in float64 of the gradient of a large head take longer than the gradient itself.
+    pieces = (piece.double() for piece in gradient.flatten().split(2**20))
+    if norm == "l1":
+        return sum(float(piece.abs().sum()) for piece in pieces) / gradient.numel()
+    return sqrt(sum(float(piece.square().sum()) for piece in pieces) / gradient.numel())
 
 
 def _at_least_float32(tensor: torch.Tensor) -> torch.Tensor:

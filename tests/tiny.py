@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -244,30 +244,43 @@ def tiny_weights(config: Any, dtype: torch.dtype = torch.float64, seed: int = 0)
     return model
 
 
-_shared: dict[tuple[str, tuple[int, ...]], LocalModel] = {}
-_versions: dict[tuple[str, tuple[int, ...]], int] = {}
+class _Shared(NamedTuple):
+    """A model that tests share, and where its weights hang: walking through its modules takes longer."""
+
+    model: LocalModel
+    weights: list[tuple[dict[str, Any], str]]
+    written: int
+
+
+_shared: dict[tuple[str, tuple[int, ...]], _Shared] = {}
 
 
 def tiny_model(name: str, end_ids: tuple[int, ...] = ()) -> LocalModel:
     """The model of a family, in float64; the same each time, so its weights are not to be written to."""
     key = (name, end_ids)
     if key not in _shared:
-        _shared[key] = local(tiny_weights(tiny_config(FAMILIES[name])), name, end_ids)
-        _versions[key] = _written(_shared[key])
-    return _shared[key]
+        model = local(tiny_weights(tiny_config(FAMILIES[name])), name, end_ids)
+        weights = [
+            (module._parameters, name)
+            for module in model.model.modules()
+            for name, weight in module._parameters.items()
+            if weight is not None
+        ]
+        _shared[key] = _Shared(model, weights, _written(weights))
+    return _shared[key].model
 
 
 def forget_written_models() -> list[str]:
     """Families whose shared weights somebody wrote to; they are made anew when they are asked for again."""
-    spoiled = [key for key, model in _shared.items() if _written(model) != _versions[key]]
+    spoiled = [key for key, shared in _shared.items() if _written(shared.weights) != shared.written]
     for key in spoiled:
         del _shared[key]
     return [name for name, _ in spoiled]
 
 
-def _written(model: LocalModel) -> int:
+def _written(weights: list[tuple[dict[str, Any], str]]) -> int:
     """How often a weight was written to in place, as autograd counts it."""
-    return sum(parameter._version for parameter in model.model.parameters())
+    return sum(parameters[name]._version for parameters, name in weights)
 
 
 def local(model: Any, name: str = "tiny", end_ids: Sequence[int] = (), tokenizer: Any = None) -> LocalModel:
@@ -287,6 +300,9 @@ def some_prompt(count: int, seed: int, semantic_token: int = -4) -> EncodedPromp
     return EncodedPrompt(some_ids(count, seed), semantic_token)
 
 
+_CASTS = {torch.Tensor.float, torch.Tensor.to, torch.Tensor.type}
+
+
 class Exact(TorchFunctionMode):
     """float64 all the way: transformers' models go down to float32 for norms, softmax and recurrences.
 
@@ -296,11 +312,13 @@ class Exact(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        if not kwargs and func not in _CASTS:
+            return func(*args)
         kwargs = kwargs or {}
         if args and isinstance(args[0], torch.Tensor) and args[0].dtype == torch.float64:
             if func is torch.Tensor.float:
                 return args[0]
-            if func in (torch.Tensor.to, torch.Tensor.type):
+            if func in _CASTS:
                 args = tuple(torch.float64 if value is torch.float32 else value for value in args)
             if kwargs.get("dtype") is torch.float32:
                 kwargs = {**kwargs, "dtype": torch.float64}
