@@ -1,3 +1,6 @@
+import sys
+import threading
+
 import pytest
 import torch
 from hypothesis import settings
@@ -39,3 +42,17 @@ def exact(one_thread):
     """No float32 within a float64 model."""
     with Exact():
         yield
+
+
+@pytest.fixture
+def untraced():
+    """Without coverage, which makes a test up to three times as slow; for those that reach no line alone.
+
+    pytest-cov's own mark stops one of the two collectors that it starts where xdist is, and wakes the other.
+    """
+    here, others = sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(None)
+    yield
+    sys.settrace(here)
+    threading.settrace(others)

@@ -15,7 +15,7 @@ from guardrail.models.local import LocalModel
 from guardrail.policy.loading import load_policy
 from tests.templates import HERMES
 
-pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untraced")]
 
 
 @cache

@@ -20,7 +20,7 @@ FAST = {
     "llama", "llama-tied", "qwen2", "qwen3", "mistral", "phi3", "gemma2", "gemma3", "olmo2", "gpt2",
     "gpt-neox", "smollm3", "mixtral", "cohere", "falcon-alibi", "apertus", "qwen3-next",
 }  # fmt: skip
-SLOW = (pytest.mark.slow, pytest.mark.no_cover)
+SLOW = (pytest.mark.slow, pytest.mark.usefixtures("untraced"))
 EVERY_FAMILY = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in FAST else SLOW) for name in FAMILIES]
 )
