@@ -21,7 +21,7 @@ def drawn(sampling: Sampling) -> list[LogitsProcessor]:
     """
     if not sampling.temperature:
         return []
-    narrowed: list[LogitsProcessor] = [TemperatureLogitsWarper(sampling.temperature)]
+    narrowed: list[LogitsProcessor] = [TemperatureLogitsWarper(float(sampling.temperature))]
     if sampling.top_p < 1:
         narrowed.append(TopPLogitsWarper(sampling.top_p))
     return [*narrowed, _Draw(sampling.seed)]

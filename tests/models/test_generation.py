@@ -79,13 +79,14 @@ def test_a_seed_repeats_a_draw_and_leaves_the_callers_generator_alone():
     def draw(seed, **options):
         torch.manual_seed(5)
         before = torch.get_rng_state()
-        sampling = Sampling(12, temperature=1.0, seed=seed, **options)
+        sampling = Sampling(12, **{"temperature": 1.0, "seed": seed, **options})
         (trace,) = model.generate_encoded([PROMPT], sampling)
         assert torch.equal(torch.get_rng_state(), before)
         return trace.response_ids
 
     assert draw(1) == draw(1)
     assert draw(1) != draw(2)
+    assert draw(1, temperature=1) == draw(1)
     assert draw(1, top_p=1e-6) == model.generate_encoded([PROMPT], Sampling(12))[0].response_ids
 
 
