@@ -117,7 +117,7 @@ def test_the_promise_would_be_broken_by_taking_the_best_of_many_tests() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.untraced
 @pytest.mark.parametrize(
     ("guarantee", "n", "ties"), [(TENTH, 100, True), (TENTH, 600, False), (TWENTIETH, 1500, False)]
 )
@@ -137,7 +137,7 @@ def test_the_promise_is_kept_for_any_scores_and_any_search(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.untraced
 @pytest.mark.parametrize("name", ["just above", "square root", "bad then good"])
 def test_the_promise_is_kept_with_a_plan_for_every_draw(name: str) -> None:
     answers = Answers(distribution(name, 0.1))
@@ -171,7 +171,7 @@ def test_more_is_let_through_than_by_a_fixed_sequence() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.untraced
 @pytest.mark.parametrize("n", power.SIZES)
 @pytest.mark.parametrize("trial", power.TRIALS)
 def test_with_a_plan_no_yardstick_lets_through_more(trial: str, n: int) -> None:

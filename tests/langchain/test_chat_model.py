@@ -424,7 +424,7 @@ def test_in_a_batch_one_failure_is_one_failure():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.untraced
 def test_500_requests_of_50_threads_and_of_as_many_tasks_each_get_their_own():
     questions = [f"Question {at}: who was number {at * 7}?" for at in range(500)]
     chat = chat_of(PASS, batch_size=8, max_tokens=4)

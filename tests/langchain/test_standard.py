@@ -15,7 +15,7 @@ from guardrail.models.local import LocalModel
 from guardrail.policy.loading import load_policy
 from tests.templates import HERMES
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untraced")]
+pytestmark = [pytest.mark.slow, pytest.mark.untraced]
 
 
 @cache

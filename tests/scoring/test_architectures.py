@@ -20,8 +20,9 @@ FAST = {
     "llama", "llama-tied", "qwen2", "qwen3", "mistral", "phi3", "gemma2", "gemma3", "olmo2", "gpt2",
     "gpt-neox", "smollm3", "mixtral", "cohere", "falcon-alibi", "apertus", "qwen3-next",
 }  # fmt: skip
+SLOW = (pytest.mark.slow, pytest.mark.untraced)
 EVERY_FAMILY = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in FAMILIES]
+    "name", [pytest.param(name, marks=() if name in FAST else SLOW) for name in FAMILIES]
 )
 # Prompt and response are both longer than every window.
 LONG, SHORT, RESPONSE = 25, 14, WINDOW + 4
