@@ -7,7 +7,7 @@ from demo_app.parts.settings import queue_url
 from guardrail import HumanQueue
 from guardrail.errors import PolicyError
 from guardrail.escalation.items import Item, labels
-from guardrail.scoring.records import as_json
+from guardrail.utils.json_lines import as_json
 
 __all__ = ["Queue", "label_lines", "queues", "read"]
 

@@ -17,7 +17,7 @@ from guardrail.calibration.questions import ANSWER_FIELDS, question_text
 from guardrail.errors import RecordError
 from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.scoring.fingerprint import ScorerFingerprint
-from guardrail.scoring.jsonlines import json_object, kind_of, shown, text_of
+from guardrail.utils.json_lines import json_object, kind_of, shown, text_of
 
 __all__ = [
     "LABELLED",

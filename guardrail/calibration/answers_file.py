@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from guardrail.calibration.answers import AnswerRecord, parse_answer
 from guardrail.errors import OptionError, RecordError
-from guardrail.scoring.records import as_json
+from guardrail.utils.json_lines import as_json
 
 __all__ = ["StoredAnswers", "read_answers", "rewrite_answers"]
 

@@ -15,8 +15,7 @@ from typing import Any
 from guardrail.calibration.builtin import builtin_held_out, builtin_profiles
 from guardrail.calibration.profile import Profile
 from guardrail.errors import ForeignProfileError, OptionError, RecordError
-from guardrail.scoring.jsonlines import json_object
-from guardrail.scoring.records import as_json
+from guardrail.utils.json_lines import as_json, json_object
 
 __all__ = ["HeldOutAnswer", "find_held_out", "holds_held_out", "read_held_out", "write_held_out"]
 

@@ -20,9 +20,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from guardrail.errors import RecordError
-from guardrail.models.prompt import is_text
-from guardrail.scoring.jsonlines import json_object, kind_of, shown, text_of
 from guardrail.scoring.records import Failure
+from guardrail.utils.json_lines import is_text, json_object, kind_of, shown, text_of
 
 if TYPE_CHECKING:
     from guardrail.models.prompt import Prompt

@@ -175,7 +175,7 @@ def calibrate(
     from guardrail.calibration.profile import Guarantee
     from guardrail.calibration.questions import parse_questions
     from guardrail.scoring.appending import check_destination
-    from guardrail.scoring.jsonlines import read_json_lines
+    from guardrail.utils.json_lines import read_json_lines
 
     targets = dict.fromkeys(target_error or _TARGET_ERRORS)
     fit_options = FitOptions(inputs, calibrator, [Guarantee(error, confidence) for error in targets], seed)

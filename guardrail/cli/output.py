@@ -15,7 +15,7 @@ from rich.progress import TimeRemainingColumn as Remaining
 
 from guardrail.errors import GuardrailError
 from guardrail.models.progress import ProgressCallback
-from guardrail.scoring.records import as_json
+from guardrail.utils.json_lines import as_json
 
 __all__ = ["print_error", "print_json", "progress_bar", "remember_json", "results", "stdout_is_terminal"]
 

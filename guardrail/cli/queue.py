@@ -12,7 +12,7 @@ from rich.text import Text
 from guardrail.cli.options import AsJson, readable
 from guardrail.cli.output import print_json, results
 from guardrail.errors import GuardrailError, OptionError
-from guardrail.scoring.records import as_json as json_line
+from guardrail.utils.json_lines import as_json as json_line
 
 if TYPE_CHECKING:
     from guardrail.escalation.items import Item, Verdict

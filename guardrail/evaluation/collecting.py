@@ -14,7 +14,8 @@ from guardrail.evaluation.needs import EvaluationOptions, Needs
 from guardrail.evaluation.records import EvaluatedAnswer, parse_evaluated
 from guardrail.models.progress import ProgressCallback
 from guardrail.scoring.appending import AppendedFile
-from guardrail.scoring.records import Failure, as_json
+from guardrail.scoring.records import Failure
+from guardrail.utils.json_lines import as_json
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel

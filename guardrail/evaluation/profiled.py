@@ -12,7 +12,7 @@ from guardrail.errors import OptionError, ProfileError
 from guardrail.evaluation.datasets.opening import QuestionSource
 from guardrail.evaluation.methods.method import Answered, Method
 from guardrail.evaluation.methods.named import CONFIDENCE
-from guardrail.scoring.jsonlines import json_object, read_json_lines
+from guardrail.utils.json_lines import json_object, read_json_lines
 
 if TYPE_CHECKING:
     from guardrail.calibration.profile import Profile

@@ -13,9 +13,9 @@ from guardrail.calibration.answers import Judgement
 from guardrail.calibration.packing import packed, packed_hidden, unpacked, unpacked_hidden
 from guardrail.errors import RecordError
 from guardrail.evaluation.methods.method import Answered, Sample
-from guardrail.scoring.jsonlines import json_object, kind_of
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.uncertainty import SemanticToken, TokenScore, Uncertainty, token_weights
+from guardrail.utils.json_lines import json_object, kind_of
 
 __all__ = ["Costs", "EvaluatedAnswer", "parse_evaluated"]
 

@@ -15,12 +15,13 @@ from guardrail.models.decoding import has_stop, response_text, token_texts
 from guardrail.models.loading import LoadOptions, open_model
 from guardrail.models.machine import Machine, open_machine
 from guardrail.models.padding import sees_padding
-from guardrail.models.prompt import EncodedPrompt, Prompt, encode_ids, encode_prompt, end_of_turn, is_text
+from guardrail.models.prompt import EncodedPrompt, Prompt, encode_ids, encode_prompt, end_of_turn
 from guardrail.models.reference import DEFAULT_MODEL, ModelReference
 from guardrail.models.running import Run, generate, read
 from guardrail.models.sampling import Sampling
 from guardrail.models.steering import NO_STEERING, Steering
 from guardrail.models.trace import FinishReason, Kept, KeptBatch, Trace
+from guardrail.utils.json_lines import is_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2.exceptions import TemplateError
 
 from guardrail.errors import PromptError
+from guardrail.utils.json_lines import is_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -104,11 +105,6 @@ def template_tail(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     question = {"role": "user", "content": _MARK}
     rendered = _render(tokenizer, [question], add_generation_prompt=True)
     return _tokenize(tokenizer, rendered.rpartition(_MARK)[2])
-
-
-def is_text(text: str) -> bool:
-    """Whether every character is one: JSON can hold halves of surrogate pairs, which no tokenizer takes."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _checked(prompt: Prompt) -> list[dict[str, Any]]:

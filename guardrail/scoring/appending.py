@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from guardrail.errors import GuardrailError, OptionError
-from guardrail.scoring.records import as_json
+from guardrail.utils.json_lines import as_json
 
 __all__ = ["AppendedFile", "check_destination"]
 

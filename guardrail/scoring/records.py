@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import guardrail.errors
 from guardrail.errors import GuardrailError, RecordError
-from guardrail.models.prompt import encode_prompt, is_text
-from guardrail.scoring.jsonlines import json_object, kind_of, shown, text_of
+from guardrail.models.prompt import encode_prompt
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.uncertainty import SCORES
+from guardrail.utils.json_lines import is_text, json_object, kind_of, shown, text_of
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
@@ -193,13 +193,6 @@ def failure_status(record: Mapping[str, Any]) -> int:
         return 0
     kind = getattr(guardrail.errors, str(record.get("error_type")), GuardrailError)
     return int(kind.exit_status)
-
-
-def as_json(record: Mapping[str, Any]) -> str:
-    """One line of JSON, readable in any language."""
-    text = json.dumps(record, ensure_ascii=False, allow_nan=False)
-    # Half a surrogate pair is legal in JSON and in no encoding.
-    return text if is_text(text) else json.dumps(record, allow_nan=False)
 
 
 def _scoring(line: Line, made: Made) -> dict[str, Any]:

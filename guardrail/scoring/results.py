@@ -7,8 +7,8 @@ from typing import Any, Self
 
 from guardrail.errors import OptionError
 from guardrail.scoring.appending import AppendedFile
-from guardrail.scoring.jsonlines import read_json_lines
-from guardrail.scoring.records import Line, Made, as_json, parse_line
+from guardrail.scoring.records import Line, Made, parse_line
+from guardrail.utils.json_lines import as_json, read_json_lines
 
 _OTHER_FILE = "Choose another file, or start afresh with --overwrite."
 

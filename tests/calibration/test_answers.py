@@ -18,7 +18,7 @@ from guardrail.errors import RecordError
 from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.scoring.fingerprint import fingerprint_scorer
 from guardrail.scoring.options import ScoringOptions
-from guardrail.scoring.records import as_json
+from guardrail.utils.json_lines import as_json
 
 MAKER = AnswerMaker(
     ModelFingerprint("tiny", "ab" * 32, None, "float32", None),

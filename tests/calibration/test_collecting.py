@@ -12,8 +12,8 @@ from guardrail.calibration.questions import parse_questions
 from guardrail.errors import CalibrationError, OptionError, RecordError
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.options import ScoringOptions
-from guardrail.scoring.records import as_json
 from guardrail.scoring.sps.registry import KnownToken, key_of, save_known
+from guardrail.utils.json_lines import as_json
 from tests.chat import tiny_chat_model
 
 OPTIONS = LabelOptions(sampling=Sampling(max_tokens=3), batch_size=2)

@@ -16,8 +16,9 @@ from guardrail.models.prompt import encode_prompt
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.appending import AppendedFile
 from guardrail.scoring.options import ScoringOptions
-from guardrail.scoring.records import Failure, as_json
+from guardrail.scoring.records import Failure
 from guardrail.scoring.score import score
+from guardrail.utils.json_lines import as_json
 from tests.chat import CONTEXT, tiny_chat_model
 
 OPTIONS = LabelOptions(sampling=Sampling(max_tokens=4), batch_size=2, depth=0.5)

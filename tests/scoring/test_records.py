@@ -5,8 +5,9 @@ import pytest
 from guardrail.errors import OptionError
 from guardrail.scoring.bulk import Tally, score_lines
 from guardrail.scoring.options import ScoringOptions
-from guardrail.scoring.records import IdsRequest, TextRequest, as_json, as_record, failure_status, parse_line
+from guardrail.scoring.records import IdsRequest, TextRequest, as_record, failure_status, parse_line
 from guardrail.scoring.score import score
+from guardrail.utils.json_lines import as_json
 from tests.chat import tiny_chat_model
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from guardrail.errors import RecordError
 from guardrail.evaluation.datasets.hub import HUB_DATASETS, hub_rows
 from guardrail.evaluation.datasets.shapes import in_common_shape
-from guardrail.scoring.jsonlines import json_object, read_json_lines
+from guardrail.utils.json_lines import json_object, read_json_lines
 
 __all__ = ["QuestionSource", "open_questions"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from guardrail.errors import RecordError
-from guardrail.scoring.jsonlines import json_object, kind_of, read_json_lines, text_of
+from guardrail.utils.json_lines import json_object, kind_of, read_json_lines, text_of
 
 __all__ = ["ParaphrasedQuery", "Paraphrases", "distinct", "read_paraphrases", "take"]
 

@@ -1,0 +1,92 @@
+"""Files that appear under their name whole and on the disk, or not at all, whoever else writes them."""
+
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from guardrail.errors import GuardrailError, OptionError
+
+__all__ = ["publish_folder", "whole_file", "write_whole"]
+
+
+def write_whole(path: Path, content: str | bytes, refused: type[GuardrailError] = OptionError) -> None:
+    """Write a file; see :func:`whole_file`. Text is written as UTF-8, its line ends as they are."""
+    with whole_file(path, refused) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def whole_file(path: Path, refused: type[GuardrailError] = OptionError) -> Iterator[BinaryIO]:
+    """A file to write to. What was under the name before stays until the block has ended without an error.
+
+    The new file is written beside it under a name that nobody else takes, brought to the disk, and renamed;
+    then the folder is brought to the disk, so that neither a crash nor a power cut leaves half of it. It has
+    the mode of the file before it; a link stays one, and what it leads to is replaced. A device or a pipe is
+    written to as it is.
+
+    Args:
+        path: The file.
+        refused: What is raised where it cannot be written.
+
+    Yields:
+        The file, open for bytes.
+    """
+    try:
+        target = Path(os.path.realpath(path))
+        before = target.stat() if target.exists() else None
+        if before is not None and not stat.S_ISREG(before.st_mode):
+            with target.open("wb") as file:
+                yield file
+            return
+        part = target.with_name(f".guardrail-{secrets.token_hex(8)}.tmp")
+        try:
+            with part.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            if before is not None:
+                part.chmod(stat.S_IMODE(before.st_mode))
+            part.replace(target)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink()
+            raise
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise refused(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def publish_folder(made: Path, target: Path) -> None:
+    """Give a folder its name once all that is in it is on the disk.
+
+    Args:
+        made: The folder, of the same file system.
+        target: Its name; nothing is there.
+
+    Raises:
+        OSError: It cannot be renamed, or the disk does not keep it.
+    """
+    for path in made.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+    for folder in (made, *(path for path in made.rglob("*") if path.is_dir())):
+        _sync_folder(folder)
+    made.rename(target)
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk. Windows has no way to, and needs none."""
+    if sys.platform == "win32":
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
