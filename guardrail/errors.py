@@ -16,6 +16,7 @@
     ├── GenerationError              the model ran and produced nothing usable
     ├── ScoringError                 no uncertainty could be computed: never a number instead
     ├── EscalationError              the target of an escalation failed or gave nothing usable
+    ├── FileInUseError               another run writes the file (exit status 3)
     ├── AbstainedError               raised in place of an answer that the policy withheld, where asked for
     ├── AnswerTimeoutError           the caller's time was up before there was an answer
     └── MissingDependencyError       an optional extra is not installed
@@ -32,6 +33,7 @@ __all__ = [
     "AnswerTimeoutError",
     "CalibrationError",
     "EscalationError",
+    "FileInUseError",
     "ForeignProfileError",
     "GenerationError",
     "GuardrailError",
@@ -132,6 +134,12 @@ class ScoringError(GuardrailError):
 
 class EscalationError(GuardrailError):
     """The target of an escalation failed, or gave nothing that can be used."""
+
+
+class FileInUseError(GuardrailError):
+    """Another run writes the file; the same command can be given again when that has ended."""
+
+    exit_status = 3
 
 
 class AbstainedError(GuardrailError):

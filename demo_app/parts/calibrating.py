@@ -20,6 +20,7 @@ from guardrail.calibration.label_options import LabelOptions
 from guardrail.calibration.profile import Guarantee, write_profile
 from guardrail.calibration.questions import Questions, parse_questions
 from guardrail.models.sampling import Sampling
+from guardrail.utils.whole_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,7 +117,7 @@ class Calibration:
         _check(parsed)
         self._folder.mkdir(parents=True, exist_ok=True)
         questions = self._folder / "questions.jsonl"
-        questions.write_text(self.request.questions, encoding="utf-8")
+        write_whole(questions, self.request.questions)
         collected = collect(
             parsed,
             judge,

@@ -8,6 +8,7 @@ from demo_app.parts.settings import settings
 from guardrail.calibration.held_out import find_held_out
 from guardrail.calibration.profile import read_profile
 from guardrail.errors import OptionError
+from guardrail.utils.whole_files import write_whole
 
 __all__ = ["keep", "made_here", "use"]
 
@@ -35,8 +36,8 @@ def keep(profile: Path, name: str) -> Path:
         raise OptionError(f"Another profile is called {name} already; choose another name.")
     held_out = find_held_out(profile)
     if held_out is not None:
-        kept.with_name(f"{name}.held-out.jsonl").write_bytes(held_out.read_bytes())
-    kept.write_bytes(profile.read_bytes())
+        write_whole(kept.with_name(f"{name}.held-out.jsonl"), held_out.read_bytes())
+    write_whole(kept, profile.read_bytes())
     return kept
 
 

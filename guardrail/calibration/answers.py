@@ -15,7 +15,7 @@ from guardrail.calibration.confidence import HiddenState, Observation
 from guardrail.calibration.packing import packed_hidden, unpacked_hidden
 from guardrail.calibration.questions import ANSWER_FIELDS, question_text
 from guardrail.errors import RecordError
-from guardrail.models.fingerprint import ModelFingerprint
+from guardrail.models.fingerprint import ModelFingerprint, difference_in
 from guardrail.scoring.fingerprint import ScorerFingerprint
 from guardrail.utils.json_lines import json_object, kind_of, shown, text_of
 
@@ -66,21 +66,10 @@ class AnswerMaker:
 
     def difference(self, other: "AnswerMaker") -> str:
         """What keeps another from being the same, in words; empty where nothing does."""
-        one, two = self.model, other.model
-        if one.weights != two.weights:
-            return (
-                f"is by {one.name} (weights {one.weights[:8]}), and this run has {two.name} (weights "
-                f"{two.weights[:8]})"
-            )
-        ours, theirs = self._arguments(), other._arguments()
-        for name in {**ours, **theirs}:
-            if ours.get(name) != theirs.get(name):
-                before, now = (_plain(values.get(name)) for values in (ours, theirs))
-                return f"was made with {name} {before}, and this run has {now}"
-        return ""
+        return difference_in(self._arguments(), other._arguments())
 
     def _arguments(self) -> dict[str, Any]:
-        return {**self.model.as_plain(), "name": "", **self.scorer.as_plain(), **self.generation}
+        return {**self.model.as_plain(), **self.scorer.as_plain(), **self.generation}
 
 
 class Judgement(NamedTuple):
@@ -248,7 +237,3 @@ def _scores(values: Mapping[str, Any]) -> dict[str, float]:
 
 def _digest(text: str) -> str:
     return sha256(text.encode()).hexdigest()[:16]
-
-
-def _plain(value: Any) -> str:
-    return "none" if value is None else str(value)

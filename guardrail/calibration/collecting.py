@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from guardrail.calibration.answers import LABELLED, AnswerMaker, AnswerRecord
-from guardrail.calibration.answers_file import read_answers, rewrite_answers
+from guardrail.calibration.answers import LABELLED, AnswerMaker, AnswerRecord, parse_answer
+from guardrail.calibration.answers_file import last_answers, read_answers
 from guardrail.calibration.judges.judge import Judge
 from guardrail.calibration.judges.matching import ContainsJudge
 from guardrail.calibration.judging import Case, judge_cases
@@ -14,9 +14,10 @@ from guardrail.calibration.label_options import LabelOptions, generation_argumen
 from guardrail.calibration.questions import Question, Questions, accepted_answers
 from guardrail.errors import CalibrationError, OptionError, RecordError
 from guardrail.models.progress import ProgressCallback, report
-from guardrail.scoring.appending import AppendedFile
 from guardrail.scoring.fingerprint import fingerprint_scorer
 from guardrail.scoring.records import Failure
+from guardrail.utils.json_lines import as_json
+from guardrail.utils.record_store import RecordStore
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Collected", "collect", "reuse"]
 
 _OTHER_FILE = "Choose another file with --answers, or start afresh with --overwrite."
+_DAMAGED = "Mend or remove it, choose another file with --answers, or start afresh with --overwrite."
 # Answers judged between two reports of progress.
 _JUDGED_AT_ONCE = 32
 
@@ -107,10 +109,36 @@ def collect(
         RecordError: The file holds something else.
         OptionError: Its answers were made by another model or with other arguments, or it cannot be written.
         CalibrationError: Not one question could be answered.
+        FileInUseError: Another run writes the file.
     """
     if not questions.usable:
         raise CalibrationError(_nothing("No line can be used", questions.refused))
-    kept, judged_again = ([], 0) if overwrite else _keep(questions.usable, judge, path, options, progress)
+    with RecordStore(path, _DAMAGED) as store:
+        return _collect(
+            questions,
+            judge,
+            store,
+            open_model,
+            options,
+            model_name=model_name,
+            overwrite=overwrite,
+            progress=progress,
+        )
+
+
+def _collect(
+    questions: Questions,
+    judge: Judge | None,
+    store: RecordStore,
+    open_model: Callable[[], "LocalModel"],
+    options: LabelOptions,
+    *,
+    model_name: str | None,
+    overwrite: bool,
+    progress: ProgressCallback | None,
+) -> Collected:
+    path = store.path
+    kept, judged_again = ([], 0) if overwrite else _keep(questions.usable, judge, store, options, progress)
     results = {record.digest: record for record in kept}
     missing = [question for question in questions.usable if question.digest not in results]
     failures = list(questions.refused)
@@ -122,21 +150,19 @@ def collect(
         model = open_model()
         options = _where_scored(kept, options, model)
         _check_maker(kept, answer_maker(model, options), path)
-        end = path.stat().st_size if kept else 0
-        with AppendedFile.at(path, end) as output:
-            for result in label(
-                model,
-                missing,
-                judge or ContainsJudge(),
-                options,
-                output=output,
-                done=len(kept),
-                progress=progress,
-            ):
-                if isinstance(result, Failure):
-                    failures.append(result)
-                else:
-                    results[result.digest] = result
+        for result in label(
+            model,
+            missing,
+            judge or ContainsJudge(),
+            options,
+            output=store,
+            done=len(kept),
+            progress=progress,
+        ):
+            if isinstance(result, Failure):
+                failures.append(result)
+            else:
+                results[result.digest] = result
     if not results:
         raise CalibrationError(_nothing("Not one question was answered", failures))
     records = [results[question.digest] for question in questions.usable if question.digest in results]
@@ -148,6 +174,8 @@ def reuse(
 ) -> Collected:
     """Take the answers of a file, without the questions that they were made of and without the model.
 
+    A line that holds none is among the failures.
+
     Args:
         path: The file of answers.
         judge: Judges answers that somebody else judged, or failed to. None to take the labels as they are.
@@ -157,8 +185,17 @@ def reuse(
     Raises:
         RecordError: It is no file of answers.
         OptionError: Its answers were made by several models, or in several ways.
+        FileInUseError: Another run writes the file that they are written to.
     """
-    records = read_answers(path).records
+    with RecordStore(output or path, _DAMAGED) as store:
+        return _reuse(path, judge, store, progress)
+
+
+def _reuse(
+    path: Path, judge: Judge | None, store: RecordStore, progress: ProgressCallback | None
+) -> Collected:
+    stored = read_answers(path)
+    records = stored.records
     if not records:
         raise RecordError(f"{path} holds no answers.")
     maker = records[0].maker
@@ -166,15 +203,16 @@ def reuse(
     cases = [_Case(record, _stored_case(record), record.fields) for record in records]
     fresh = _judge_again(cases, judge, path, progress)
     records = [fresh.get(record.digest, record) for record in records]
-    if fresh or output not in (None, path):
-        rewrite_answers(output or path, records)
-    return Collected(records, maker, (), len(records), len(fresh))
+    if fresh or store.path != path:
+        unread = [line.text for line in stored.unread] if store.path == path else []
+        store.rewrite([record.as_plain() for record in records], unread)
+    return Collected(records, maker, stored.failures, len(records), len(fresh))
 
 
 def _keep(
     questions: Sequence[Question],
     judge: Judge | None,
-    path: Path,
+    store: RecordStore,
     options: LabelOptions,
     progress: ProgressCallback | None,
 ) -> tuple[list[AnswerRecord], int]:
@@ -182,12 +220,13 @@ def _keep(
 
     The file is left ready for more.
     """
-    if not path.exists():
-        return [], 0
-    stored = read_answers(path, (question.fields for question in questions))
+    path = store.path
+    # What is passed through stands first in a record.
+    starts = (as_json(question.fields).removesuffix("}") for question in questions)
+    stored = last_answers(store.records(parse_answer, starts, by_hand=True))
     asked = {question.digest: question for question in questions}
-    kept = [record for record in stored.records if record.digest in asked]
-    if stored.records and not kept:
+    kept = [record for record in stored if record.digest in asked]
+    if stored and not kept:
         raise OptionError(f"{path} holds answers to other questions. {_OTHER_FILE}")
     options = _where_scored(kept, options)
     scorer, generation = fingerprint_scorer(options.scoring), generation_arguments(options)
@@ -195,8 +234,8 @@ def _keep(
         _check_maker([record], AnswerMaker(record.maker.model, scorer, generation), path)
     cases = [_asked_case(record, asked[record.digest]) for record in kept]
     fresh = _judge_again(cases, judge, path, progress)
-    if fresh or not stored.is_clean:
-        rewrite_answers(path, [fresh.get(record.digest, record) for record in stored.records])
+    if fresh:
+        store.rewrite(fresh.get(record.digest, record).as_plain() for record in stored)
     return [fresh.get(record.digest, record) for record in kept], len(fresh)
 
 

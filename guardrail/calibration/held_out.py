@@ -4,7 +4,6 @@ What a policy would do is tried on these, and on no others: of answers that a pr
 more than it will ever know in traffic. The file holds no hidden states, and names the profile it belongs to.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -14,8 +13,9 @@ from typing import Any
 
 from guardrail.calibration.builtin import builtin_held_out, builtin_profiles
 from guardrail.calibration.profile import Profile
-from guardrail.errors import ForeignProfileError, OptionError, RecordError
+from guardrail.errors import ForeignProfileError, RecordError
 from guardrail.utils.json_lines import as_json, json_object
+from guardrail.utils.whole_files import write_whole
 
 __all__ = ["HeldOutAnswer", "find_held_out", "holds_held_out", "read_held_out", "write_held_out"]
 
@@ -78,12 +78,7 @@ def write_held_out(profile: Profile, answers: Sequence[HeldOutAnswer], path: Pat
         "answers": len(answers),
         "sha256": _digest(lines),
     }
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(f"{as_json(header)}\n{lines}", encoding="utf-8", newline="\n")
-        part.replace(path)
-    except OSError as error:
-        raise OptionError(f"{path} cannot be written: {error.strerror}.") from error
+    write_whole(path, f"{as_json(header)}\n{lines}")
 
 
 def read_held_out(path: Path, profile: Profile) -> tuple[HeldOutAnswer, ...]:
@@ -130,7 +125,7 @@ def _header(line: str, path: Path) -> dict[str, Any]:
 
 def _answer(line: str, number: int, path: Path) -> HeldOutAnswer:
     try:
-        answer = HeldOutAnswer(**json.loads(line))
+        answer = HeldOutAnswer(**json_object(line))
         numbers = (answer.confidence, answer.confidence_score, *answer.scores.values())
         if not all(map(isfinite, numbers)) or not isinstance(answer.correct, bool):
             raise ValueError("a score is not a number, or correct is neither true nor false")

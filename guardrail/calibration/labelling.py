@@ -14,11 +14,11 @@ from guardrail.calibration.questions import Question
 from guardrail.errors import GuardrailError
 from guardrail.models.fingerprint import fingerprint_model
 from guardrail.models.progress import ProgressCallback, report
-from guardrail.scoring.appending import AppendedFile
 from guardrail.scoring.fingerprint import fingerprint_scorer
 from guardrail.scoring.records import Failure
 from guardrail.scoring.retrying import together_or_alone
 from guardrail.scoring.score import score_batch
+from guardrail.utils.record_store import RecordStore
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
@@ -37,7 +37,7 @@ def label(
     judge: Judge,
     options: LabelOptions | None = None,
     *,
-    output: AppendedFile | None = None,
+    output: RecordStore | None = None,
     done: int = 0,
     progress: ProgressCallback | None = None,
 ) -> Iterator[AnswerRecord | Failure]:
@@ -63,7 +63,7 @@ def label(
         for results in _label_window(model, questions[first : first + size], judge, options, maker):
             for result in results:
                 if output is not None and isinstance(result, AnswerRecord):
-                    output.write(result.as_plain())
+                    output.append(result.as_plain())
             finished += len(results)
             report(progress, "answering", finished, total)
             yield from results

@@ -21,6 +21,7 @@ from guardrail.calibration.reference import ReferenceDistribution
 from guardrail.errors import ForeignProfileError, ProfileError
 from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.scoring.fingerprint import ScorerFingerprint
+from guardrail.utils.whole_files import write_whole
 
 if TYPE_CHECKING:
     from guardrail.calibration.monitor import Monitor
@@ -311,12 +312,7 @@ def write_profile(profile: Profile, path: Path) -> None:
         ProfileError: The file cannot be written.
     """
     values = {**profile.model_dump(mode="json"), "sha256": profile.digest}
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(_readable(values) + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise ProfileError(f"{path} cannot be written: {error.strerror}.") from error
+    write_whole(path, _readable(values) + "\n", ProfileError)
 
 
 def _readable(values: Mapping[str, Any]) -> str:

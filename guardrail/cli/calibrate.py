@@ -174,8 +174,8 @@ def calibrate(
     from guardrail.calibration.label_options import LabelOptions
     from guardrail.calibration.profile import Guarantee
     from guardrail.calibration.questions import parse_questions
-    from guardrail.scoring.appending import check_destination
     from guardrail.utils.json_lines import read_json_lines
+    from guardrail.utils.whole_files import check_destination
 
     targets = dict.fromkeys(target_error or _TARGET_ERRORS)
     fit_options = FitOptions(inputs, calibrator, [Guarantee(error, confidence) for error in targets], seed)

@@ -161,13 +161,14 @@ def evaluate(
     from guardrail.calibration.judges.named import as_judge
     from guardrail.calibration.profile import read_profile
     from guardrail.calibration.questions import parse_questions
-    from guardrail.evaluation.collecting import collect_answers, default_token
+    from guardrail.evaluation.collecting import REMEDY, collect_answers, default_token, stored_answers
     from guardrail.evaluation.comparing import compare
     from guardrail.evaluation.datasets.opening import open_questions
     from guardrail.evaluation.estimating import estimate_all
     from guardrail.evaluation.needs import EvaluationOptions, needs_of
     from guardrail.evaluation.report.html import write_report
     from guardrail.evaluation.report.setting import Setting
+    from guardrail.utils.record_store import RecordStore
 
     reports = list(dict.fromkeys(report or ()))
     decided = as_judge(judge)
@@ -186,20 +187,21 @@ def evaluate(
     _check_destinations([stored, *reports], source, reports)
     parsed = parse_questions(source.lines, judge_needs_answers=decided.needs_answers)
     notes = _notes_on(known, profile, source, parsed, options.generation)
-    with progress_bar() as progress:
+    with RecordStore(stored, REMEDY) as store, progress_bar() as progress:
+        kept = stored_answers(store, parsed) if resume else {}
         opened = cache(lambda: _open(model, device, dtype, quantization, known, progress))
-        token = default_token(stored, lambda: _token_of(opened()), overwrite=not resume)
+        token = default_token(kept, lambda: _token_of(opened()))
         chosen = _methods(names, known, nli, cross_encoder, token)
         needs = needs_of(chosen, options, token)
         collected = collect_answers(
             parsed,
             decided,
-            stored,
+            store,
+            kept,
             opened,
             needs,
             options,
             model_name=str(ModelReference.parse(model)),
-            overwrite=not resume,
             progress=progress,
         )
     tell(collected, stored)
@@ -297,7 +299,7 @@ def _notes_on(
 
 def _check_destinations(paths: list[Path], source: "QuestionSource", reports: list[Path]) -> None:
     from guardrail.evaluation.report.html import check_report
-    from guardrail.scoring.appending import check_destination
+    from guardrail.utils.whole_files import check_destination
 
     for path in reports:
         check_report(path)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from guardrail.cli.calibrated import print_failures
 from guardrail.cli.options import AsJson, readable
 from guardrail.cli.output import print_json, results
 
@@ -85,13 +86,15 @@ def held_out(
     from guardrail.calibration.fitting.redrawing import redraw
     from guardrail.calibration.held_out import write_held_out
     from guardrail.calibration.profile import read_profile
-    from guardrail.scoring.appending import check_destination
+    from guardrail.utils.whole_files import check_destination
 
     path = builtin_profile(profile) or Path(profile)
     output = output or path.with_name(f"{path.stem}.held-out.jsonl")
     check_destination(output, answers)
     read = read_profile(path)
-    found = redraw(read, read_answers(answers).records)
+    stored = read_answers(answers)
+    print_failures(stored.failures)
+    found = redraw(read, stored.records)
     write_held_out(read, found, output)
     if as_json:
         print_json({"answers": len(found), "output": str(output), "profile": read.digest})

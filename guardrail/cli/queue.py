@@ -13,6 +13,7 @@ from guardrail.cli.options import AsJson, readable
 from guardrail.cli.output import print_json, results
 from guardrail.errors import GuardrailError, OptionError
 from guardrail.utils.json_lines import as_json as json_line
+from guardrail.utils.whole_files import write_whole
 
 if TYPE_CHECKING:
     from guardrail.escalation.items import Item, Verdict
@@ -133,12 +134,7 @@ def export(
     if output is None:
         typer.echo(text.encode(), nl=False)
         return
-    part = output.with_name(f".{output.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(output)
-    except OSError as error:
-        raise GuardrailError(f"{output} cannot be written: {error.strerror}.") from error
+    write_whole(output, text, GuardrailError)
     if as_json:
         print_json({"labels": len(lines), "output": str(output)})
     else:

@@ -1,5 +1,6 @@
 """``guardrail score``: a file of prompts and responses, scored."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -93,8 +94,9 @@ def score(
 
     Exit status: 0 if all were scored, 2 if only lines were wrong, 1 if scoring failed.
     """
-    from guardrail.scoring.appending import check_destination
-    from guardrail.scoring.results import ResultsFile, read_lines
+    from guardrail.scoring.results import REMEDY, read_lines, stored_results
+    from guardrail.utils.record_store import RecordStore
+    from guardrail.utils.whole_files import check_destination
 
     options = ScoringOptions(
         semantic_token=semantic_token,
@@ -107,26 +109,28 @@ def score(
     lines = read_lines(file)
     if output is not None:
         check_destination(output, file)
-    with progress_bar(quiet=output is None and stdout_is_terminal()) as progress:
+    with (
+        RecordStore(output, REMEDY) if output is not None else nullcontext() as store,
+        progress_bar(quiet=output is None and stdout_is_terminal()) as progress,
+    ):
         local = open_model(model, device, dtype, quantization, progress)
         from guardrail.scoring.bulk import Tally, made_by, score_lines
         from guardrail.scoring.sps.registry import with_known_token
 
         options = with_known_token(options, local)
-        tally = Tally()
-        if output is None:
-            for record in score_lines(local, lines, options, batch_size=batch_size, progress=progress):
+        tally, made = Tally(), made_by(local, options)
+        if store is not None and not overwrite:
+            for record in stored_results(store, lines, made):
                 tally.add(record)
+            tally.kept = tally.lines
+        for record in score_lines(
+            local, lines, options, batch_size=batch_size, start=tally.kept, made=made, progress=progress
+        ):
+            if store is None:
                 print_json(record)
-        else:
-            made = made_by(local, options)
-            with ResultsFile.open(output, lines, made, overwrite=overwrite, keep=tally.add) as results_file:
-                tally.kept = tally.lines
-                for record in score_lines(
-                    local, lines, options, batch_size=batch_size, start=tally.kept, progress=progress
-                ):
-                    results_file.write(record)
-                    tally.add(record)
+            else:
+                store.append(record)
+            tally.add(record)
     _print_failures(tally)
     if output is not None and as_json:
         print_json({**tally.summary(), "model": local.name, "output": str(output)})

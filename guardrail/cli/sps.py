@@ -105,8 +105,8 @@ def sps(
     if not paraphrases and not any(query.paraphrases for query in queries):
         raise OptionError(f"{file} has no paraphrases. Let a model make them: --paraphrases 5.")
     if plot is not None:
-        from guardrail.scoring.appending import check_destination
         from guardrail.scoring.sps.heat_map import check_picture
+        from guardrail.utils.whole_files import check_destination
 
         check_picture(plot)
         check_destination(plot, file)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from guardrail.cli.calibrated import print_failures
 from guardrail.cli.options import AsJson, readable
 from guardrail.cli.output import print_json
 from guardrail.errors import RecordError
@@ -99,7 +100,9 @@ def _held_out(path: Path, profile: "Profile", answers: Path | None) -> "tuple[He
         )
     if holds_held_out(answers):
         return read_held_out(answers, profile)
-    return redraw(profile, read_answers(answers).records)
+    found = read_answers(answers)
+    print_failures(found.failures)
+    return redraw(profile, found.records)
 
 
 def _sentence(let_through: "LetThrough") -> str:

@@ -9,20 +9,20 @@ from guardrail.calibration.answers import LABELLED
 from guardrail.calibration.judges.judge import Judge
 from guardrail.calibration.judging import Case, judge_cases
 from guardrail.calibration.questions import Question, Questions
-from guardrail.errors import CalibrationError, OptionError, RecordError
+from guardrail.errors import CalibrationError, OptionError
 from guardrail.evaluation.needs import EvaluationOptions, Needs
 from guardrail.evaluation.records import EvaluatedAnswer, parse_evaluated
 from guardrail.models.progress import ProgressCallback
-from guardrail.scoring.appending import AppendedFile
 from guardrail.scoring.records import Failure
 from guardrail.utils.json_lines import as_json
+from guardrail.utils.record_store import RecordStore
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
 
-__all__ = ["Evaluated", "collect_answers", "default_token"]
+__all__ = ["REMEDY", "Evaluated", "collect_answers", "default_token", "stored_answers"]
 
-_OTHER_FILE = "Choose another file with --output, or start afresh with --overwrite."
+REMEDY = "Choose another file with --output, or start afresh with --overwrite."
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +66,13 @@ class Evaluated:
 def collect_answers(
     questions: Questions,
     judge: Judge,
-    path: Path,
+    store: RecordStore,
+    kept: Mapping[str, EvaluatedAnswer],
     open_model: Callable[[], "LocalModel"],
     needs: Needs,
     options: EvaluationOptions,
     *,
     model_name: str | None = None,
-    overwrite: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Evaluated:
     """Answer, score and judge questions, going on with what a file of results holds already.
@@ -83,74 +83,80 @@ def collect_answers(
     Args:
         questions: The questions.
         judge: The judge.
-        path: The file of results.
+        store: The file of results, open.
+        kept: The answers that it holds already: :func:`stored_answers`.
         open_model: Opens the model. Not called where nothing is missing and the model has the same name.
         needs: What is to be known of each answer.
         options: How to answer.
         model_name: What the model is called; None to take that of stored answers on trust.
-        overwrite: Start afresh, whatever is in the file.
         progress: Told of each batch.
 
     Raises:
-        RecordError: The file holds something else.
         OptionError: Its answers were made by another model or with other arguments, or it cannot be written.
         CalibrationError: Not one question could be answered.
     """
     if not questions.usable:
         raise CalibrationError(_nothing("No line can be used", questions.refused))
     asked = {question.digest: question for question in questions.usable}
-    kept, end = ({}, 0) if overwrite or not path.exists() else _kept(path, asked)
-    _check(kept.values(), needs, None, path)
+    _check(kept.values(), needs, None, store.path)
     again = _judged_again(kept, asked, judge)
     results = {**kept, **again}
     incomplete = [one for one in questions.usable if not needs.are_met(results.get(one.digest))]
     failures = list(questions.refused)
     names = {record.maker["model"]["name"] for record in kept.values()}
-    if incomplete or again or (model_name and names - {model_name}):
-        with AppendedFile.at(path, end) as output:
-            for record in again.values():
-                output.write(record.as_plain())
-            if incomplete or (model_name and names - {model_name}):
-                model = open_model()
-                for result in _completed(model, incomplete, judge, needs, options, results, path, progress):
-                    if isinstance(result, Failure):
-                        failures.append(result)
-                    else:
-                        output.write(result.as_plain())
-                        results[result.digest] = result
+    for record in again.values():
+        store.append(record.as_plain())
+    if incomplete or (model_name and names - {model_name}):
+        model = open_model()
+        for result in _completed(model, incomplete, judge, needs, options, results, store.path, progress):
+            if isinstance(result, Failure):
+                failures.append(result)
+            else:
+                store.append(result.as_plain())
+                results[result.digest] = result
     complete = [results[digest] for digest in asked if needs.are_met(results.get(digest))]
     if not complete:
         raise CalibrationError(_nothing("Not one question was answered", failures))
     return Evaluated(complete, sorted(failures), len(kept), len(again))
 
 
-def default_token(path: Path, of_model: Callable[[], int | None], *, overwrite: bool = False) -> int | None:
+def stored_answers(store: RecordStore, questions: Questions) -> dict[str, EvaluatedAnswer]:
+    """The answers to these questions that a file of results holds; to come are appended to them.
+
+    Args:
+        store: The file of results, open.
+        questions: The questions.
+
+    Returns:
+        The last of several to one question, by its digest.
+
+    Raises:
+        RecordError: The file holds something else.
+        OptionError: It holds answers to other questions, or cannot be read.
+    """
+    asked = {question.digest for question in questions.usable}
+    records = store.records(parse_evaluated, map(_start, questions.usable))
+    kept = {record.digest: record for record in records if record.digest in asked}
+    if records and not kept:
+        raise OptionError(f"{store.path} holds answers to other questions. {REMEDY}")
+    return kept
+
+
+def default_token(kept: Mapping[str, EvaluatedAnswer], of_model: Callable[[], int | None]) -> int | None:
     """t* of gradients that name none: where a file of results was begun it goes on.
 
     Args:
-        path: The file of results.
-        of_model: Gives the position for a model, or None for its template's rule. Not called where the file
-            holds an answer.
-        overwrite: Start afresh, whatever is in the file.
+        kept: The answers that it holds.
+        of_model: Gives the position for a model, or None for its template's rule. Not called where there is
+            an answer.
 
     Returns:
         The position, counted from the end of the prompt, or None.
-
-    Raises:
-        RecordError: The file begins with something else.
-        OptionError: It cannot be read.
     """
-    if overwrite or not path.exists():
-        return of_model()
-    try:
-        with path.open("rb") as file:
-            line = file.readline()
-    except OSError as error:
-        raise OptionError(f"{path} cannot be read: {error.strerror}.") from error
-    if not line.endswith(b"\n"):
-        return of_model()
-    position: int | None = _parsed(line, 1, path).maker["semantic_token"]
-    return position
+    for record in kept.values():
+        position: int | None = record.maker["semantic_token"]
+        return position
+    return of_model()
 
 
 def _completed(
@@ -183,39 +189,9 @@ def _completed(
     )
 
 
-def _kept(path: Path, asked: Mapping[str, Question]) -> tuple[dict[str, EvaluatedAnswer], int]:
-    """The stored answers to these questions, the last of several to one, and at which byte they end."""
-    try:
-        *complete, torn = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise OptionError(f"{path} cannot be read: {error.strerror}.") from error
-    records: dict[str, EvaluatedAnswer] = {}
-    for number, line in enumerate(complete, start=1):
-        if not line.strip():
-            continue
-        record = _parsed(line, number, path)
-        records[record.digest] = record
-    kept = {digest: record for digest, record in records.items() if digest in asked}
-    # A run that was killed may have left half a line; whatever else stands there is not ours to cut off.
-    ours = bool(records) or any(_begins(torn, question) for question in asked.values())
-    if torn and not ours:
-        raise OptionError(f"The end of {path} is no result of guardrail evaluate. {_OTHER_FILE}")
-    if records and not kept:
-        raise OptionError(f"{path} holds answers to other questions. {_OTHER_FILE}")
-    return kept, sum(len(line) + 1 for line in complete)
-
-
-def _parsed(line: bytes, number: int, path: Path) -> EvaluatedAnswer:
-    try:
-        return parse_evaluated(line.decode())
-    except (RecordError, UnicodeDecodeError) as error:
-        why = str(error) if isinstance(error, RecordError) else "It is not text in UTF-8."
-        raise RecordError(f"Line {number} of {path} cannot be used: {why} {_OTHER_FILE}") from error
-
-
-def _begins(torn: bytes, question: Question) -> bool:
-    start = as_json({"question": question.text, "messages": []}).encode().removesuffix(b"]}")
-    return torn.startswith(start) or start.startswith(torn)
+def _start(question: Question) -> str:
+    """How the record of an answer to a question begins."""
+    return as_json({"question": question.text, "messages": []}).removesuffix("]}")
 
 
 def _judged_again(
@@ -243,7 +219,7 @@ def _check(
 ) -> None:
     for record in records:
         if difference := needs.difference(record, model):
-            raise OptionError(f"An answer in {path} {difference}. {_OTHER_FILE}")
+            raise OptionError(f"An answer in {path} {difference}. {REMEDY}")
 
 
 def _nothing(what: str, failures: Sequence[Failure]) -> str:

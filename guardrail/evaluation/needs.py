@@ -8,6 +8,7 @@ from guardrail.calibration.label_options import LabelOptions, generation_argumen
 from guardrail.errors import OptionError
 from guardrail.evaluation.methods.method import Method
 from guardrail.evaluation.records import EvaluatedAnswer
+from guardrail.models.fingerprint import difference_in
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.fingerprint import SCORER_VERSION
 from guardrail.scoring.options import ScoringOptions
@@ -121,17 +122,7 @@ class Needs:
         made, now = record.maker, self.maker(model or record.maker["model"])
         if self.samples is None or not record.answered.samples:
             now = {**now, "samples": made["samples"]}
-        if made["model"]["weights"] != now["model"]["weights"]:
-            one, other = made["model"], now["model"]
-            return (
-                f"is by {one['name']} (weights {one['weights'][:8]}), and this run has {other['name']} "
-                f"(weights {other['weights'][:8]})"
-            )
-        before, after = _flat(made), _flat(now)
-        for name in {**before, **after}:
-            if before.get(name) != after.get(name):
-                return f"was made with {name} {before.get(name)}, and this run has {after.get(name)}"
-        return ""
+        return difference_in(_flat(made), _flat(now))
 
 
 def needs_of(methods: Iterable[Method], options: EvaluationOptions, token: int | None = None) -> Needs:
@@ -165,7 +156,6 @@ def needs_of(methods: Iterable[Method], options: EvaluationOptions, token: int |
 
 
 def _flat(maker: Mapping[str, Any]) -> dict[str, Any]:
-    model = {f"model.{name}": value for name, value in maker["model"].items() if name != "name"}
     samples = {f"samples.{name}": value for name, value in (maker["samples"] or {}).items()}
     scorer = {name: maker[name] for name in ("scorer", "semantic_token")}
-    return {**model, **scorer, **maker["generation"], **samples}
+    return {**maker["model"], **scorer, **maker["generation"], **samples}

@@ -1,5 +1,6 @@
 """What tells one model from another, as plain values: a profile of one must not judge answers of another."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,9 @@ if TYPE_CHECKING:
 
     from guardrail.models.local import LocalModel
 
-__all__ = ["ModelFingerprint", "fingerprint_model", "quantization_of"]
+__all__ = ["ModelFingerprint", "difference_in", "fingerprint_model", "quantization_of"]
 
+_HASH_DIGITS = 64
 _WORD_BYTES = 8
 # Words of a block: its products fit the processor's cache, and a GPU is not asked too often.
 _BLOCK = 1 << 17
@@ -60,6 +62,30 @@ def fingerprint_model(model: "LocalModel") -> ModelFingerprint:
     )
 
 
+def difference_in(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What keeps results from being gone on with, in words that follow their place; empty where nothing does.
+
+    Args:
+        before: What they were made with: a model's fingerprint and any other arguments, all by name. What an
+            older file does not hold is as if it were None.
+        now: What this run has.
+    """
+    # What explains the others goes first: of another dtype or model, the weights differ too, or the template.
+    for name in dict.fromkeys(("dtype", "quantization", "weights", *now, *before)):
+        one, other = before.get(name), now.get(name)
+        if one == other or name == "name":
+            continue
+        if name not in before:
+            return f"does not say what {name} it was made with, and this run has {_shown(other)}"
+        if name == "weights":
+            return (
+                f"was made with model {before.get('name')} (weights {_shown(one)}), and this run has "
+                f"{now.get('name')} (weights {_shown(other)})"
+            )
+        return f"was made with {name} {_shown(one)}, and this run has {_shown(other)}"
+    return ""
+
+
 def quantization_of(model: "LocalModel") -> str | None:
     """How a model's weights are quantized, in a word or two; None where they are not."""
     config = getattr(model.model.config, "quantization_config", None)
@@ -68,6 +94,14 @@ def quantization_of(model: "LocalModel") -> str | None:
     method = getattr(config, "quant_method", config)
     bits = [f" {bits}bit" for bits in (4, 8) if getattr(config, f"load_in_{bits}bit", False)]
     return getattr(method, "value", str(method)) + "".join(bits)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    text = str(value)
+    # Of a hash, what one can compare at a glance.
+    return text[:8] if len(text) == _HASH_DIGITS and " " not in text else text
 
 
 def _digest(state: dict[str, "Tensor"]) -> str:

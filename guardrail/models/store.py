@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from guardrail.errors import ModelUnavailableError
 from guardrail.models.progress import ProgressCallback, report
+from guardrail.utils.whole_files import publish_folder, write_whole
 
 __all__ = ["MANIFEST", "Build", "StoredModel", "models_root", "obtain", "stored", "stored_models"]
 
@@ -123,10 +124,10 @@ def _build(name: str, source: Mapping[str, str | int], build: Build) -> Path:
             if path.is_file()
         }
         manifest = {"schema": _SCHEMA, "name": name, "source": dict(source), "files": files}
-        (made / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        write_whole(made / MANIFEST, json.dumps(manifest, indent=2) + "\n", ModelUnavailableError)
         if target.exists():
             target.rename(replaced)
-        made.rename(target)
+        publish_folder(made, target)
     finally:
         shutil.rmtree(site, ignore_errors=True)
     return target

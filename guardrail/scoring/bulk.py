@@ -6,7 +6,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from guardrail.errors import GuardrailError, OptionError
-from guardrail.models.fingerprint import quantization_of
+from guardrail.models.fingerprint import fingerprint_model
 from guardrail.models.progress import ProgressCallback, report
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.records import (
@@ -45,6 +45,7 @@ def score_lines(
     *,
     batch_size: int = 8,
     start: int = 0,
+    made: Made | None = None,
     progress: ProgressCallback | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Score lines in batches and give a record for each, in order, as soon as it is there.
@@ -57,6 +58,7 @@ def score_lines(
         options: How to score.
         batch_size: How many are read by the model at once.
         start: How many of the lines were done before.
+        made: What records say of how they were made, where that is known already: :func:`made_by`.
         progress: Told of each batch.
 
     Raises:
@@ -65,13 +67,12 @@ def score_lines(
     if batch_size < 1:
         raise OptionError(f"batch_size is {batch_size}; it is at least 1.")
     options = options or ScoringOptions()
-    return _score_windows(model, lines, options, batch_size, start, progress)
+    return _score_windows(model, lines, options, batch_size, start, made or made_by(model, options), progress)
 
 
 def made_by(model: "LocalModel", options: ScoringOptions) -> Made:
     """What a record says of how it was made."""
-    dtype = str(model.model.dtype).removeprefix("torch.")
-    return Made(model.name, dtype, quantization_of(model), options)
+    return Made(fingerprint_model(model), options)
 
 
 def _score_windows(
@@ -80,9 +81,9 @@ def _score_windows(
     options: ScoringOptions,
     batch_size: int,
     start: int,
+    made: Made,
     progress: ProgressCallback | None,
 ) -> Iterator[dict[str, Any]]:
-    made = made_by(model, options)
     size = batch_size * _BATCHES_PER_WINDOW
     report(progress, "scoring", start, len(lines))
     for first in range(start, len(lines), size):

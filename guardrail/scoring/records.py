@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import guardrail.errors
 from guardrail.errors import GuardrailError, RecordError
+from guardrail.models.fingerprint import ModelFingerprint, difference_in
 from guardrail.models.prompt import encode_prompt
+from guardrail.scoring.fingerprint import SCORER_VERSION
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.uncertainty import SCORES
 from guardrail.utils.json_lines import is_text, json_object, kind_of, shown, text_of
@@ -104,22 +106,27 @@ class Made:
 
     Attributes:
         model: The model.
-        dtype: Type its weights are read in.
-        quantization: How they are quantized, if they are.
         options: How it scored.
     """
 
-    model: str
-    dtype: str
-    quantization: str | None
+    model: ModelFingerprint
     options: ScoringOptions
 
     def fields(self) -> dict[str, Any]:
-        """The arguments as a record holds them; the model stands in its own field."""
+        """What made it as a record holds it; the model's name stands in its own field."""
         arguments = asdict(self.options)
         # No argument of a score, and not in the files of earlier versions.
         del arguments["known"]
-        return {**arguments, "dtype": self.dtype, "quantization": self.quantization}
+        model = self.model.as_plain()
+        del model["name"]
+        return {**arguments, "version": SCORER_VERSION, **model}
+
+    def difference(self, record: Mapping[str, Any]) -> str:
+        """What keeps a stored record from being one that this would make, in words; empty where nothing."""
+        before = {name: value for name, value in record["scoring"].items() if name != "line"}
+        return difference_in(
+            {**before, "name": record.get("model")}, {**self.fields(), "name": self.model.name}
+        )
 
 
 class Failure(NamedTuple):
@@ -184,7 +191,7 @@ def line_record(line: Line, trace: "Trace", uncertainty: "Uncertainty", made: Ma
 def error_record(line: Line, error: GuardrailError, made: Made) -> dict[str, Any]:
     """The record of a line that was not scored: why, and no number of any kind."""
     reason = {"error": " ".join(str(error).split()), "error_type": type(error).__name__}
-    return {**line.fields, **reason, "model": made.model, "scoring": _scoring(line, made)}
+    return {**line.fields, **reason, "model": made.model.name, "scoring": _scoring(line, made)}
 
 
 def failure_status(record: Mapping[str, Any]) -> int:

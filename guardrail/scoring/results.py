@@ -1,16 +1,17 @@
 """The files of ``score``: the lines to be scored, and the records, which an interrupted run goes on with."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from guardrail.errors import OptionError
-from guardrail.scoring.appending import AppendedFile
+from guardrail.errors import OptionError, RecordError
 from guardrail.scoring.records import Line, Made, parse_line
-from guardrail.utils.json_lines import as_json, read_json_lines
+from guardrail.utils.json_lines import as_json, json_object, read_json_lines
+from guardrail.utils.record_store import RecordStore
 
-_OTHER_FILE = "Choose another file, or start afresh with --overwrite."
+__all__ = ["REMEDY", "read_lines", "stored_results"]
+
+REMEDY = "Choose another file, or start afresh with --overwrite."
 
 
 def read_lines(path: Path) -> list[Line]:
@@ -22,87 +23,32 @@ def read_lines(path: Path) -> list[Line]:
     return [parse_line(text) for text in read_json_lines(path)]
 
 
-class ResultsFile(AppendedFile):
-    """Records written line by line, each safe on its own.
+def stored_results(store: RecordStore, lines: Sequence[Line], made: Made) -> list[Mapping[str, Any]]:
+    """The records that an earlier run of the same left, one for each of the first lines.
 
-    Use :meth:`open`, and the file as a context manager.
+    Args:
+        store: The file, open; records to come are appended to these.
+        lines: The lines to be scored.
+        made: What scores them.
+
+    Raises:
+        RecordError: The file holds something else.
+        OptionError: It holds results of other lines, another model or other arguments, or cannot be read.
     """
-
-    @classmethod
-    def open(
-        cls,
-        path: Path,
-        lines: Sequence[Line],
-        made: Made,
-        *,
-        overwrite: bool,
-        keep: Callable[[Mapping[str, Any]], None],
-    ) -> Self:
-        """Open a file for records, going on where an earlier run of the same was interrupted.
-
-        Args:
-            path: The file.
-            lines: The lines to be scored.
-            made: What scores them.
-            overwrite: Start afresh, whatever is there.
-            keep: Called with each record that is there already.
-
-        Raises:
-            OptionError: The file holds something else, or cannot be written.
-        """
-        end = 0 if overwrite else _check_kept(path, lines, made, keep)
-        return cls.at(path, end)
+    # What is passed through stands first in a record.
+    start = as_json(lines[0].fields).removesuffix("}")
+    records = store.records(_parsed, [start])
+    if len(records) > len(lines):
+        raise OptionError(f"{store.path} has more lines than there are to score. {REMEDY}")
+    for number, (record, line) in enumerate(zip(records, lines, strict=False), start=1):
+        is_other = record["scoring"].get("line") != line.digest
+        if difference := "belongs to another input" if is_other else made.difference(record):
+            raise OptionError(f"Line {number} of {store.path} {difference}. {REMEDY}")
+    return records
 
 
-def _check_kept(
-    path: Path, lines: Sequence[Line], made: Made, keep: Callable[[Mapping[str, Any]], None]
-) -> int:
-    """Hand on the records that are there, and say at which byte they end."""
-    if not path.exists():
-        return 0
-    try:
-        *complete, torn = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise OptionError(f"{path} cannot be read: {error.strerror}.") from error
-    if len(complete) > len(lines):
-        raise OptionError(f"{path} has more lines than there are to score. {_OTHER_FILE}")
-    for number, (data, line) in enumerate(zip(complete, lines, strict=False), start=1):
-        record = _record(data)
-        if record is None:
-            raise OptionError(f"Line {number} of {path} is not a result of guardrail score. {_OTHER_FILE}")
-        if difference := _difference(record, line, made):
-            raise OptionError(f"Line {number} of {path} {difference}. {_OTHER_FILE}")
-        keep(record)
-    if torn and not (len(complete) < len(lines) and _begins(torn, lines[len(complete)])):
-        raise OptionError(f"The end of {path} is not a result of guardrail score. {_OTHER_FILE}")
-    return sum(len(data) + 1 for data in complete)
-
-
-def _record(data: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    is_result = isinstance(record, dict) and ("error" in record or "uncertainty" in record)
-    return record if is_result and isinstance(record.get("scoring"), dict) else None
-
-
-def _difference(record: Mapping[str, Any], line: Line, made: Made) -> str:
-    """What keeps a record from being the one that would be made of this line now, or nothing."""
-    if record["scoring"].get("line") != line.digest:
-        return "belongs to another input"
-    for name, now in {"model": made.model, **made.fields()}.items():
-        before = record["model"] if name == "model" else record["scoring"].get(name)
-        if before != now:
-            return f"was made with {name} {_shown(before)}, and this run has {_shown(now)}"
-    return ""
-
-
-def _begins(torn: bytes, line: Line) -> bool:
-    """Whether this could be the beginning of the line's record: what is passed through stands first in it."""
-    start = as_json(line.fields).encode().removesuffix(b"}")
-    return torn.startswith(start) or start.startswith(torn)
-
-
-def _shown(value: Any) -> str:
-    return "none" if value is None else str(value)
+def _parsed(line: str) -> Mapping[str, Any]:
+    record = json_object(line)
+    if not ("error" in record or "uncertainty" in record) or not isinstance(record.get("scoring"), dict):
+        raise RecordError("It is not a result of guardrail score.")
+    return record

@@ -11,13 +11,30 @@ from typing import BinaryIO
 
 from guardrail.errors import GuardrailError, OptionError
 
-__all__ = ["publish_folder", "whole_file", "write_whole"]
+__all__ = ["check_destination", "publish_folder", "whole_file", "write_whole"]
+
+
+def check_destination(path: Path, source: Path | None = None) -> None:
+    """Find out, before a model is loaded, that a file could not be written.
+
+    Raises:
+        OptionError: It is the input, a folder, or in a folder that does not exist.
+    """
+    if source is not None and path.exists() and path.samefile(source):
+        raise OptionError(f"{path} is the file that is read: choose another one for the results.")
+    if path.is_dir():
+        raise OptionError(f"{path} is a folder: name a file for the results.")
+    if not path.parent.is_dir():
+        raise OptionError(f"There is no folder {path.parent} to write {path.name} into.")
 
 
 def write_whole(path: Path, content: str | bytes, refused: type[GuardrailError] = OptionError) -> None:
-    """Write a file; see :func:`whole_file`. Text is written as UTF-8, its line ends as they are."""
+    """Write a file; see :func:`whole_file`.
+
+    Text is written in UTF-8, its line ends as they are; what was read from bytes that are none, as these.
+    """
     with whole_file(path, refused) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content)
 
 
 @contextmanager

@@ -12,13 +12,14 @@ from guardrail.calibration.answers import (
     holds_answers,
     parse_answer,
 )
-from guardrail.calibration.answers_file import read_answers, rewrite_answers
+from guardrail.calibration.answers_file import read_answers
 from guardrail.calibration.confidence import HiddenState
 from guardrail.errors import RecordError
 from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.scoring.fingerprint import fingerprint_scorer
 from guardrail.scoring.options import ScoringOptions
 from guardrail.utils.json_lines import as_json
+from guardrail.utils.record_store import RecordStore
 
 MAKER = AnswerMaker(
     ModelFingerprint("tiny", "ab" * 32, None, "float32", None),
@@ -154,12 +155,12 @@ def test_what_editors_do_to_a_file_does_no_harm(tmp_path, start, end, last):
     path = tmp_path / "answers.jsonl"
     lines = [line(numbered(1)).encode(), b"", line(numbered(2)).encode()]
     path.write_bytes(start + end.join(lines) + (end if last else b""))
-    stored = read_answers(path)
-    assert [record.question for record in stored.records] == ["1?", "2?"]
-    assert stored.is_clean == (last and not start)
-    rewrite_answers(path, stored.records)
-    assert read_answers(path).is_clean
-    assert read_answers(path).records == stored.records
+    assert [record.question for record in read_answers(path).records] == ["1?", "2?"]
+    with RecordStore(path, "") as store:
+        records = store.records(parse_answer, by_hand=True)
+        assert records == read_answers(path).records
+        store.append(numbered(3).as_plain())
+    assert [record.question for record in read_answers(path).records] == ["1?", "2?", "3?"]
 
 
 @pytest.mark.parametrize("cut", [1, 30, -1])
@@ -167,13 +168,13 @@ def test_half_a_line_at_the_end_is_left_out(tmp_path, cut):
     path = tmp_path / "answers.jsonl"
     whole, torn = line(numbered(1)), line(numbered(2))[:cut]
     path.write_text(f"{whole}\n{torn}")
-    stored = read_answers(path)
-    assert [record.question for record in stored.records] == ["1?"]
-    assert not stored.is_clean
+    assert [record.question for record in read_answers(path).records] == ["1?"]
     path.write_text(torn)
-    assert read_answers(path, [numbered(2).fields]).records == []
-    with pytest.raises(RecordError, match="Line 1"):
-        read_answers(path, [{"other": "field"}] if cut != 1 else [])
+    assert read_answers(path).records == []
+    with RecordStore(path, "Choose another.") as store:
+        assert store.records(parse_answer, [as_json(numbered(2).fields)[:-1]], by_hand=True) == []
+        with pytest.raises(RecordError, match=r"The end of .* is none of its records. Choose another"):
+            store.records(parse_answer, ['{"other": "field"'] if cut != 1 else [], by_hand=True)
 
 
 def test_the_last_answer_to_a_question_counts(tmp_path):
@@ -187,5 +188,8 @@ def test_the_last_answer_to_a_question_counts(tmp_path):
 def test_a_line_that_is_none_of_ours_is_named(tmp_path, content):
     path = tmp_path / "answers.jsonl"
     path.write_bytes(line().encode() + b"\n" + content)
-    with pytest.raises(RecordError, match=r"Line 2 of .*answers.jsonl cannot be used: .*--overwrite"):
-        read_answers(path)
+    with (
+        RecordStore(path, "Start afresh with --overwrite.") as store,
+        pytest.raises(RecordError, match=r"Line 2 of .*answers.jsonl cannot be used: .*--overwrite"),
+    ):
+        store.records(parse_answer)

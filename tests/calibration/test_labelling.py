@@ -14,11 +14,11 @@ from guardrail.calibration.questions import parse_questions
 from guardrail.errors import OptionError
 from guardrail.models.prompt import encode_prompt
 from guardrail.models.sampling import Sampling
-from guardrail.scoring.appending import AppendedFile
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.records import Failure
 from guardrail.scoring.score import score
 from guardrail.utils.json_lines import as_json
+from guardrail.utils.record_store import RecordStore
 from tests.chat import CONTEXT, tiny_chat_model
 
 OPTIONS = LabelOptions(sampling=Sampling(max_tokens=4), batch_size=2, depth=0.5)
@@ -103,7 +103,7 @@ def test_a_system_message_goes_before_conversations_that_have_none(model, one_th
 
 def test_each_record_is_in_the_file_before_it_comes_out(model, one_thread, tmp_path):
     path = tmp_path / "answers.jsonl"
-    with AppendedFile.at(path, 0) as output:
+    with RecordStore(path, "") as output:
         for count, record in enumerate(
             label(model, questions(*MIXED), ContainsJudge(), OPTIONS, output=output), start=1
         ):

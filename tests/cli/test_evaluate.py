@@ -130,7 +130,7 @@ def test_answers_of_another_run_are_refused_by_what_differs(evaluate, source, tm
     assert "was made with max_tokens 3, and this run has 4" in result.stderr
     result = evaluate(path, model=broken_folder)
     assert result.exit_code == 2
-    assert "is by" in result.stderr
+    assert "was made with model" in result.stderr
     assert "--overwrite" in result.stderr
     result = evaluate(source({"question": "Else?", "answers": ["x"]}, name="other.jsonl"))
     assert "holds answers to other questions" in result.stderr

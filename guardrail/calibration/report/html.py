@@ -23,6 +23,7 @@ from guardrail.calibration.report.words import (
     visible,
 )
 from guardrail.errors import CalibrationError, ProfileError
+from guardrail.utils.whole_files import write_whole
 
 __all__ = ["house_style", "html_report", "write_report"]
 
@@ -82,13 +83,7 @@ def write_report(profile: Profile, path: Path, held_out: HeldOut | None = None) 
         CalibrationError: These are not the answers that the profile's figures were measured on.
         ProfileError: The file cannot be written.
     """
-    page = html_report(profile, held_out)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(page, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise ProfileError(f"{path} cannot be written: {error.strerror}.") from error
+    write_whole(path, html_report(profile, held_out), ProfileError)
 
 
 def house_style() -> Markup:

@@ -12,6 +12,7 @@ from guardrail.evaluation.comparing import COVERAGES, Comparison
 from guardrail.evaluation.report.markdown import markdown_report
 from guardrail.evaluation.report.rows import method_rows, remarks
 from guardrail.evaluation.report.setting import Setting, setting_facts
+from guardrail.utils.whole_files import write_whole
 
 __all__ = ["REPORTS", "check_report", "html_report", "write_report"]
 
@@ -63,10 +64,4 @@ def write_report(comparison: Comparison, setting: Setting, path: Path) -> None:
     """
     check_report(path)
     make = html_report if path.suffix.lower() == ".html" else markdown_report
-    text = make(comparison, setting)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise OptionError(f"{path} cannot be written: {error.strerror}.") from error
+    write_whole(path, make(comparison, setting))

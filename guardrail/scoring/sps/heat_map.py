@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardrail.errors import OptionError
+from guardrail.utils.whole_files import whole_file
 
 if TYPE_CHECKING:
     from guardrail.scoring.sps.choice import Choice
@@ -69,10 +70,8 @@ def write_heat_map(scan: "Scan", choice: "Choice", path: Path) -> None:
             color=_MARK,
         )
         picture.colorbar(image, label="Semantic Preservation Score")
-        try:
-            picture.savefig(path, dpi=110)
-        except OSError as error:
-            raise OptionError(f"{path} cannot be written: {error.strerror}.") from error
+        with whole_file(path) as file:
+            picture.savefig(file, format=path.suffix[1:].lower(), dpi=110)
 
 
 def check_picture(path: Path) -> None:

@@ -24,6 +24,7 @@ from guardrail.errors import OptionError, PromptError
 from guardrail.models.prompt import template_tail
 from guardrail.models.store import models_root
 from guardrail.scoring.options import ScoringOptions
+from guardrail.utils.whole_files import write_whole
 from guardrail.version import __version__
 
 if TYPE_CHECKING:
@@ -196,14 +197,12 @@ def save_known(entry: KnownToken) -> Path:
         OptionError: The file cannot be read or written.
     """
     path = registry_path()
-    part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock")):
             kept = [one for one in saved_tokens() if _same_model(one) != _same_model(entry)]
             values = [one.model_dump(mode="json") for one in (*kept, entry)]
-            part.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            part.replace(path)
+            write_whole(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
         raise OptionError(f"{path} cannot be written: {error.strerror}.") from error
     return path
