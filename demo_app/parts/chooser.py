@@ -1,42 +1,51 @@
-"""Choosing the model: one that is built in, a folder or file on this machine, or one of the hub."""
+"""Choosing the model: the one that the demo began with, one that is built in, or one of the hub.
+
+A folder of this machine is for whoever starts the demo to name: what a visitor types reads no file.
+"""
+
+from pathlib import Path
 
 import streamlit as st
 
 from demo_app.parts.errors import shown
 from demo_app.parts.models import house
 from demo_app.parts.session import state
-from guardrail.errors import ModelReferenceError
+from demo_app.parts.settings import settings
 from guardrail.models.builtin import BUILTIN_MODELS
 from guardrail.models.reference import ModelReference
 
 __all__ = ["choose_model"]
 
-_BUILT_IN, _FOLDER, _HUB = "Built in", "Folder or .gguf file", "Hugging Face hub"
-_LIKE = {_FOLDER: "/path/to/model", _HUB: "owner/name"}
+_HERE, _HUB = "Built in", "Hugging Face hub"
 
 
 @st.dialog("Choose a model")
 def choose_model() -> None:
     """Ask for a model, and open it."""
-    kind = st.radio("Where it comes from", [_BUILT_IN, *_LIKE], horizontal=True)
-    if kind == _BUILT_IN:
-        name = st.selectbox("Model", list(BUILTIN_MODELS))
-        about = BUILTIN_MODELS[name]
-        st.caption(f"{about.description}, {about.parameters / 1e6:.0f} million parameters, {about.licence}.")
+    kind = st.radio("Where it comes from", [_HERE, _HUB], horizontal=True)
+    if kind == _HERE:
+        name = st.selectbox("Model", _offered(), format_func=lambda one: one.rpartition("/")[2])
+        about = BUILTIN_MODELS.get(name)
+        if about is not None:
+            size = f"{about.parameters / 1e6:.0f} million parameters"
+            st.caption(f"{about.description}, {size}, {about.licence}.")
+        st.caption("For a folder or .gguf file of this machine, start the demo with --model.")
     else:
-        name = st.text_input("Model", placeholder=_LIKE[kind])
+        name = st.text_input("Model", placeholder="owner/name")
     st.caption("All visitors of this page share a model once it is open. A change begins a new conversation.")
     if st.button("Open", type="primary", width="stretch"):
         with shown():
-            reference = ModelReference.parse(name)
-            if kind == _FOLDER and reference.path is None:
-                # It would be asked of the hub.
-                raise ModelReferenceError(f"{name} is no folder and no .gguf file of this machine.")
-            _open(reference)
+            _open(name if kind == _HERE else str(ModelReference.parse(name, local=False)))
             st.rerun()
 
 
-def _open(reference: ModelReference) -> None:
+def _offered() -> list[str]:
+    """The models that are built in, and the one that the demo began with, where that is a path."""
+    began = settings().model
+    return [*BUILTIN_MODELS, *([began] if Path(began).is_absolute() else [])]
+
+
+def _open(name: str) -> None:
     """Open a model with a bar that tells how far it is, and use it from now on.
 
     Raises:
@@ -47,9 +56,9 @@ def _open(reference: ModelReference) -> None:
     def tell(stage: str, done: int, total: int | None) -> None:
         bar.progress(min(1.0, done / total) if total else 0.0, text=f"{stage.capitalize()}…")
 
-    house().model(str(reference), tell)
+    house().model(name, tell)
     session = state()
-    session.models.append(str(reference))
-    if session.model_name != str(reference):
+    session.models.append(name)
+    if session.model_name != name:
         # A profile is of one model, and a conversation too.
-        session.model_name, session.profile_path, session.begins = str(reference), None, True
+        session.model_name, session.profile_path, session.begins = name, None, True

@@ -3,11 +3,13 @@
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from threading import Lock, RLock, Thread
 from typing import TYPE_CHECKING, TypeVar
 
 import streamlit as st
 
+from demo_app.parts.settings import settings
 from guardrail.errors import GuardrailError
 from guardrail.models.progress import report
 
@@ -141,8 +143,12 @@ class House:
 
 def _opened(name: str, progress: "ProgressCallback") -> "LocalModel":
     from guardrail import LocalModel
+    from guardrail.models.reference import ModelReference
 
-    return LocalModel.load(name, progress=progress)
+    # Of what visitors type, nothing is a path; a relative one may still lead to a folder here.
+    local = name == settings().model or Path(name).is_absolute()
+    reference = ModelReference.parse(name, local=local)
+    return LocalModel.load(reference, progress=progress)
 
 
 def _guarded(policy: "Policy", model: "LocalModel") -> "Guard":

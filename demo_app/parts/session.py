@@ -7,13 +7,14 @@ import streamlit as st
 
 from demo_app.parts.models import house
 from demo_app.parts.settings import Settings, environment, settings
-from demo_app.parts.typed import only_known_places
+from demo_app.parts.typed import known_files, only_known_places
 from demo_app.parts.visitor import Session
 from guardrail.calibration.builtin import builtin_profile
 from guardrail.calibration.profile import Profile, read_profile
 from guardrail.errors import PolicyError
 from guardrail.policy.builtin import BUILTIN, builtin_policy
 from guardrail.policy.loading import Checked, check_policy, check_text
+from guardrail.policy.yaml_files import policy_text
 
 if TYPE_CHECKING:
     from guardrail import Guard, LocalModel, Policy
@@ -54,7 +55,7 @@ def choose_policy(source: str) -> Checked:
 
 def check_draft(text: str) -> Checked:
     """Look through a policy that is being typed; the one in use stays."""
-    checked = check_text(text, _TYPED, state().folder, _visible_environment())
+    checked = check_text(text, _TYPED, state().folder, _visible_environment(), known_files())
     return only_known_places(checked, text, _TYPED)
 
 
@@ -138,7 +139,7 @@ def _text_of(source: str) -> str:
     try:
         name = source.removeprefix(BUILTIN)
         path = builtin_policy(name) if source.startswith(BUILTIN) else Path(source)
-        return path.read_text(encoding="utf-8")
+        return policy_text(path)
     except (PolicyError, OSError, UnicodeDecodeError):
         # What is wrong with it is among the mistakes.
         return ""

@@ -1,9 +1,13 @@
-"""What a policy that is typed into a page may not do: name a new place for answers, or code to run.
+"""What a policy that is typed into a page may not do: read files, send answers elsewhere, or run code.
 
-Whoever reaches the page may type; where answers go is for whoever started the demo to say.
+Whoever reaches the page may type; which files are read, and where answers go, is for whoever started the demo
+to say.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
+
+import streamlit as st
 
 from demo_app.parts.settings import environment, settings
 from guardrail import Policy
@@ -13,9 +17,26 @@ from guardrail.policy.places import Mistake, Node, Place
 from guardrail.policy.targets import Target
 from guardrail.policy.yaml_files import read_text
 
-__all__ = ["only_known_places"]
+__all__ = ["known_files", "only_known_places"]
 
 _KINDS = {"queue": "queue", "chat_model": "chat model", "callable": "function"}
+
+
+def known_files() -> tuple[Path, ...]:
+    """The files that a typed policy may name: those that the policy of the start extends, and its profile."""
+    source = settings().policy
+    if source.startswith(BUILTIN):
+        return ()
+    return _files_of(source, _changed(Path(source)))
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _files_of(source: str, changed: int) -> tuple[Path, ...]:
+    return check_policy(source, environment()).files
+
+
+def _changed(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def only_known_places(checked: Checked, text: str, shown: str) -> Checked:

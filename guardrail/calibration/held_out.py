@@ -15,11 +15,13 @@ from guardrail.calibration.builtin import builtin_held_out, builtin_profiles
 from guardrail.calibration.profile import Profile
 from guardrail.errors import ForeignProfileError, RecordError
 from guardrail.utils.json_lines import as_json, json_object
+from guardrail.utils.regular_files import read_regular
 from guardrail.utils.whole_files import write_whole
 
 __all__ = ["HeldOutAnswer", "find_held_out", "holds_held_out", "read_held_out", "write_held_out"]
 
 _HEADER = "held_out_of"
+_MOST_BYTES = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def read_held_out(path: Path, profile: Profile) -> tuple[HeldOutAnswer, ...]:
         RecordError: There is no such file, it is none of held-out answers, or it was altered.
     """
     try:
-        text = path.read_bytes().decode()
+        text = read_regular(path, _MOST_BYTES).decode()
     except FileNotFoundError as error:
         raise RecordError(f"There is no file {path}. guardrail profile held-out makes one.") from error
     except (OSError, UnicodeDecodeError) as error:

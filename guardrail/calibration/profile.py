@@ -21,6 +21,7 @@ from guardrail.calibration.reference import ReferenceDistribution
 from guardrail.errors import ForeignProfileError, ProfileError
 from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.scoring.fingerprint import ScorerFingerprint
+from guardrail.utils.regular_files import read_regular
 from guardrail.utils.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 PARTS: tuple[Literal["fit", "certify", "report"], ...] = ("fit", "certify", "report")
+# Reference answers and a probe make a profile large, and none is nearly as large as this.
+_MOST_BYTES = 256_000_000
 # Not scores of a pass, but made from them; they have a reference distribution too.
 OF_THE_PROFILE = ("confidence", "confidence_score")
 
@@ -266,14 +269,17 @@ class Profile(PlainData):
         return Monitor(self, false_alarms=false_alarms)
 
 
-def read_profile(path: Path) -> Profile:
+def read_profile(path: str | Path) -> Profile:
     """Read a profile.
+
+    Args:
+        path: Its file: a regular one, not a pipe or a device.
 
     Raises:
         ProfileError: There is none, it is not one, or it was altered since it was written.
     """
     try:
-        values = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+        values = json.loads(read_regular(Path(path), _MOST_BYTES), parse_constant=_refuse_constant)
     except FileNotFoundError as error:
         raise ProfileError(f"There is no profile {path}. guardrail calibrate makes one.") from error
     except OSError as error:
@@ -305,14 +311,14 @@ def read_profile(path: Path) -> Profile:
     return profile
 
 
-def write_profile(profile: Profile, path: Path) -> None:
+def write_profile(profile: Profile, path: str | Path) -> None:
     """Write a profile, whole or not at all.
 
     Raises:
         ProfileError: The file cannot be written.
     """
     values = {**profile.model_dump(mode="json"), "sha256": profile.digest}
-    write_whole(path, _readable(values) + "\n", ProfileError)
+    write_whole(Path(path), _readable(values) + "\n", ProfileError)
 
 
 def _readable(values: Mapping[str, Any]) -> str:

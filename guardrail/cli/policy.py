@@ -105,7 +105,9 @@ def show(
         print_json({"digest": policy.digest, "policy": policy.as_plain()})
         return
     if not resolved:
-        typer.echo(_path(file).read_text(encoding="utf-8-sig"), nl=False)
+        from guardrail.policy.yaml_files import policy_text
+
+        typer.echo(policy_text(_path(file)), nl=False)
         return
     from guardrail.policy.writing import policy_yaml
 

@@ -36,11 +36,16 @@ class ModelReference:
     path: Path | None = None
 
     @classmethod
-    def parse(cls, text: str) -> "ModelReference":
+    def parse(cls, text: str, *, local: bool = True) -> "ModelReference":
         """Read a model's name as a user types it.
 
         A built-in name wins over a folder of that name in the working directory (write ``./name`` for the
         folder), and an existing folder ``owner/name`` wins over the hub id.
+
+        Args:
+            text: The name.
+            local: Whether it may be that of a folder or file of this machine. Without, none is looked for:
+                for names that come from somebody who may not know which there are.
 
         Raises:
             ModelReferenceError: The text is empty, or names nothing that exists or could exist on a hub.
@@ -53,7 +58,9 @@ class ModelReference:
             )
         if text in BUILTIN_MODELS:
             return cls("builtin", text)
-        if text.lower().endswith(".gguf") or _is_explicit_path(text) or _local_path(text).exists():
+        if local and (
+            text.lower().endswith(".gguf") or _is_explicit_path(text) or _local_path(text).exists()
+        ):
             return _parse_path(text)
         hub_id, at, revision = text.partition("@")
         if _HUB_ID.fullmatch(hub_id):
@@ -62,8 +69,9 @@ class ModelReference:
                     f"{text!r}: after '@' a commit, branch or tag is expected, not {revision!r}"
                 )
             return cls("hub", hub_id, revision=revision or None)
+        local_words = "not a folder or .gguf file here, " if local else ""
         raise ModelReferenceError(
-            f"unknown model {text!r}: not built in ({_builtin_names()}), not a folder or .gguf file here, "
+            f"unknown model {text!r}: not built in ({_builtin_names()}), {local_words}"
             f"and not a hub id of the form owner/name{_suggestion(text)}"
         )
 

@@ -1,7 +1,7 @@
 """A policy file to a :class:`Policy`, or everything that is wrong with it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,15 +10,18 @@ from guardrail.policy.builtin import BUILTIN, builtin_policy
 from guardrail.policy.inheritance import merge
 from guardrail.policy.model import Policy
 from guardrail.policy.places import Mistake, Node, Place, in_order
-from guardrail.policy.profiles import check_profile
+from guardrail.policy.profiles import UNKNOWN_FILE, check_profile
 from guardrail.policy.soundness import check_ids, check_soundness
-from guardrail.policy.validation import validate
+from guardrail.policy.validation import kind_of, validate
 from guardrail.policy.variables import fill_in
 from guardrail.policy.yaml_files import ReadYaml, read_file, read_text
 
 __all__ = ["Checked", "check_policy", "check_text", "load_policy"]
 
 _LONGEST_CHAIN = 10
+_SHOWN_KEYS = 4
+# What the file of a profile has.
+_OF_A_PROFILE = {"scorer", "reference", "making"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +32,13 @@ class Checked:
         policy: It, where nothing is wrong.
         mistakes: Everything that is wrong, in the order of the file.
         warnings: What is likely not meant, or depends on data.
+        files: Absolute paths of the files that it names and that were read: those it extends, its profile.
     """
 
     policy: Policy | None
     mistakes: tuple[Mistake, ...]
     warnings: tuple[Mistake, ...]
+    files: tuple[Path, ...] = ()
 
 
 def load_policy(where: str | Path) -> Policy:
@@ -72,6 +77,7 @@ def check_text(
     shown: str = "policy.yaml",
     folder: Path = Path(),
     environment: Mapping[str, str] | None = None,
+    files: Collection[Path] | None = None,
 ) -> Checked:
     """The same for a policy that is being typed.
 
@@ -80,8 +86,11 @@ def check_text(
         shown: What mistakes call it.
         folder: What its paths start from.
         environment: What ``${VAR}`` stands for; by default that of this process.
+        files: The only files that it may name, such as the ``files`` of what another check gave: of others it
+            is not even said whether they are there. Any without.
     """
-    gathering = _Gathering(os.environ if environment is None else environment)
+    known = None if files is None else frozenset(map(_absolute, files))
+    gathering = _Gathering(os.environ if environment is None else environment, known)
     return _checked(gathering, gathering.resolve(read_text(text, shown), folder / shown, shown, ()))
 
 
@@ -90,7 +99,10 @@ class _Gathering:
     """Reads a policy and those it extends, and keeps what is wrong on the way."""
 
     environment: Mapping[str, str]
+    # The only files that may be named; None for any.
+    known: frozenset[Path] | None = None
     mistakes: list[Mistake] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
     # In the order in which they were read: the policy itself first.
     folders: dict[str, Path] = field(default_factory=dict)
     is_whole: bool = True
@@ -113,10 +125,24 @@ class _Gathering:
             return root
         return merge(base, root)
 
+    def named(self, file: Path) -> Path | None:
+        """A file as it is to be read; None where it may not be named. Nothing of it is looked at."""
+        if self.known is None:
+            return file
+        # By its name without detours: a link on the way would lead elsewhere.
+        absolute = _absolute(file)
+        return absolute if absolute in self.known else None
+
     def _base(self, node: Node, name: str, file: Path, chain: tuple[Path, ...]) -> Node | None:
+        """The policy that another extends: a policy of its own, or a mistake where it is named."""
         try:
             is_builtin = name.startswith(BUILTIN)
-            base = builtin_policy(name.removeprefix(BUILTIN)) if is_builtin else file.parent / name
+            base = (
+                builtin_policy(name.removeprefix(BUILTIN)) if is_builtin else self.named(file.parent / name)
+            )
+            if base is None:
+                self.mistakes.append(node.mistake(UNKNOWN_FILE))
+                return None
             if base.resolve() in chain:
                 self.mistakes.append(node.mistake(f"leads in a circle: {name} extends this file"))
                 return None
@@ -128,11 +154,17 @@ class _Gathering:
             return None
         shown = name if is_builtin else os.path.normpath(base)
         read = read_file(base, shown)
-        if read.root is None and read.mistakes[0].path == "file":
+        wrong = _no_policy(read)
+        if wrong:
             # Where it is named is where it is to be mended.
-            self.mistakes.append(node.mistake(f"{shown}: {read.mistakes[0].text}"))
+            self.mistakes.append(node.mistake(f"{shown}{wrong}"))
             return None
-        return self.resolve(read, base, shown, chain)
+        if not is_builtin:
+            self.files.append(_absolute(base))
+        root = self.resolve(read, base, shown, chain)
+        if root is not None and self.is_whole:
+            self.mistakes += _mistakes_alone(root, node, shown)
+        return root
 
 
 def _checked(gathering: _Gathering, root: Node | None) -> Checked:
@@ -142,9 +174,12 @@ def _checked(gathering: _Gathering, root: Node | None) -> Checked:
         policy, found = validate(Policy, root)
         if gathering.is_whole and root.entries:
             wrong, warnings = check_soundness(root)
-            profiled = check_profile(root, gathering.folders)
+            profiled = check_profile(root, gathering.folders, gathering.named)
+            gathering.files += [_absolute(profiled.path)] if profiled.path else []
             found += [*wrong, *profiled.mistakes]
-            warnings += [*profiled.warnings, *_doubtful_models(root)]
+            warnings += profiled.warnings
+            # Whether a model is here is not for everybody to know.
+            warnings += _doubtful_models(root) if gathering.known is None else []
             policy = policy and policy.found_at(profiled.path)
         # What could not be read, or is not set, is wrong once, whatever else it would be wrong for.
         known = {(mistake.place, mistake.path) for mistake in mistakes}
@@ -160,7 +195,57 @@ def _checked(gathering: _Gathering, root: Node | None) -> Checked:
         policy=None if mistakes else policy,
         mistakes=in_order(mistakes, files),
         warnings=in_order(warnings, files),
+        files=tuple(dict.fromkeys(gathering.files)),
     )
+
+
+def _no_policy(read: ReadYaml) -> str:
+    """What a file is that a policy extends, where that is no policy; empty where it may be one."""
+    root = read.root
+    if root is None:
+        first = read.mistakes[0]
+        if first.path == "file":
+            return f": {first.text}"
+        if read.looks_like:
+            return f": is no policy but {read.looks_like}"
+        # A policy with a slip in it is mended in its own file.
+        said = f"{first.text}, in line {first.place.line}"
+        return "" if read.has_policy_keys else f": is no policy ({said})"
+    if not root.entries:
+        if read.mistakes and not read.looks_like:
+            return f": is no policy ({read.mistakes[0].text})"
+        kind = "an empty map" if isinstance(root.value, Mapping) else kind_of(root)
+        return f": is no policy but {read.looks_like or kind}"
+    version, keys = root.get("version"), ", ".join(sorted(root.entries)[:_SHOWN_KEYS])
+    if set(root.entries) >= _OF_A_PROFILE:
+        return ": is a profile and no policy; name it under profile"
+    if version is None:
+        return f": is no policy: it has no version, but {keys}"
+    if type(version.value) is not int or version.value != 1:
+        return f": is a policy of version {version.plain()!r:.20}, and this guardrail reads version 1"
+    if "rules" not in root.entries and "extends" not in root.entries:
+        return f": is no policy: it has no rules, but {keys}"
+    return ""
+
+
+def _mistakes_alone(root: Node, node: Node, shown: str) -> Iterator[Mistake]:
+    """What keeps a policy that another extends from being one by itself.
+
+    What the other replaces counts too: it might as well not, and nobody would look.
+    """
+    _, found = validate(Policy, root)
+    missing = [one.path for one in found if one.text == "is missing" and one.place == root.place]
+    if missing:
+        yield node.mistake(f"{shown}: is no policy by itself: {' and '.join(missing)} is missing")
+    yield from (one for one in found if one.text != "is missing" or one.place != root.place)
+    if not missing:
+        wrong, _ = check_soundness(root)
+        yield from wrong
+
+
+def _absolute(file: Path) -> Path:
+    # By its name alone: looking where a link leads is looking.
+    return Path(os.path.abspath(file))
 
 
 def _doubtful_models(root: Node) -> list[Mistake]:

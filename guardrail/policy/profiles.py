@@ -1,6 +1,6 @@
 """What a policy asks of its profile: that it can be read, and that it has what the rules name."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,9 +19,12 @@ from guardrail.policy.reach import conditions_of
 if TYPE_CHECKING:
     from guardrail.calibration.profile import Profile
 
-__all__ = ["AUTO", "Profiled", "check_profile"]
+__all__ = ["AUTO", "UNKNOWN_FILE", "Profiled", "check_profile"]
 
 AUTO = "auto"
+UNKNOWN_FILE = (
+    "is no file that can be named here; name one with builtin:, or start from a policy that names it"
+)
 
 
 @dataclass(slots=True)
@@ -39,12 +42,15 @@ class Profiled:
     warnings: list[Mistake] = field(default_factory=list)
 
 
-def check_profile(root: Node, folders: Mapping[str, Path]) -> Profiled:
+def check_profile(
+    root: Node, folders: Mapping[str, Path], as_named: Callable[[Path], Path | None] = lambda file: file
+) -> Profiled:
     """Find the profile, and compare it with the rules.
 
     Args:
         root: The policy's values.
         folders: The folder of each file that they stand in.
+        as_named: Gives a file as it is to be read; None for one that the policy may not name.
     """
     found = Profiled()
     node = root.get("profile")
@@ -63,7 +69,11 @@ def check_profile(root: Node, folders: Mapping[str, Path]) -> Profiled:
             return found
         found.path = shipped[name]
     else:
-        found.path = folders[node.place.file] / node.text
+        named = as_named(folders[node.place.file] / node.text)
+        if named is None:
+            found.mistakes.append(node.mistake(UNKNOWN_FILE))
+            return found
+        found.path = named
     _compare(root, node, found.path, found)
     return found
 

@@ -11,7 +11,7 @@ from guardrail.policy.nearest import did_you_mean
 from guardrail.policy.places import Mistake, Node, step
 from guardrail.policy.ranges import QUANTILES
 
-__all__ = ["validate"]
+__all__ = ["kind_of", "validate"]
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'")
@@ -113,7 +113,7 @@ def _words(kind: str, context: Mapping[str, Any], node: Node) -> str:
         return str(context["error"])
     if kind == "literal_error":
         names = _QUOTED.findall(str(context["expected"])) or [str(context["expected"])]
-        shown = _kind(node) if node.entries or node.items else repr(node.value)[:60]
+        shown = kind_of(node) if node.entries or node.items else repr(node.value)[:60]
         return f"is {shown}{did_you_mean(node.text or '', names)}"
     if kind in _LIMITS:
         key, words = _LIMITS[kind]
@@ -124,7 +124,7 @@ def _words(kind: str, context: Mapping[str, Any], node: Node) -> str:
         return "is empty"
     if kind in _EXPECTED:
         expected = _EXPECTED[kind] + _EXAMPLES.get(str(context.get("class_name")), "")
-        return f"is {_kind(node)}, and {expected} is expected{_quotes_hint(kind, node)}"
+        return f"is {kind_of(node)}, and {expected} is expected{_quotes_hint(kind, node)}"
     return f"cannot be used ({kind.replace('_', ' ')})"
 
 
@@ -136,7 +136,8 @@ def _quotes_hint(kind: str, node: Node) -> str:
     return "; take it out of its quotes" if kind == "float_type" and node.quoted else ""
 
 
-def _kind(node: Node) -> str:
+def kind_of(node: Node) -> str:
+    """What a value is, in words."""
     if isinstance(node.value, Mapping):
         return "a map"
     if isinstance(node.value, tuple):

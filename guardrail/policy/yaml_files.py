@@ -7,7 +7,8 @@ constructed but texts, numbers, true and false.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from errno import EFBIG
 from math import isinf
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,18 @@ from yaml.error import Mark, MarkedYAMLError
 from yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from yaml.reader import ReaderError
 
+from guardrail.policy.json_files import HALF_A_PAIR, TooMuchError, is_json, joined_pairs, read_json
 from guardrail.policy.places import Entry, Mistake, Node, Place, step
+from guardrail.utils.regular_files import read_regular
 
-__all__ = ["ReadYaml", "read_file", "read_text"]
+__all__ = ["ReadYaml", "policy_text", "read_file", "read_text"]
 
 _MOST_BYTES = 1_000_000
 _MOST_VALUES = 20_000
 _DEEPEST = 40
 
-_INTEGER = re.compile(r"[-+]?(0|[1-9]\d{0,17})")
+# Longer ones are told from infinity as numbers with a fraction are.
+_INTEGER = re.compile(r"[-+]?(0|[1-9]\d{0,299})")
 _NUMBER = re.compile(r"[-+]?(0|[1-9]\d*)?(\.\d+|(?<=\d)\.?)([eE][-+]?\d+)?")
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _OCTAL = re.compile(r"0[oO][0-7]+")
@@ -40,6 +44,15 @@ _SURPRISES = {
     "value": "is a special key to some readers of YAML; put it in quotes",
     "null": "is an empty key; give it a name",
 }
+# What lies where a file was expected that was not fetched.
+_BEGINNINGS = (
+    (
+        re.compile(r"version https://git-lfs\.github\.com/"),
+        "the pointer of git-lfs in place of a file; git lfs pull fetches it",
+    ),
+    (re.compile(r"\s*<[!?A-Za-z]"), "a web page"),
+)
+_POLICY_KEY = re.compile(r"^[\s{]*[\"']?(version|name|rules|extends)[\"']?\s*:", re.MULTILINE)
 _HINTS = (
     ("cannot start any token", "'\\t'", "a tab stands here; indent and separate with spaces"),
     (
@@ -72,10 +85,24 @@ class ReadYaml:
     Attributes:
         root: All of it; None where it is no YAML.
         mistakes: What is wrong with it as YAML.
+        looks_like: What the text is by its beginning, where that is known and no YAML.
+        has_policy_keys: Whether a line begins with a key that policies have.
     """
 
     root: Node | None
     mistakes: tuple[Mistake, ...]
+    looks_like: str = ""
+    has_policy_keys: bool = False
+
+
+def policy_text(file: Path) -> str:
+    """The text of a file as it stands.
+
+    Raises:
+        OSError: It cannot be read, or is no regular file or larger than a policy is.
+        UnicodeDecodeError: It is not UTF-8.
+    """
+    return read_regular(file, _MOST_BYTES).decode("utf-8-sig")
 
 
 def read_file(file: Path, shown: str) -> ReadYaml:
@@ -86,15 +113,17 @@ def read_file(file: Path, shown: str) -> ReadYaml:
         shown: What mistakes call it.
     """
     try:
-        if file.stat().st_size > _MOST_BYTES:
-            return _unreadable(shown, f"is larger than {_MOST_BYTES:,} bytes, and no policy is")
-        data = file.read_bytes()
+        data = read_regular(file, _MOST_BYTES)
     except FileNotFoundError:
         return _unreadable(shown, "there is no such file")
     except IsADirectoryError:
         return _unreadable(shown, "is a folder; name a file in it")
-    except (OSError, ValueError) as error:
-        return _unreadable(shown, f"cannot be read: {getattr(error, 'strerror', None) or error}")
+    except OSError as error:
+        if error.errno == EFBIG:
+            return _unreadable(shown, f"is larger than {_MOST_BYTES:,} bytes, and no policy is")
+        return _unreadable(shown, f"cannot be read: {error.strerror or error}")
+    except ValueError as error:
+        return _unreadable(shown, f"cannot be read: {error}")
     try:
         return read_text(data.decode("utf-8-sig"), shown)
     except UnicodeDecodeError as error:
@@ -104,7 +133,24 @@ def read_file(file: Path, shown: str) -> ReadYaml:
 
 
 def read_text(text: str, shown: str) -> ReadYaml:
-    """Read a text; whatever is wrong with it becomes a mistake, and nothing is raised."""
+    """Read a text; whatever is wrong with it becomes a mistake, and nothing is raised.
+
+    Args:
+        text: YAML, or JSON.
+        shown: What mistakes call the file.
+    """
+    looks_like = next((kind for begins, kind in _BEGINNINGS if begins.match(text)), "")
+    has_policy_keys = _POLICY_KEY.search(text) is not None
+    return replace(_read(text, shown), looks_like=looks_like, has_policy_keys=has_policy_keys)
+
+
+def _read(text: str, shown: str) -> ReadYaml:
+    try:
+        if is_json(text):
+            node, mistakes = read_json(text, shown, most_values=_MOST_VALUES, deepest=_DEEPEST)
+            return ReadYaml(node, tuple(mistakes))
+    except TooMuchError as error:
+        return ReadYaml(None, (Mistake(error.place, "yaml", str(error)),))
     loader: _Loader | None = None
     try:
         loader = _Loader(text)
@@ -114,6 +160,11 @@ def read_text(text: str, shown: str) -> ReadYaml:
         return ReadYaml(None, (Mistake(place, "yaml", "a character stands here that no text file has"),))
     except MarkedYAMLError as error:
         return ReadYaml(None, (_syntax_mistake(error, shown),))
+    except (ValueError, OverflowError):
+        # An escape of a character that there is not.
+        place = _place(shown, loader.get_mark()) if loader else Place(shown)
+        said = "an escape with \\ stands here that is no character"
+        return ReadYaml(None, (Mistake(place, "yaml", said),))
     finally:
         if loader is not None:
             loader.dispose()
@@ -123,15 +174,9 @@ def read_text(text: str, shown: str) -> ReadYaml:
     building.mistakes.extend(Mistake(_place(shown, mark), "yaml", said) for mark, said in loader.remarks)
     try:
         node = building.node(root, "", ())
-    except _TooMuchError as error:
-        return ReadYaml(None, (Mistake(_place(shown, error.mark), "yaml", str(error)),))
+    except TooMuchError as error:
+        return ReadYaml(None, (Mistake(error.place, "yaml", str(error)),))
     return ReadYaml(node, tuple(building.mistakes))
-
-
-class _TooMuchError(Exception):
-    def __init__(self, mark: Mark, text: str) -> None:
-        super().__init__(text)
-        self.mark = mark
 
 
 class _Loader(yaml.SafeLoader):
@@ -166,12 +211,10 @@ class _Building:
         # Anchors make one node stand in many places: what is small to read can be endless to walk.
         self.values += 1
         if id(node) in above:
-            raise _TooMuchError(node.start_mark, "an anchor stands within itself")
-        if self.values > _MOST_VALUES or len(above) > _DEEPEST:
-            raise _TooMuchError(
-                node.start_mark, f"with its anchors it holds more than {_MOST_VALUES:,} values"
-            )
+            raise TooMuchError(_place(self.file, node.start_mark), "an anchor stands within itself")
         place, above = _place(self.file, node.start_mark), (*above, id(node))
+        if self.values > _MOST_VALUES or len(above) > _DEEPEST + 1:
+            raise TooMuchError(place, f"with its anchors it holds more than {_MOST_VALUES:,} values")
         if isinstance(node, ScalarNode):
             return self._scalar(node, place, path)
         if isinstance(node, SequenceNode):
@@ -182,7 +225,7 @@ class _Building:
     def _scalar(self, node: ScalarNode, place: Place, path: str) -> Node:
         text = node.value
         if node.style is not None:
-            return Node(text, place, path, quoted=True)
+            return Node(self._joined(text, place, path), place, path, quoted=True)
         if _INTEGER.fullmatch(text):
             return Node(int(text), place, path)
         if _NUMBER.fullmatch(text):
@@ -219,12 +262,19 @@ class _Building:
             return None
         kind = key.tag.removeprefix(_PREFIX)
         if key.style is not None or kind == "str":
-            return str(key.value)
+            return self._joined(str(key.value), place, path)
         if kind in _SURPRISES and not (_INTEGER.fullmatch(key.value) or key.value in _BOOLEANS):
             self._say(place, step(path, key.value), f"the key {key.value!r} {_SURPRISES[kind]}")
         else:
             self._say(place, step(path, key.value), f"the key {key.value} is no text; put it in quotes")
         return None
+
+    def _joined(self, text: str, place: Place, path: str) -> str:
+        joined = joined_pairs(text)
+        if joined is None:
+            self._say(place, path, HALF_A_PAIR)
+            return text.encode("utf-8", "replace").decode()
+        return joined
 
     def _say(self, place: Place, path: str, text: str) -> None:
         self.mistakes.append(Mistake(place, path or "yaml", text))

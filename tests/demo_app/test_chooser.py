@@ -1,4 +1,4 @@
-"""The model chooser: built in, a folder, a hub id; what cannot be had is said, and the former one stays."""
+"""The model chooser: built in, as started, a hub id; what cannot be had is said, and the former one stays."""
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -41,23 +41,43 @@ def test_what_is_built_in_is_offered_with_its_size_and_licence(dialog):
     assert any("135 million parameters, Apache-2.0" in one.value for one in dialog.caption)
 
 
-def test_a_folder_is_opened_for_all_and_begins_a_conversation(dialog, tmp_path):
-    folder = save_tiny_chat(tmp_path / "other", seed=1)
-    session_of(dialog).begins = False
-    opened(dialog, "Folder or .gguf file", f" {folder} ")
+def test_the_folder_of_the_start_is_opened_for_all_and_begins_a_conversation(dialog, model_folder):
+    session_of(dialog).model_name, session_of(dialog).begins = "smollm2-135m", False
+    dialog.selectbox[0].set_value(str(model_folder)).run()
+    dialog.button[0].click().run()
+    assert not dialog.exception
     session = session_of(dialog)
-    assert (session.model_name, session.models, session.begins) == (str(folder), [str(folder)], True)
+    assert (session.model_name, session.models, session.begins) == (
+        str(model_folder),
+        [str(model_folder)],
+        True,
+    )
     from demo_app.parts.models import house
 
-    assert house().holds(str(folder))
+    assert house().holds(str(model_folder))
+
+
+def test_no_other_folder_of_this_machine_is_looked_for(dialog, tmp_path, monkeypatch):
+    save_tiny_chat(tmp_path / "owner" / "name", seed=1)
+    (tmp_path / "link").symlink_to(tmp_path / "owner")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    said = set()
+    # Whether it is there or not, the same is said.
+    for name in (str(tmp_path / "owner/name"), str(tmp_path / "nowhere"), "./owner/name", "~/x", "a.gguf"):
+        opened(dialog, "Hugging Face hub", name)
+        said.add(dialog.error[0].value.replace("\\", "").replace(name, "NAME"))
+    assert len(said) == 1
+    for name in ("owner/name", "link/name"):
+        opened(dialog, "Hugging Face hub", name)
+        assert dialog.error
+        assert session_of(dialog).models == []
 
 
 @pytest.mark.parametrize(
     ("kind", "name", "said"),
     [
-        ("Folder or .gguf file", "./nowhere", "no such folder: './nowhere'"),
-        ("Folder or .gguf file", "owner/name", "owner/name is no folder and no .gguf file of this machine"),
-        ("Folder or .gguf file", "", "the model's name is empty"),
+        ("Hugging Face hub", "", "the model's name is empty"),
         ("Hugging Face hub", "no such name", "not a hub id of the form owner/name"),
         ("Hugging Face hub", "<b>/x", "unknown model"),
     ],
@@ -69,13 +89,6 @@ def test_a_name_that_leads_nowhere_is_said_and_the_model_before_it_stays(
     assert said in dialog.error[0].value.replace("\\", "")
     assert "<b>" not in dialog.error[0].value.replace("\\<b\\>", "")
     assert session_of(dialog).model_name == str(model_folder)
-
-
-def test_a_folder_without_a_model_is_said(dialog, tmp_path):
-    (tmp_path / "empty").mkdir()
-    opened(dialog, "Folder or .gguf file", str(tmp_path / "empty"))
-    assert "unforeseen" not in dialog.error[0].value
-    assert "empty" in dialog.error[0].value
 
 
 def test_how_far_the_opening_is_stands_above_what_ended_it(dialog, monkeypatch):
