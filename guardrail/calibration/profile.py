@@ -12,8 +12,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, NoReturn, Self
 
-from pydantic import Field, JsonValue, ValidationError, model_validator
+from pydantic import AfterValidator, Field, JsonValue, ValidationError, model_validator
 
+from guardrail.calibration.author import Author, name_problem, same_name
 from guardrail.calibration.calibrators import Calibrator, VennAbers
 from guardrail.calibration.confidence import ConfidenceModel, Observation
 from guardrail.calibration.plain import PlainData
@@ -143,12 +144,20 @@ class Assessment:
     guarantees: tuple[Guarantee, ...]
 
 
+def _checked_name(value: str) -> str:
+    if problem := name_problem(value):
+        raise ValueError(f"answered_by {problem}")
+    return value.strip()
+
+
 class Profile(PlainData):
-    """What was learned of one model's answers. A file; see :func:`read_profile`.
+    """What was learned of the answers of one model. A file; see :func:`read_profile`.
 
     Attributes:
         version: Of this schema.
-        model: The model whose answers they were.
+        model: The model that scored the answers.
+        answered_by: Who gave them, by a declared name; None for the model itself, which profiles of before
+            this was recorded are taken to be of.
         scorer: How they were scored.
         confidence_model: The sum that ranks answers; None where there were no labels.
         calibrator: Makes a probability of correctness from it.
@@ -160,6 +169,7 @@ class Profile(PlainData):
 
     version: Literal[1] = 1
     model: ModelFingerprint
+    answered_by: Annotated[str, AfterValidator(_checked_name)] | None = None
     scorer: ScorerFingerprint
     confidence_model: ConfidenceModel | None
     calibrator: Calibrator | None
@@ -194,7 +204,17 @@ class Profile(PlainData):
     @property
     def digest(self) -> str:
         """SHA-256 of its content: the same wherever the file lies."""
-        return sha256(_canonical(self.model_dump(mode="json"))).hexdigest()
+        return sha256(_canonical(self.as_plain())).hexdigest()
+
+    @property
+    def author(self) -> str:
+        """Who gave the answers that it is made of."""
+        return self.answered_by or self.model.name
+
+    def as_plain(self) -> dict[str, Any]:
+        """The values of its file, but for the hash."""
+        # Profiles of before who answered was recorded keep their hash.
+        return self.model_dump(mode="json", exclude={"answered_by"} if self.answered_by is None else None)
 
     def certified_for(self, guarantee: Guarantee) -> CertifiedThreshold | None:
         """The threshold for this guarantee, feasible or not; None where it was not asked for."""
@@ -218,6 +238,22 @@ class Profile(PlainData):
                 "Calibrate this model (guardrail calibrate), or use what the profile was made for.",
                 differences,
             )
+
+    def outside_domain(self, author: Author | None, model: str) -> str:
+        """Say why it does not hold for an answer, in words; empty where it does.
+
+        Args:
+            author: Who gave the answer; None for the model that scores it.
+            model: What that model is called here; it has been made sure that it is the profile's.
+        """
+        if self.answered_by is None:
+            holds = author is None or any(same_name(author.name, own) for own in (model, self.model.name))
+        else:
+            holds = author is not None and same_name(author.name, self.answered_by)
+        if holds and not (author and author.doubt):
+            return ""
+        said = f"the answer is of {author.name if author else model}, the profile of {self.author}"
+        return f"{said}; {author.doubt}" if author and author.doubt else said
 
     def assess(self, observation: Observation) -> Assessment:
         """Say how likely one answer is to be correct, and where it stands among others.
@@ -317,7 +353,7 @@ def write_profile(profile: Profile, path: str | Path) -> None:
     Raises:
         ProfileError: The file cannot be written.
     """
-    values = {**profile.model_dump(mode="json"), "sha256": profile.digest}
+    values = {**profile.as_plain(), "sha256": profile.digest}
     write_whole(Path(path), _readable(values) + "\n", ProfileError)
 
 

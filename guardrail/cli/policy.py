@@ -176,6 +176,15 @@ def explain(
     error: Annotated[
         str, typer.Option(help="Why it could not be scored.", show_default=False, callback=readable)
     ] = "",
+    outside_domain: Annotated[
+        str,
+        typer.Option(
+            metavar="WHY",
+            help='Why the profile does not hold for it, such as "another model gave it".',
+            show_default=False,
+            callback=readable,
+        ),
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Say what a policy would decide on an answer, and what each rule says of it."""
@@ -192,6 +201,7 @@ def explain(
         tags=tag or (),
         tool_call=tool_call or (),
         error=error,
+        outside_domain=outside_domain,
     )
     evidence = given.evidence()
     decision, rules = decide(policy, evidence), explain_rules(policy, evidence)

@@ -40,7 +40,7 @@ def show(
 
     read = read_profile(builtin_profile(profile) or Path(profile))
     if as_json:
-        print_json({**read.model_dump(mode="json"), "sha256": read.digest})
+        print_json({**read.as_plain(), "sha256": read.digest})
         return
     from guardrail.calibration.report.terminal import print_profile
 

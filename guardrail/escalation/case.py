@@ -17,14 +17,16 @@ class Case:
     Attributes:
         id: Of the request; the ticket of a queue and the decision log have the same.
         messages: What was asked, each with ``role`` and ``content``.
-        draft: What the local model answered; empty where it gave nothing.
+        draft: What the model answered; empty where it gave nothing.
         rule: Id of the rule that decided.
         reason: Why, in words for a person.
         confidence: Probability of the draft being correct, 0 to 1, where one is known.
         scores: The draft's uncertainty scores by name.
         finish_reason: Why the draft ended, where that is known.
         tags: What the caller said of the request.
-        model: Name of the local model.
+        model: Name of the local model, which scored the draft.
+        answered_by: Name of the model that gave the draft: that one, or another. Cases of before this was
+            recorded say nothing.
         policy_digest: SHA-256 of the policy that decided.
         profile_digest: SHA-256 of the profile that it decided by, if there was one.
     """
@@ -39,6 +41,7 @@ class Case:
     finish_reason: str | None = None
     tags: Sequence[str] = ()
     model: str = ""
+    answered_by: str = ""
     policy_digest: str = ""
     profile_digest: str | None = None
 

@@ -35,9 +35,16 @@ def case_of(judged: "Judged", model: str, policy: str, profile: str | None) -> C
         finish_reason=produced.finish_reason,
         tags=sorted(job.tags),
         model=model,
+        answered_by=author_name(judged, model),
         policy_digest=policy,
         profile_digest=profile,
     )
+
+
+def author_name(judged: "Judged", model: str) -> str:
+    """Who gave the draft: the local model, unless somebody else is named."""
+    author = judged.job.answered_by
+    return author.name if author else model
 
 
 def guarded(
@@ -69,6 +76,9 @@ def guarded(
         error=judged.error,
         request=judged.job.id,
         model=model,
+        answered_by=author_name(judged, model),
+        outside_domain=judged.outside_domain,
+        is_uncalibrated=yardstick.profile is None,
         policy_digest=policy,
         profile_digest=yardstick.digest,
         # A clock that went back says nothing of how long something took.

@@ -27,7 +27,8 @@ class GuardedAnswer:
             decides), or the answer of an escalation's target. Where the policy only observes, the draft.
         action: What was done: ``pass``, ``flag``, ``abstain`` or ``escalate``. An escalation that all
             targets failed is an abstention.
-        rule: Id of the rule that decided; ``on_error`` or ``on_uncalibrated`` where one of these did.
+        rule: Id of the rule that decided; ``on_error``, ``on_uncalibrated`` or ``on_outside_domain`` where
+            one of these did.
         reason: Why, in words for a person.
         message: The policy's words: beside a flagged answer, or in place of one that is withheld.
         confidence: Probability that the draft is correct, 0 to 1; None where no profile gives one. It says
@@ -37,19 +38,23 @@ class GuardedAnswer:
         quantiles: Share of the profile's reference below each score, 0 to 1.
         finish_reason: Why the draft ended: ``stop``, ``length``, or None where that is not known.
         usage: Tokens read and written for the draft; None where there is none.
-        draft: What the local model answered, withheld or not; None where it gave nothing.
+        draft: What the model answered, withheld or not; None where it gave nothing.
         escalation: What came of it, where the answer was escalated.
         enforced: False where the policy only observes.
         error: Why the answer could not be scored, judged, decided, escalated or recorded: the type of the
             error and a sentence without anything that was said; or empty.
         request: Id of the request; the decision log and a queue's ticket have the same.
-        model: Name of the local model.
+        model: Name of the local model, which scored the draft.
         policy_digest: SHA-256 of the policy.
         profile_digest: SHA-256 of the profile; None where none was used.
         timings: Seconds by stage, of the batch that the answer was in.
         tool_calls: What is known of each call of a tool in the draft.
         sentences: Scores of each sentence of the draft, where the guard was told to score them and there are
             several. Nothing is decided by them.
+        answered_by: Name of the model that gave the draft: the local one, or another.
+        outside_domain: Why the profile does not hold for the draft, in words; empty where it does.
+            Confidence, guarantees and quantiles are then unknown.
+        is_uncalibrated: Whether there is no profile.
     """
 
     text: str = field(repr=False)
@@ -74,6 +79,9 @@ class GuardedAnswer:
     timings: Mapping[str, float] = field(repr=False)
     tool_calls: "tuple[CallVerdict, ...]" = ()
     sentences: "tuple[ScoredSentence, ...]" = field(default=(), repr=False)
+    answered_by: str = ""
+    outside_domain: str = ""
+    is_uncalibrated: bool = False
 
     @property
     def is_withheld(self) -> bool:
@@ -93,6 +101,8 @@ class GuardedAnswer:
             finish_reason=self.finish_reason,
             tool_calls=tuple(call.name for call in self.tool_calls),
             call_confidences=tuple((call.name, call.confidence) for call in self.tool_calls),
+            outside_domain=self.outside_domain,
+            is_uncalibrated=self.is_uncalibrated,
         )
 
     def as_plain(self, *, draft: bool = False) -> dict[str, Any]:
@@ -124,6 +134,8 @@ class GuardedAnswer:
             "error": self.error,
             "request": self.request,
             "model": self.model,
+            "answered_by": self.answered_by,
+            "outside_domain": self.outside_domain,
             "policy": self.policy_digest,
             "profile": self.profile_digest,
             "timings": dict(self.timings),

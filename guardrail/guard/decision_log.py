@@ -1,10 +1,10 @@
 """Every decision as one line of JSON, whole or not at all.
 
     {"time": "2026-01-31T12:00:00.000+00:00", "request": "…", "policy": {"name": "…", "sha256": "…"},
-     "profile": "…", "model": "…", "action": "abstain", "rule": "…", "reason": "…", …}
+     "profile": "…", "model": "…", "answered_by": "…", "action": "abstain", "rule": "…", "reason": "…", …}
 
-``question`` and ``draft`` and ``answer`` are there as the policy says: not at all, in full, or as
-:func:`text_digest`.
+``model`` scored the draft, and ``answered_by`` gave it: the same model, or somebody else. ``question`` and
+``draft`` and ``answer`` are there as the policy says: not at all, in full, or as :func:`text_digest`.
 """
 
 import json
@@ -106,10 +106,12 @@ def decision_record(
         "policy": {"name": policy, "sha256": answer.policy_digest},
         "profile": answer.profile_digest,
         "model": answer.model,
+        "answered_by": answer.answered_by,
         "action": answer.action,
         "enforced": answer.enforced,
         "rule": answer.rule,
         "reason": answer.reason,
+        "outside_domain": answer.outside_domain,
         "confidence": answer.confidence,
         "scores": dict(answer.uncertainty.scores()) if answer.uncertainty else None,
         "quantiles": dict(answer.quantiles),

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from guardrail.calibration.author import Author
 from guardrail.errors import OptionError
 from guardrail.guard.jobs import Response, job_of, jobs_of, reading_job
 from guardrail.guard.pipeline import Pipeline
@@ -170,10 +171,14 @@ class Guard:
         finish_reason: "FinishReason | None" = None,
         tags: Iterable[str] = (),
         tool_calls: Iterable[str | CalledTool] = (),
+        answered_by: str | Author | None = None,
     ) -> "GuardedAnswer":
-        """Decide on a response that was produced elsewhere, by the same weights.
+        """Decide on a response that was produced elsewhere: by the same weights, unless another is named.
 
-        It is taken to be generated as the profile's answers were: greedily, or at their temperature.
+        It is taken to be generated as the profile's answers were: greedily, or at their temperature. What
+        another model answered has scores, and a confidence, quantiles and guarantees only where the profile
+        is made of that model's answers. Otherwise the policy's ``on_outside_domain`` decides where a rule
+        hangs on these.
 
         Args:
             messages: What was asked.
@@ -183,18 +188,25 @@ class Guard:
             tags: As for :meth:`ask`.
             tool_calls: The tools that it calls: by name, or with how it writes the call, which is then
                 scored, and has a confidence, by itself.
+            answered_by: The name of the model that answered, where it is not the guard's own: as the profile
+                names it (``guardrail calibrate --answered-by``), if it is that one.
 
         Raises:
             InvalidInputError: As for :meth:`ask`, or the response cannot be read by this model.
         """
-        job = reading_job(messages, response, tags, finish_reason, tool_calls)
+        job = reading_job(messages, response, tags, finish_reason, tool_calls, answered_by)
         return self._pipeline.run([job])[0]
 
     def judge_batch(
-        self, conversations: "Sequence[Prompt]", responses: Sequence[Response], *, tags: Iterable[str] = ()
+        self,
+        conversations: "Sequence[Prompt]",
+        responses: Sequence[Response],
+        *,
+        tags: Iterable[str] = (),
+        answered_by: str | Author | None = None,
     ) -> "list[GuardedAnswer]":
         """Decide on several responses in one run; see :meth:`judge`."""
-        return self._pipeline.run(jobs_of(conversations, tags, responses))
+        return self._pipeline.run(jobs_of(conversations, tags, responses, answered_by))
 
     async def aask(
         self,
@@ -232,19 +244,31 @@ class Guard:
         finish_reason: "FinishReason | None" = None,
         tags: Iterable[str] = (),
         tool_calls: Iterable[str | CalledTool] = (),
+        answered_by: str | Author | None = None,
     ) -> "GuardedAnswer":
         """As :meth:`judge`, beside the event loop; see :meth:`aask`."""
-        job = reading_job(messages, response, tags, finish_reason, tool_calls)
+        job = reading_job(messages, response, tags, finish_reason, tool_calls, answered_by)
         return (await self._pipeline.arun([job]))[0]
 
     async def ajudge_batch(
-        self, conversations: "Sequence[Prompt]", responses: Sequence[Response], *, tags: Iterable[str] = ()
+        self,
+        conversations: "Sequence[Prompt]",
+        responses: Sequence[Response],
+        *,
+        tags: Iterable[str] = (),
+        answered_by: str | Author | None = None,
     ) -> "list[GuardedAnswer]":
         """As :meth:`judge_batch`, beside the event loop; see :meth:`aask`."""
-        return await self._pipeline.arun(jobs_of(conversations, tags, responses))
+        return await self._pipeline.arun(jobs_of(conversations, tags, responses, answered_by))
 
     def refuse(
-        self, messages: "Prompt", draft: str | None, error: str, *, tags: Iterable[str] = ()
+        self,
+        messages: "Prompt",
+        draft: str | None,
+        error: str,
+        *,
+        tags: Iterable[str] = (),
+        answered_by: str | Author | None = None,
     ) -> "GuardedAnswer":
         """Decide, by the policy's ``on_error``, on an answer that cannot be read or scored at all.
 
@@ -253,11 +277,18 @@ class Guard:
             draft: What was answered, as far as that is known.
             error: Why it cannot be checked: the type of an error and a sentence, without a word of the draft.
             tags: As for :meth:`ask`.
+            answered_by: As for :meth:`judge`.
         """
-        return self._pipeline.refuse(job_of(messages, tags), draft, error)
+        return self._pipeline.refuse(job_of(messages, tags, answered_by), draft, error)
 
     async def arefuse(
-        self, messages: "Prompt", draft: str | None, error: str, *, tags: Iterable[str] = ()
+        self,
+        messages: "Prompt",
+        draft: str | None,
+        error: str,
+        *,
+        tags: Iterable[str] = (),
+        answered_by: str | Author | None = None,
     ) -> "GuardedAnswer":
         """As :meth:`refuse`, beside the event loop."""
-        return await self._pipeline.arefuse(job_of(messages, tags), draft, error)
+        return await self._pipeline.arefuse(job_of(messages, tags, answered_by), draft, error)

@@ -7,6 +7,7 @@ from hashlib import sha256
 from math import isfinite
 from typing import TYPE_CHECKING, Any, get_args
 
+from guardrail.calibration.author import same_name
 from guardrail.calibration.profile import Assessment, Guarantee, Profile
 from guardrail.errors import CalibrationError, GuardrailError
 from guardrail.escalation.case import is_blank
@@ -33,12 +34,24 @@ class Yardstick:
     Attributes:
         profile: The profile; None where there is none for the model.
         digest: SHA-256 of it.
-        missing: Why there is none, in words for a person.
+        model: What the model is called that scores the answers.
+        missing: Why there is no profile, in words for a person.
     """
 
     profile: Profile | None
     digest: str | None
+    model: str
     missing: str = ""
+
+    def outside_domain(self, job: Job) -> str:
+        """Why no profile can hold for the answer to a request, whatever it is; empty where one may."""
+        if self.profile is not None:
+            return self.profile.outside_domain(job.answered_by, self.model)
+        if job.answered_by is None or (
+            not job.answered_by.doubt and same_name(job.answered_by.name, self.model)
+        ):
+            return ""
+        return f"the answer is of {job.answered_by.name}, and there is no profile of its answers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +64,7 @@ class Judged:
         assessment: What the profile says, if there is one and it could.
         guarantees: Those that the answer is let through by; None where that cannot be told.
         calls: What is known of each call of a tool.
+        outside_domain: Why the profile does not hold for the answer, in words; empty where it does.
         decision: What is to be done.
         error: Why the answer could not be scored, judged or decided, or empty.
         seconds: How long judging took.
@@ -61,6 +75,7 @@ class Judged:
     assessment: Assessment | None
     guarantees: tuple[Guarantee, ...] | None
     calls: tuple[CallVerdict, ...]
+    outside_domain: str
     decision: Decision = field(repr=False)
     error: str
     seconds: float
@@ -80,17 +95,21 @@ def judge(
     """
     began = time.perf_counter()
     error, caveat = produced.error, yardstick.missing
-    assessment, guarantees = None, None
+    assessment, guarantees, outside = None, None, "it is not known who gave the answer"
     try:
-        if not error and yardstick.profile is not None:
+        outside = yardstick.outside_domain(job)
+        if not error and yardstick.profile is not None and not outside:
             assessment = _assess(yardstick.profile, produced)
             caveat = _drawn_otherwise(yardstick.profile, job, sampling)
             guarantees = assessment.guarantees if yardstick.profile.is_calibrated and not caveat else None
     except Exception as problem:  # noqa: BLE001  (recorded; the answer is withheld)
         error, assessment = failure("judge", problem), None
-    calls = judged_calls(produced.scored_calls, yardstick.profile, assessment)
+    calls = judged_calls(produced.scored_calls, yardstick.profile, assessment, outside)
     try:
-        decision = decide(policy, _evidence(job, produced, assessment, guarantees, calls, error))
+        evidence = _evidence(job, produced, assessment, guarantees, calls, error)
+        is_uncalibrated = yardstick.profile is None
+        evidence = replace(evidence, outside_domain=outside, is_uncalibrated=is_uncalibrated)
+        decision = decide(policy, evidence)
         _check(decision, policy, job, produced, error)
     except Exception as problem:  # noqa: BLE001  (recorded; the answer is withheld)
         error = error or failure("decide", problem)
@@ -100,7 +119,7 @@ def judge(
     if decision.rule == "on_uncalibrated" and caveat:
         decision = replace(decision, reason=f"{decision.reason} ({caveat})")
     seconds = time.perf_counter() - began
-    return Judged(job, produced, assessment, guarantees, calls, decision, error, seconds)
+    return Judged(job, produced, assessment, guarantees, calls, outside, decision, error, seconds)
 
 
 def _assess(profile: Profile, produced: Produced) -> Assessment:

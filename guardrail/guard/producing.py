@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from guardrail.calibration.author import Author
 from guardrail.calibration.confidence import HiddenState, Observation
 from guardrail.errors import InvalidInputError, ScoringError
 from guardrail.escalation.case import is_blank
@@ -37,6 +38,7 @@ class Job:
         id: What tells it from all others.
         messages: What is asked.
         response: An answer that was produced elsewhere, as text or token ids; None to have one generated.
+        answered_by: Who gave that one; None for the guard's own model.
         finish_reason: Why that one ended, if it is known.
         tags: What the caller says of the request.
         tool_calls: The tools that the answer calls, by name or with where they stand in it.
@@ -48,6 +50,7 @@ class Job:
     id: str
     messages: Sequence[Mapping[str, Any]] = field(repr=False)
     response: str | Sequence[int] | None = field(default=None, repr=False)
+    answered_by: Author | None = None
     finish_reason: "FinishReason | None" = None
     tags: frozenset[str] = frozenset()
     tool_calls: tuple[str | CalledTool, ...] = ()

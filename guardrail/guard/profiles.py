@@ -36,16 +36,18 @@ def find_yardstick(policy: "Policy", model: "LocalModel") -> Yardstick:
             )
         profile = read_profile(policy.profile_path)
         _check(profile, model)
-        return Yardstick(profile, profile.digest)
+        return Yardstick(profile, profile.digest, model.name)
     path = builtin_profiles().get(model.name)
     if path is None:
-        return Yardstick(None, None, f"no profile ships for {model.name}: guardrail calibrate makes one")
+        missing = f"no profile ships for {model.name}: guardrail calibrate makes one"
+        return Yardstick(None, None, model.name, missing)
     shipped = read_profile(path)
     try:
         _check(shipped, model)
     except ForeignProfileError as error:
-        return Yardstick(None, None, f"the profile that ships for {model.name} does not hold: {error}")
-    return Yardstick(shipped, shipped.digest)
+        missing = f"the profile that ships for {model.name} does not hold: {error}"
+        return Yardstick(None, None, model.name, missing)
+    return Yardstick(shipped, shipped.digest, model.name)
 
 
 def sampling_of(profile: Profile | None) -> Sampling | None:

@@ -113,7 +113,10 @@ def scored_calls(
 
 
 def judged_calls(
-    calls: Sequence[ScoredCall], profile: "Profile | None", assessment: "Assessment | None"
+    calls: Sequence[ScoredCall],
+    profile: "Profile | None",
+    assessment: "Assessment | None",
+    outside_domain: str = "",
 ) -> tuple[CallVerdict, ...]:
     """What the profile says of each call.
 
@@ -121,16 +124,20 @@ def judged_calls(
         calls: The calls.
         profile: The profile; None where there is none.
         assessment: What it says of the whole answer.
+        outside_domain: Why it says nothing of an answer like this, or empty.
     """
-    return tuple(_judged(call, profile, assessment) for call in calls)
+    unknown = outside_domain or "no profile gives a confidence"
+    return tuple(_judged(call, profile, assessment, unknown) for call in calls)
 
 
-def _judged(call: ScoredCall, profile: "Profile | None", assessment: "Assessment | None") -> CallVerdict:
+def _judged(
+    call: ScoredCall, profile: "Profile | None", assessment: "Assessment | None", unknown: str
+) -> CallVerdict:
     if call.uncertainty is None:
         return CallVerdict(call.name, None, None, call.reason)
     hybridgrad = call.uncertainty.hybridgrad
     if profile is None or assessment is None or assessment.confidence is None:
-        return CallVerdict(call.name, None, hybridgrad, "no profile gives a confidence")
+        return CallVerdict(call.name, None, hybridgrad, unknown)
     if call.is_answer:
         return CallVerdict(call.name, assessment.confidence, hybridgrad)
     if profile.depths:

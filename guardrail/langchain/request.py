@@ -99,7 +99,8 @@ class Request:
         policy = self._guard.policy
         if policy.streaming != "annotate" or self._options.tools:
             return False
-        actions = (policy.on_uncalibrated.action, *(rule.action for rule in policy.rules))
+        unknown = (policy.on_uncalibrated.action, policy.on_outside_domain.action)
+        actions = (*unknown, *(rule.action for rule in policy.rules))
         return policy.mode == "observe" or not any(action in _WITHHOLDING for action in actions)
 
     def _arguments(

@@ -53,6 +53,8 @@ class Given(PlainData):
         tags: Of the request.
         tool_call: Names of the tools it calls.
         error: Why it could not be scored.
+        outside_domain: Why the profile does not hold for it, such as "it is another model's". Confidence,
+            quantile and certified are then unknown to the rules, whatever is given of them.
     """
 
     # What is no number goes to on_error, and a case may want to see that.
@@ -66,6 +68,7 @@ class Given(PlainData):
     tags: tuple[str, ...] = ()
     tool_call: tuple[str, ...] = ()
     error: str = ""
+    outside_domain: str = ""
 
     def evidence(self) -> Evidence:
         """The same as a policy sees it."""
@@ -85,6 +88,7 @@ class Given(PlainData):
             tags=frozenset(self.tags),
             tool_calls=self.tool_call,
             error=self.error,
+            outside_domain=self.outside_domain,
         )
 
 

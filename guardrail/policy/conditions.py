@@ -84,17 +84,19 @@ class Certified(PlainData):
 class When(PlainData):
     """Conditions that must all hold.
 
-    What a condition asks for may be unknown (the confidence without a profile). A rule that hangs on it
-    neither holds nor fails: ``on_uncalibrated`` decides then, so that no later rule lets through what an
-    earlier one might have stopped.
+    What a condition asks for may be unknown (the confidence without a profile, or of an answer that the
+    profile does not hold for). A rule that hangs on it neither holds nor fails: ``on_uncalibrated`` or
+    ``on_outside_domain`` decides then, so that no later rule lets through what an earlier one might have
+    stopped.
     """
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     confidence: ShareBounds | None = Field(
         default=None,
-        description="Probability that the answer is correct, 0 to 1, by the profile. Unknown without one. "
-        "In a rule that names tools, that of the least sure call of these, if it is less than the answer's.",
+        description="Probability that the answer is correct, 0 to 1, by the profile. Unknown without one, "
+        "and for answers of another model. In a rule that names tools, that of the least sure call of these, "
+        "if it is less than the answer's.",
     )
     uncertainty: Annotated[Mapping[_Score, Bounds], Field(min_length=1)] | None = Field(
         default=None,

@@ -1,7 +1,8 @@
 """The decision on one answer: the first rule that does not fail, and never a guess.
 
 A rule that hangs on something unknown is not skipped: it might have withheld the answer. ``on_uncalibrated``
-decides there. What cannot be believed at all goes to ``on_error``.
+decides there, and ``on_outside_domain`` where the profile does not hold for the answer. What cannot be
+believed at all goes to ``on_error``.
 """
 
 from typing import Literal, NamedTuple
@@ -10,10 +11,12 @@ from guardrail.policy.doubt import doubt_of
 from guardrail.policy.evaluation import Verdict, evaluate
 from guardrail.policy.evidence import Decision, Evidence
 from guardrail.policy.messages import render_message
-from guardrail.policy.model import OnError, OnUncalibrated, Policy, Rule
+from guardrail.policy.model import OnError, OnOutsideDomain, OnUncalibrated, Policy, Rule
 
 __all__ = ["Explanation", "decide", "explain"]
 
+# By how much an action takes away of an answer.
+_STRICTNESS = {"pass": 0, "flag": 1, "escalate": 2, "abstain": 3}
 _ALWAYS = Verdict(True, "no rule above holds")
 
 
@@ -35,7 +38,7 @@ def decide(policy: Policy, evidence: Evidence) -> Decision:
     """Decide on one answer. Raises nothing, and never passes what could not be scored or decided."""
     try:
         doubt = doubt_of(evidence)
-        return _failed(policy, doubt) if doubt else _decided(policy, evidence)
+        return _failed(policy, doubt) if doubt else _decided(policy, evidence.within_domain())
     except Exception as error:  # noqa: BLE001  (whatever the evidence is: an answer without a decision is shown to nobody)
         return _failed(policy, f"the evidence cannot be read ({type(error).__name__})")
 
@@ -46,7 +49,8 @@ def explain(policy: Policy, evidence: Evidence) -> list[Explanation]:
         doubt = doubt_of(evidence)
         if doubt:
             return [Explanation("on_error", "true", doubt)]
-        return [_explained(rule, _verdict(rule, evidence)) for rule in policy.rules]
+        known = evidence.within_domain()
+        return [_explained(rule, _verdict(rule, known)) for rule in policy.rules]
     except Exception as error:  # noqa: BLE001  (as above)
         return [Explanation("on_error", "true", f"the evidence cannot be read ({type(error).__name__})")]
 
@@ -55,11 +59,22 @@ def _decided(policy: Policy, evidence: Evidence) -> Decision:
     for rule in policy.rules:
         verdict = _verdict(rule, evidence)
         if verdict.holds is None:
-            reason = f"rule {rule.id} cannot be decided: {verdict.why}"
-            return _decision(policy, policy.on_uncalibrated, "on_uncalibrated", reason, evidence)
+            return _undecided(policy, rule, verdict, evidence)
         if verdict.holds:
             return _decision(policy, rule, rule.id, verdict.why, evidence)
     return _failed(policy, "no rule holds")
+
+
+def _undecided(policy: Policy, rule: Rule, verdict: Verdict, evidence: Evidence) -> Decision:
+    reason = f"rule {rule.id} cannot be decided: {verdict.why}"
+    uncalibrated, outside = policy.on_uncalibrated, policy.on_outside_domain
+    if not evidence.outside_domain:
+        return _decision(policy, uncalibrated, "on_uncalibrated", reason, evidence)
+    reason = f"{reason} ({evidence.outside_domain})"
+    # Without a profile the model's own answers are undecided too: nobody else's have it easier.
+    if evidence.is_uncalibrated and _STRICTNESS[uncalibrated.action] > _STRICTNESS[outside.action]:
+        return _decision(policy, uncalibrated, "on_uncalibrated", reason, evidence)
+    return _decision(policy, outside, "on_outside_domain", reason, evidence)
 
 
 def _failed(policy: Policy, reason: str) -> Decision:
@@ -73,7 +88,7 @@ def _verdict(rule: Rule, evidence: Evidence) -> Verdict:
 
 def _decision(
     policy: Policy,
-    outcome: Rule | OnError | OnUncalibrated,
+    outcome: Rule | OnError | OnUncalibrated | OnOutsideDomain,
     rule: str,
     reason: str,
     evidence: Evidence | None,

@@ -64,6 +64,8 @@ def _doubt_of_facts(evidence: "Evidence") -> str:
         is_list = isinstance(names, Sequence | Set) and not isinstance(names, str | bytes)
         if not is_list or not all(isinstance(name, str) for name in names):
             return f"the {what} are no list of names"
+    if not isinstance(evidence.outside_domain, str):
+        return f"why it is outside of the domain is {_shown(evidence.outside_domain)}, and no text"
     calls: Any = evidence.call_confidences
     if not isinstance(calls, Sequence) or not all(map(_is_call, calls)):
         return "the confidences of calls are no pairs of a name and a share"

@@ -1,7 +1,7 @@
 """What a policy decides on, and what it decides: plain values, the same in a test and in traffic."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -28,6 +28,11 @@ class Evidence:
         call_confidences: Calls that were judged by themselves: the tool's name, and the probability that the
             call is correct, None where it is unknown. For tools that are not here the answer's stands.
         error: Why the answer could not be scored or judged, or empty. Nothing else counts then.
+        outside_domain: Why the profile does not hold for this answer (somebody else gave it), in words; empty
+            where it holds. Confidence, quantiles and guarantees are then unknown, whatever stands here of
+            them, and ``on_outside_domain`` decides where a rule hangs on what is unknown.
+        is_uncalibrated: Whether there is no profile at all. Outside of a domain, ``on_uncalibrated`` decides
+            then too: the stricter of the two.
     """
 
     confidence: float | None = None
@@ -39,6 +44,15 @@ class Evidence:
     tool_calls: tuple[str, ...] = ()
     call_confidences: tuple[tuple[str, float | None], ...] = ()
     error: str = ""
+    outside_domain: str = ""
+    is_uncalibrated: bool = False
+
+    def within_domain(self) -> "Evidence":
+        """The same without what a profile says of answers that it does not hold for."""
+        if not self.outside_domain:
+            return self
+        calls = tuple((name, None) for name, _ in self.call_confidences)
+        return replace(self, confidence=None, quantiles={}, guarantees=None, call_confidences=calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +61,8 @@ class Decision:
 
     Attributes:
         action: What the policy decided.
-        rule: Id of the rule that decided; ``on_error`` or ``on_uncalibrated`` where one of these did.
+        rule: Id of the rule that decided; ``on_error``, ``on_uncalibrated`` or ``on_outside_domain`` where
+            one of these did.
         reason: Why, in words for a person.
         message: What to show with the answer (flag) or in its place (abstain, or while a person decides),
             its placeholders filled in; None where the policy gives none.

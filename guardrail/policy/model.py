@@ -19,7 +19,7 @@ from guardrail.policy.evidence import Action
 from guardrail.policy.messages import check_message
 from guardrail.policy.targets import Target, conflict
 
-__all__ = ["Log", "OnError", "OnUncalibrated", "Policy", "Rule"]
+__all__ = ["Log", "OnError", "OnOutsideDomain", "OnUncalibrated", "Policy", "Rule"]
 
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]*")
 
@@ -106,6 +106,21 @@ class OnUncalibrated(PlainData):
         return self
 
 
+class OnOutsideDomain(PlainData):
+    """What happens where a rule hangs on what the profile cannot know of such an answer. It never passes."""
+
+    action: Literal["flag", "abstain", "escalate"] = Field(
+        default="abstain", description="flag, abstain or escalate."
+    )
+    message: _Message | None = Field(default=None, description=_MESSAGE)
+    to: _Text | None = Field(default=None, description=_TO)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        _check_target(self.action, self.to)
+        return self
+
+
 class Log(PlainData):
     """Every decision as one line of JSON."""
 
@@ -174,6 +189,17 @@ class Policy(PlainData):
         default_factory=OnUncalibrated,
         description="What happens where a rule hangs on what is not known: confidence, certified or quantile "
         "without a profile, a score that was not computed. flag, abstain, or {action, to, message}.",
+    )
+    on_outside_domain: Annotated[
+        OnOutsideDomain,
+        BeforeValidator(
+            _as_action, json_schema_input_type=Literal["flag", "abstain", "escalate"] | OnOutsideDomain
+        ),
+    ] = Field(
+        default_factory=OnOutsideDomain,
+        description="What happens where a rule hangs on what is not known, and the profile does not hold for "
+        "the answer: another model gave it than those that the profile is made of. Confidence, certified and "
+        "quantile are then unknown. flag, abstain, or {action, to, message}.",
     )
     streaming: Literal["buffer", "annotate"] = Field(
         default="buffer",

@@ -13,7 +13,9 @@ from guardrail.policy.targets import ABSTAIN, KINDS
 
 __all__ = ["check_ids", "check_soundness"]
 
-_FALLBACKS = ("on_error", "on_uncalibrated")
+_FALLBACKS = ("on_error", "on_uncalibrated", "on_outside_domain")
+# What decides where something is unknown, and is abstain where it is not given.
+_UNKNOWNS = _FALLBACKS[1:]
 _WITHHOLDING = ("abstain", "escalate")
 
 
@@ -100,10 +102,11 @@ def _check_streaming(root: Node) -> Iterator[Mistake]:
         # What could not be scored is withdrawn; see the warning.
         if action.text in _WITHHOLDING and outcome.path != "on_error":
             yield action.mistake(f"is {action.text}, and {why}, or pass or flag here")
-    uncalibrated = root.get("on_uncalibrated")
-    if uncalibrated is None or (uncalibrated.entries and "action" not in uncalibrated.entries):
-        node = uncalibrated or streaming
-        yield node.mistake(f"on_uncalibrated is abstain where it is not given, and {why}, or give flag")
+    for key in _UNKNOWNS:
+        given = root.get(key)
+        if given is None or (given.entries and "action" not in given.entries):
+            node = given or streaming
+            yield node.mistake(f"{key} is abstain where it is not given, and {why}, or give flag")
 
 
 def _annotated_errors(root: Node) -> Iterator[Mistake]:

@@ -35,6 +35,7 @@ _EXAMPLES = {
     "Target": " such as {queue: 'sqlite:///guardrail.db'}",
     "Log": " such as {file: decisions.jsonl}",
     "OnError": " such as {action: abstain}, or abstain",
+    "OnOutsideDomain": " such as {action: abstain}, or abstain",
     "OnUncalibrated": " such as {action: abstain}, or abstain",
 }
 _LIMITS = {

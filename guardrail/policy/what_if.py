@@ -56,7 +56,7 @@ class WhatIf:
         decisions: One an answer, in their order.
         actions: How many answers each action gets, all four of them.
         rules: How many answers each rule decides, in the policy's order, those that decide none among them;
-            then ``on_uncalibrated`` and ``on_error``, where these decide.
+            then ``on_uncalibrated``, ``on_outside_domain`` and ``on_error``, where these decide.
         passed: The answers that are shown without a word.
         shown: Those that are passed or flagged.
     """

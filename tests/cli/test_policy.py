@@ -124,7 +124,7 @@ def test_the_ready_policies_are_listed():
 
 def test_cases_that_hold_end_with_0(folder):
     result = run("test", "builtin:default", str(READY / "cases/default.yaml"))
-    assert (result.exit_code, result.stdout) == (0, "6 of 6 cases hold\n")
+    assert (result.exit_code, result.stdout) == (0, "7 of 7 cases hold\n")
 
 
 def test_a_case_that_does_not_hold_ends_with_1_and_shows_the_difference(folder):
@@ -174,6 +174,18 @@ def test_an_explanation_says_which_rule_decides_and_what_each_says():
     [
         ("builtin:default", ["--confidence", "0.2", "--certified", "0.05@0.95"], "pass, by certified"),
         ("builtin:default", ["--uncertainty", "hybridgrad=0.02"], "flag, by on_uncalibrated"),
+        (
+            "builtin:default",
+            [
+                "--confidence",
+                "0.97",
+                "--uncertainty",
+                "hybridgrad=0.02",
+                "--outside-domain",
+                "it is another's",
+            ],
+            "abstain, by on_outside_domain",
+        ),
         ("builtin:default", ["--confidence", "nan"], "abstain, by on_error"),
         ("builtin:default", ["--confidence", "0.99", "--error", "gone"], "abstain, by on_error"),
         ("builtin:default", [], "abstain, by on_error"),

@@ -324,6 +324,8 @@ def test_the_plain_form_is_json_with_these_fields(tmp_path):
         "error",
         "request",
         "model",
+        "answered_by",
+        "outside_domain",
         "policy",
         "profile",
         "timings",

@@ -16,7 +16,7 @@ from tests.langchain.making import ABSTAIN, chat_of
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 FLAG = {"id": "warn", "action": "flag", "message": "Check this."}
-LIVE = {"streaming": "annotate", "on_uncalibrated": "flag"}
+LIVE = {"streaming": "annotate", "on_uncalibrated": "flag", "on_outside_domain": "flag"}
 DRAWN = {"temperature": 1.0, "seed": 3, "max_tokens": 24}
 
 

@@ -15,7 +15,7 @@ from tests.langchain.making import chat_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-LIVE = {"streaming": "annotate", "on_uncalibrated": "flag"}
+LIVE = {"streaming": "annotate", "on_uncalibrated": "flag", "on_outside_domain": "flag"}
 SHORT = {"max_tokens": 2, "timeout": 20}
 
 

@@ -230,7 +230,7 @@ def test_where_a_call_is_written_is_known(answer, written):
 
 
 def test_calls_are_never_streamed_before_they_are_decided_on(llguidance):
-    live = {"streaming": "annotate", "on_uncalibrated": "flag"}
+    live = {"streaming": "annotate", "on_uncalibrated": "flag", "on_outside_domain": "flag"}
     chat = calling(PASS, policy=live).bind_tools([add], tool_choice="add")
     assert len([*chat.stream(ASKED)]) == 1
 

@@ -435,6 +435,33 @@ BROKEN = {
         "p.yaml:5:45 escalation.t.on_error: leads in a circle: t to u to t",
     ),
     # Streaming.
+    "an answer outside that passes": (
+        rules(DEFAULT, on_outside_domain="pass"),
+        "p.yaml:5:20 on_outside_domain: is 'pass'; it can be flag or abstain or escalate",
+    ),
+    "an answer outside that passes in full": (
+        rules(DEFAULT, on_outside_domain="{action: pass}"),
+        "p.yaml:5:29 on_outside_domain.action: is 'pass'; it can be flag or abstain or escalate",
+    ),
+    "an answer outside that goes nowhere": (
+        rules(DEFAULT, on_outside_domain="escalate"),
+        "p.yaml:5:20 on_outside_domain.to: is missing: escalate needs a target under escalation (none yet); "
+        "write on_outside_domain: {action: escalate, to: NAME}",
+    ),
+    "a rule called as what decides outside": (
+        rules("{id: on_outside_domain, action: abstain}"),
+        "p.yaml:4:10 rules[0].id: 'on_outside_domain' is what a decision by on_outside_domain is called",
+    ),
+    "annotate with an answer outside that is withheld": (
+        rules(
+            "{id: a, action: flag}", streaming="annotate", on_uncalibrated="flag", on_outside_domain="abstain"
+        ),
+        "p.yaml:7:20 on_outside_domain: is abstain, and streaming: annotate",
+    ),
+    "annotate with an answer outside that is withheld unsaid": (
+        rules("{id: a, action: flag}", streaming="annotate", on_uncalibrated="flag"),
+        "p.yaml:5:12 streaming: on_outside_domain is abstain where it is not given",
+    ),
     "annotate with abstain": (
         rules(DEFAULT, streaming="annotate", on_uncalibrated="flag"),
         "p.yaml:4:27 rules[0].action: is abstain, and streaming: annotate shows tokens before the verdict",

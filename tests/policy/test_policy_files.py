@@ -307,7 +307,8 @@ def test_a_model_that_is_not_here_is_a_warning():
 
 
 def test_annotating_shows_what_may_fail_to_be_scored_and_that_is_a_warning():
-    text = rules("{id: a, action: flag}", streaming="annotate", on_uncalibrated="flag")
+    unknown = {"on_uncalibrated": "flag", "on_outside_domain": "flag"}
+    text = rules("{id: a, action: flag}", streaming="annotate", **unknown)
     assert "withdrawn only after it was seen" in str(check(text).warnings[0])
     assert check(text + "mode: observe\n").warnings == ()
 

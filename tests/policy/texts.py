@@ -42,6 +42,7 @@ rules:
     action: abstain
 on_error: {action: escalate, to: human, message: "Somebody will look at it."}
 on_uncalibrated: flag
+on_outside_domain: {action: escalate, to: human}
 streaming: buffer
 escalation:
   human:
