@@ -10,6 +10,7 @@ from langchain_core.prompt_values import PromptValue
 
 from guardrail.errors import GuardrailError, InvalidInputError
 from guardrail.guard.tool_calls import CalledTool
+from guardrail.langchain.authors import UNSEEN, AnsweredBy, author_of_call
 from guardrail.langchain.messages import prompt_of
 from guardrail.langchain.outcome import Verdict
 
@@ -25,25 +26,36 @@ _UNREAD = "the model's answer was not read to its end"
 _UNASKED = "it was not seen what the model was asked"
 
 
-def judge_call(guard: "Guard", call: "ModelCall", tags: Iterable[str]) -> Verdict:
-    """Decide on a call whose model has no guard of its own; what cannot be read, ``on_error`` decides on."""
+def judge_call(
+    guard: "Guard", call: "ModelCall", tags: Iterable[str], declared: AnsweredBy | None = None
+) -> Verdict:
+    """Decide on a call whose model has no guard of its own; what cannot be read, ``on_error`` decides on.
+
+    Args:
+        guard: The guard.
+        call: The call.
+        tags: What the caller says of the request.
+        declared: Who the user says that the model is.
+    """
+    facts: dict[str, Any] = {"tags": tags, "answered_by": author_of_call(call, guard, declared)}
     try:
         asked, said, tools = _read(call)
-        answer = guard.judge(asked, said, finish_reason=call.finish_reason, tags=tags, tool_calls=tools)
+        answer = guard.judge(asked, said, finish_reason=call.finish_reason, tool_calls=tools, **facts)
     except (InvalidInputError, _UncheckedError) as error:
-        answer = guard.refuse(_words(call.messages or ()), call.text, _reason(error), tags=tags)
+        answer = guard.refuse(_words(call.messages or ()), call.text, _reason(error), **facts)
     return Verdict(answer.as_plain(), call.run_id, answer)
 
 
-async def ajudge_call(guard: "Guard", call: "ModelCall", tags: Iterable[str]) -> Verdict:
+async def ajudge_call(
+    guard: "Guard", call: "ModelCall", tags: Iterable[str], declared: AnsweredBy | None = None
+) -> Verdict:
     """As :func:`judge_call`, within an event loop."""
+    facts: dict[str, Any] = {"tags": tags, "answered_by": author_of_call(call, guard, declared)}
     try:
         asked, said, tools = _read(call)
-        answer = await guard.ajudge(
-            asked, said, finish_reason=call.finish_reason, tags=tags, tool_calls=tools
-        )
+        answer = await guard.ajudge(asked, said, finish_reason=call.finish_reason, tool_calls=tools, **facts)
     except (InvalidInputError, _UncheckedError) as error:
-        answer = await guard.arefuse(_words(call.messages or ()), call.text, _reason(error), tags=tags)
+        answer = await guard.arefuse(_words(call.messages or ()), call.text, _reason(error), **facts)
     return Verdict(answer.as_plain(), call.run_id, answer)
 
 
@@ -56,13 +68,15 @@ def refuse_chain(guard: "Guard", asked: Any, run_id: UUID, tags: Iterable[str]) 
         run_id: Of the chain.
         tags: What the caller says of the request.
     """
-    answer = guard.refuse(_input_words(asked), None, _reason(_UncheckedError(_UNSEEN)), tags=tags)
+    reason = _reason(_UncheckedError(_UNSEEN))
+    answer = guard.refuse(_input_words(asked), None, reason, tags=tags, answered_by=UNSEEN)
     return Verdict(answer.as_plain(), run_id, answer)
 
 
 async def arefuse_chain(guard: "Guard", asked: Any, run_id: UUID, tags: Iterable[str]) -> Verdict:
     """As :func:`refuse_chain`, within an event loop."""
-    answer = await guard.arefuse(_input_words(asked), None, _reason(_UncheckedError(_UNSEEN)), tags=tags)
+    reason = _reason(_UncheckedError(_UNSEEN))
+    answer = await guard.arefuse(_input_words(asked), None, reason, tags=tags, answered_by=UNSEEN)
     return Verdict(answer.as_plain(), run_id, answer)
 
 

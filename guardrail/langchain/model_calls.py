@@ -10,6 +10,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
+from guardrail.langchain.authors import ReportedModel, reported_model
 from guardrail.langchain.verdicts import VERDICT_EVENT, is_verdict, verdict_of
 
 __all__ = ["CallCollector", "ModelCall"]
@@ -30,6 +31,7 @@ class ModelCall:
         text: What was answered; None where the answer was not read to its end.
         tool_calls: The tools that the answer calls, as LangChain writes them; also calls that it cannot read.
         finish_reason: Why the answer ended, if the provider says so.
+        model: What the call says of the model that answered.
         verdict: The verdict that the answer carries; None where the model is not guarded itself.
     """
 
@@ -38,6 +40,7 @@ class ModelCall:
     text: str | None = field(default=None, repr=False)
     tool_calls: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
     finish_reason: Literal["stop", "length"] | None = None
+    model: ReportedModel = field(default_factory=ReportedModel)
     verdict: Mapping[str, Any] | None = None
 
 
@@ -51,6 +54,7 @@ class CallCollector(BaseCallbackHandler):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._asked: dict[UUID, Sequence[BaseMessage]] = {}
+        self._models: dict[UUID, ReportedModel] = {}
         self._ended: list[ModelCall] = []
 
     @property
@@ -60,14 +64,16 @@ class CallCollector(BaseCallbackHandler):
             return [*self._ended, *(ModelCall(run, asked) for run, asked in self._asked.items())]
 
     def on_chat_model_start(
-        self, serialized: Any, messages: list[list[BaseMessage]], *, run_id: UUID, **_: Any
+        self, serialized: Any, messages: list[list[BaseMessage]], *, run_id: UUID, **facts: Any
     ) -> None:
         """A chat model is asked."""
+        self._note_model(run_id, serialized, facts)
         with self._lock:
             self._asked[run_id] = list(messages[0])
 
-    def on_llm_start(self, serialized: Any, prompts: list[str], *, run_id: UUID, **_: Any) -> None:
+    def on_llm_start(self, serialized: Any, prompts: list[str], *, run_id: UUID, **facts: Any) -> None:
         """A completion model is asked: its prompt counts as a user's message."""
+        self._note_model(run_id, serialized, facts)
         with self._lock:
             self._asked[run_id] = [HumanMessage(prompts[0])]
 
@@ -92,21 +98,33 @@ class CallCollector(BaseCallbackHandler):
             self._ended = [call for call in self._ended if call.run_id != of]
             self._ended.append(replace(known, verdict=data))
 
+    def _note_model(self, run_id: UUID, serialized: Any, facts: Mapping[str, Any]) -> None:
+        model = reported_model(serialized, facts.get("metadata"), facts.get("invocation_params"))
+        with self._lock:
+            self._models[run_id] = model
+
     def _end(self, run_id: UUID, response: LLMResult | None, *, cut_off: bool = False) -> None:
         with self._lock:
+            model = self._models.pop(run_id, ReportedModel())
             asked = self._asked.pop(run_id, None)
             if response is None:
                 return
+            model = model.with_answer(response.llm_output)
             generations = [one for several in response.generations for one in several]
             # Of several candidates a chain takes the first, which is therefore the last to be added.
             for generation in reversed(generations):
-                self._ended.append(_call(run_id, asked, generation, cut_off=cut_off))
+                self._ended.append(_call(run_id, asked, generation, model, cut_off=cut_off))
             if not generations:
-                self._ended.append(ModelCall(run_id, asked, ""))
+                self._ended.append(ModelCall(run_id, asked, "", model=model))
 
 
 def _call(
-    run_id: UUID, asked: Sequence[BaseMessage] | None, generation: Generation, *, cut_off: bool
+    run_id: UUID,
+    asked: Sequence[BaseMessage] | None,
+    generation: Generation,
+    model: ReportedModel,
+    *,
+    cut_off: bool,
 ) -> ModelCall:
     message = generation.message if isinstance(generation, ChatGeneration) else None
     metadata = {**(generation.generation_info or {}), **(message.response_metadata if message else {})}
@@ -116,6 +134,7 @@ def _call(
         str(message.text) if message else generation.text,
         (*getattr(message, "tool_calls", ()), *getattr(message, "invalid_tool_calls", ())),
         "length" if cut_off else _finish_reason(metadata),
+        model.with_answer(metadata),
         verdict_of(message),
     )
 

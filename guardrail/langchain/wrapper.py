@@ -10,6 +10,7 @@ from uuid import UUID
 from langchain_core.runnables.base import coerce_to_runnable
 
 from guardrail.errors import OptionError
+from guardrail.langchain.authors import AnsweredBy, checked_declaration
 from guardrail.langchain.ending import OnAbstain
 from guardrail.langchain.guarded_chain import GuardedChain
 from guardrail.langchain.judging import ajudge_call, arefuse_chain, judge_call, refuse_chain
@@ -35,8 +36,10 @@ class UncertaintyGuard:
     Every answer of a chat or completion model within a chain is looked at, whatever comes before and after
     it: retrievers, parsers, branches, other guards. A model with a guard of its own (``ChatGuardrail``, or a
     chain that is wrapped already) brings its verdict along. The answer of any other (vLLM, Ollama, an API) is
-    read by a local model, which scores it as if it were its own. Of several calls the policy's ``combine``
-    says whose verdict decides. A chain that calls no model was not checked, and ``on_error`` decides.
+    read by a local model, which scores it as if it were its own. A profile of that model does not hold for
+    it, unless ``answered_by`` says so: confidence and guarantees are unknown, and where a rule hangs on them
+    the policy's ``on_outside_domain`` decides. Of several calls the policy's ``combine`` says whose verdict
+    decides. A chain that calls no model was not checked, and ``on_error`` decides.
 
     What the policy does becomes of the chain's output:
 
@@ -74,6 +77,10 @@ class UncertaintyGuard:
         on_abstain: ``message``, or ``raise`` for :class:`AbstainedError` wherever nothing answers: before the
             first chunk of a stream, so that ``with_fallbacks`` works.
         targets: Chat models, functions or queues for names of the policy's ``escalation``.
+        answered_by: Who answers in the chains: a model's name as the profile has it (the local model's, or
+            what ``guardrail calibrate --answered-by`` was told), or for several models a map from what each
+            calls itself. Without it every model but a ``ChatGuardrail`` is somebody else, for whom no
+            profile holds. It is not believed of an answer whose own metadata names another model.
         trace_drafts: Let tracers (LangSmith's, ``collect_runs``) see everything as it happens, with true
             times, and so every answer, withheld or not.
 
@@ -90,12 +97,14 @@ class UncertaintyGuard:
         *,
         on_abstain: OnAbstain = "message",
         targets: Mapping[str, Any] | None = None,
+        answered_by: AnsweredBy | None = None,
         trace_drafts: bool = False,
     ) -> None:
         if on_abstain not in get_args(OnAbstain):
             raise OptionError(f"on_abstain is {on_abstain!r}; it can be {' or '.join(get_args(OnAbstain))}.")
         self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
         self.on_abstain = on_abstain
+        self.answered_by = checked_declaration(answered_by)
         self.trace_drafts = trace_drafts
         self._model = model or self.policy.scorer_model
         self._targets = targets
@@ -134,7 +143,10 @@ class UncertaintyGuard:
             tags: What the policy's rules may go by.
         """
         tags = tuple(tags)
-        verdicts = [_carried(call) or judge_call(self._open(), call, tags) for call in self._deciding(calls)]
+        verdicts = [
+            _carried(call) or judge_call(self._open(), call, tags, self.answered_by)
+            for call in self._deciding(calls)
+        ]
         return self._outcome(verdicts or [refuse_chain(self._open(), asked, run_id, tags)])
 
     async def adecide(
@@ -144,7 +156,7 @@ class UncertaintyGuard:
         tags = tuple(tags)
 
         async def judged(call: "ModelCall") -> Verdict:
-            return _carried(call) or await ajudge_call(await self._aopen(), call, tags)
+            return _carried(call) or await ajudge_call(await self._aopen(), call, tags, self.answered_by)
 
         verdicts = await asyncio.gather(*map(judged, self._deciding(calls)))
         return self._outcome(verdicts or [await arefuse_chain(await self._aopen(), asked, run_id, tags)])

@@ -92,7 +92,11 @@ class Agent:
             self.places.append(place)
             return f"{place} is far away"
 
-        own = {name: options.pop(name) for name in ("targets", "people", "tags") if name in options}
+        own = {
+            name: options.pop(name)
+            for name in ("targets", "people", "tags", "answered_by")
+            if name in options
+        }
         made = {name: options.pop(name) for name in ("checkpointer", "response_format") if name in options}
         around = options.pop("middleware", [])
         tools = options.pop("tools", [look_up])

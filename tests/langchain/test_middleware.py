@@ -490,6 +490,7 @@ class TestWhenUncertain:
             script=[calling(), said("far away")],
             middleware=[review],
             checkpointer=InMemorySaver(),
+            answered_by="tiny",
             # Of a sum over whole answers no confidence of a call would come, and it would always ask.
             profile=profile_file(tmp_path, options=ScoringOptions(reduction="mean")),
         )

@@ -21,7 +21,7 @@ PROMPT = ChatPromptTemplate.from_template("Who wrote {book}?")
 BOOK = {"book": "Faust"}
 USAGE = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
 
-_ARGUMENTS = ("model", "on_abstain", "targets", "trace_drafts")
+_ARGUMENTS = ("model", "on_abstain", "targets", "answered_by", "trace_drafts")
 
 
 def guard(*rules, **fields):

@@ -20,6 +20,7 @@ from langchain_core.runnables.config import ensure_config
 from langgraph.types import Command, interrupt
 
 from guardrail.errors import OptionError
+from guardrail.langchain.authors import AnsweredBy
 from guardrail.langchain.middleware.results import Result, ends_agent, result_of
 from guardrail.langchain.middleware.review import Waiting, reply_type, request_of, reviewed
 from guardrail.langchain.middleware.targets import People, targets_within
@@ -82,6 +83,7 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
         scorer_model: Local model that reads the answers of others, or its name; as ``model`` of
             :class:`UncertaintyGuard`.
         targets: Chat models, functions or queues for names of the policy's ``escalation``.
+        answered_by: Who answers, as for :class:`UncertaintyGuard`.
         people: What an escalation to a queue does: ``interrupt``, or ``queue`` to put it there and end.
         tags: What the policy's rules may go by, beside the tags of the run.
 
@@ -99,6 +101,7 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
         scorer_model: "str | LocalModel | None" = None,
         *,
         targets: Mapping[str, Any] | None = None,
+        answered_by: AnsweredBy | None = None,
         people: People = "interrupt",
         tags: Iterable[str] = (),
     ) -> None:
@@ -109,7 +112,8 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
             raise OptionError("tags is a list of texts.")
         policy = policy if isinstance(policy, Policy) else load_policy(policy)
         self._tags = tuple(tags)
-        self._guard = UncertaintyGuard(policy, scorer_model, targets=targets_within(policy, targets, people))
+        within = targets_within(policy, targets, people)
+        self._guard = UncertaintyGuard(policy, scorer_model, targets=within, answered_by=answered_by)
 
     @property
     def policy(self) -> Policy:
