@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
@@ -285,7 +285,7 @@ def _written(weights: list[tuple[dict[str, Any], str]]) -> int:
 
 def local(model: Any, name: str = "tiny", end_ids: Sequence[int] = (), tokenizer: Any = None) -> LocalModel:
     """A model as people hold it; nothing ends a response but ``end_ids``."""
-    tokenizer = tokenizer or tiny_tokenizer()
+    tokenizer = tokenizer or tiny_tokenizer(end=None)
     model.generation_config.eos_token_id = list(end_ids) or [VOCABULARY + 1]
     return LocalModel(model, tokenizer, name)
 
@@ -347,7 +347,7 @@ MISTRAL = (
 def tiny_tokenizer(
     template: str | None = None,
     words: Sequence[str] = ("assistant", "\n\n"),
-    end: str = "</s>",
+    end: str | None = "</s>",
     pad: str = "<pad>",
 ) -> PreTrainedTokenizerFast:
     """A byte-level tokenizer: special tokens, the 256 bytes, and these words with what they are merged of."""
@@ -370,6 +370,42 @@ def tiny_tokenizer(
     with quiet_transformers():
         fast = PreTrainedTokenizerFast(
             tokenizer_object=tokenizer, bos_token="<s>", eos_token=end, pad_token=pad, padding_side="left"
+        )
+    fast.chat_template = template
+    return fast
+
+
+def byte_fallback_tokenizer(template: str | None = None, words: Sequence[str] = ("assistant",)) -> Any:
+    """As Llama 2, Mistral and Gemma have theirs: words with a space before them, and bytes for the rest."""
+    vocabulary = {special: index for index, special in enumerate(["<unk>", *SPECIALS])}
+    for value in range(256):
+        vocabulary[f"<0x{value:02X}>"] = len(vocabulary)
+    space = "\N{LOWER ONE EIGHTH BLOCK}"
+    for character in [space, *map(chr, range(33, 127)), "é"]:
+        vocabulary[character] = len(vocabulary)
+    merges: list[tuple[str, str]] = []
+    for word in words:
+        for at in range(1, len(word) + 1):
+            pair = (f"{space}{word}"[:at], f"{space}{word}"[at])
+            merges.append(pair)
+            vocabulary.setdefault("".join(pair), len(vocabulary))
+    tokenizer = Tokenizer(
+        models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    )
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(space), normalizers.Replace(" ", space)])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace(space, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.add_special_tokens(
+        [AddedToken(text, special=True, normalized=False) for text in ["<unk>", *SPECIALS]]
+    )
+    with quiet_transformers():
+        fast = PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer,
+            bos_token="<s>",
+            eos_token="</s>",
+            unk_token="<unk>",
+            padding_side="left",
         )
     fast.chat_template = template
     return fast

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from guardrail.calibration.questions import Question
@@ -37,7 +38,8 @@ def encode_question(model: "LocalModel", question: Question, system: str | None)
     encoded = encode_prompt(model.tokenizer, messages_of(question.prompt, system))
     if question.response is None:
         return Job(question, encoded, None)
-    return Job(question, encoded, model.encode_response(question.response, question.finish_reason))
+    ids = model.encode_response(question.response, question.finish_reason)
+    return Job(replace(question, response=model.said(question.response)), encoded, ids)
 
 
 def messages_of(prompt: "Prompt", system: str | None) -> Sequence[Mapping[str, Any]]:

@@ -157,7 +157,7 @@ def _traces(
         asked = [job.messages for job in jobs]
         return [*model.generate_batch(asked, sampling, depths=depths, steering=steering)]
     traces: list[Trace | None] = [None] * len(jobs)
-    readable = [at for at, job in enumerate(jobs) if not _is_empty(job)]
+    readable = [at for at, job in enumerate(jobs) if not _is_empty(model, job)]
     read = _read(model, [jobs[at] for at in readable], [prompts[at] for at in readable], depths)
     for at, trace in zip(readable, read, strict=True):
         traces[at] = trace
@@ -167,21 +167,16 @@ def _traces(
 def _read(
     model: "LocalModel", jobs: Sequence[Job], prompts: Sequence[EncodedPrompt], depths: Sequence[float]
 ) -> "list[Trace]":
-    ids = [
-        model.encode_response(job.response, job.finish_reason)
-        if isinstance(job.response, str)
-        else list(job.response or ())
-        for job in jobs
-    ]
+    ids = [model.encode_response(job.response or (), job.finish_reason) for job in jobs]
     traces = model.read_encoded(prompts, ids, depths=depths)
     for job, trace in zip(jobs, traces, strict=True):
         trace.finish_reason = job.finish_reason or trace.finish_reason
     return traces
 
 
-def _is_empty(job: Job) -> bool:
-    says_nothing = isinstance(job.response, str) and is_blank(job.response) and not job.tool_calls
-    return not job.response or says_nothing
+def _is_empty(model: "LocalModel", job: Job) -> bool:
+    says_nothing = isinstance(job.response, str) and is_blank(model.said(job.response))
+    return not job.response or (says_nothing and not job.tool_calls)
 
 
 def _all_scored(
@@ -190,7 +185,10 @@ def _all_scored(
     traces: "Sequence[Trace | None]",
     wanted: Wanted,
 ) -> list[Produced]:
-    drafts = [_draft(job, trace) for job, trace in zip(jobs, traces, strict=True)]
+    drafts = [
+        model.said(job.response) if isinstance(job.response, str) else _draft(job, trace)
+        for job, trace in zip(jobs, traces, strict=True)
+    ]
     scorable = [
         trace
         for trace, draft, job in zip(traces, drafts, jobs, strict=True)

@@ -1,6 +1,6 @@
 """From response ids to text: the whole, and token by token."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -43,8 +43,14 @@ def token_texts(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> lis
     return texts
 
 
-def response_text(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], stop: Sequence[str] = ()) -> str:
-    """The response without special tokens, cut before the first stop string."""
+def response_text(
+    tokenizer: "PreTrainedTokenizerBase",
+    ids: Sequence[int],
+    stop: Sequence[str] = (),
+    silent_ends: Collection[int] = (),
+) -> str:
+    """The response without special tokens and the token that ends it, cut before the first stop string."""
+    ids = ids[:-1] if ids and ids[-1] in silent_ends else ids
     text = decode(tokenizer, ids, skip_special_tokens=True)
     found = [at for at in (text.find(string) for string in stop) if at >= 0]
     return text[: min(found)] if found else text

@@ -11,11 +11,20 @@ import torch
 
 from guardrail.errors import OptionError, PromptError, ResponseError
 from guardrail.models.anatomy import Anatomy, dissect
+from guardrail.models.control_tokens import encode_text
 from guardrail.models.decoding import has_stop, response_text, token_texts
 from guardrail.models.loading import LoadOptions, open_model
 from guardrail.models.machine import Machine, open_machine
 from guardrail.models.padding import sees_padding
-from guardrail.models.prompt import EncodedPrompt, Prompt, encode_ids, encode_prompt, end_of_turn
+from guardrail.models.prompt import (
+    EncodedPrompt,
+    Prompt,
+    encode_ids,
+    encode_prompt,
+    end_of_turn,
+    up_to_end,
+    without_end,
+)
 from guardrail.models.reference import DEFAULT_MODEL, ModelReference
 from guardrail.models.running import Run, generate, read
 from guardrail.models.sampling import Sampling
@@ -156,7 +165,7 @@ class LocalModel:
             if self._switched_on_the_way(prompts, run.responses):
                 traces = self.read_encoded(prompts, run.responses, depths=depths)
                 for trace, reason in zip(traces, reasons, strict=True):
-                    trace.text = response_text(self.tokenizer, trace.response_ids, sampling.stop)
+                    trace.text = self._text(trace.response_ids, sampling.stop)
                     trace.finish_reason = reason
                     trace.generate_s += run.seconds
             else:
@@ -177,8 +186,7 @@ class LocalModel:
 
         Args:
             prompt: A question, messages, or an encoded prompt.
-            response: The response as text or token ids. The end-of-turn token is part of what is scored: a
-                text given to a chat model gets it, unless it was cut off (``finish_reason="length"``).
+            response: The response as text or token ids; see :meth:`encode_response`.
             finish_reason: Why the response ended, if it is known.
             depths: As for :meth:`generate`.
 
@@ -188,7 +196,7 @@ class LocalModel:
             GenerationError: The model gave logits that are not numbers.
         """
         encoded = prompt if isinstance(prompt, EncodedPrompt) else encode_prompt(self.tokenizer, prompt)
-        ids = self.encode_response(response, finish_reason) if isinstance(response, str) else list(response)
+        ids = self.encode_response(response, finish_reason)
         trace = self.read_encoded([encoded], [ids], depths=depths)[0]
         trace.finish_reason = finish_reason or trace.finish_reason
         return trace
@@ -219,15 +227,43 @@ class LocalModel:
         """Take a prompt that is token ids already."""
         return encode_ids(self.tokenizer, ids)
 
-    def encode_response(self, text: str, finish_reason: FinishReason | None = None) -> list[int]:
-        """Token ids of a response, with the end of turn where the model would have written it."""
-        if not is_text(text):
+    def encode_response(
+        self, response: str | Sequence[int], finish_reason: FinishReason | None = None
+    ) -> list[int]:
+        """Token ids of a response, with its end of turn, which is part of what is scored, once at its end.
+
+        A text is nothing but text, whatever it spells, except for the end that it may have been logged with.
+        One given to a chat model gets the end where it has none, unless it was cut off.
+
+        Args:
+            response: The response as text, or as token ids, which stay as they are but for padding.
+            finish_reason: Why it ended, if it is known; ``length`` if it was cut off.
+
+        Raises:
+            ResponseError: It holds what is no character, or what cannot be read as text.
+        """
+        ends = self.machine.end_ids
+        if not isinstance(response, str):
+            return up_to_end(self.tokenizer, response, ends)
+        if not is_text(response):
             raise ResponseError("The response holds half of a surrogate pair, which is no character.")
-        ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        end = end_of_turn(self.tokenizer, self.machine.end_ids)
-        if end is None and finish_reason == "stop" and self.machine.end_ids:
-            end = self.machine.end_ids[0]
-        return ids if not ids or end is None or finish_reason == "length" else [*ids, end]
+        text, end = without_end(self.tokenizer, response, ends)
+        try:
+            ids = encode_text(self.tokenizer, text)
+        except PromptError as error:
+            raise ResponseError(str(error)) from error
+        if end is None and finish_reason != "length":
+            end = end_of_turn(self.tokenizer, ends)
+            if end is None and finish_reason == "stop":
+                end = next(iter(ends), None)
+        return ids if not ids or end is None else [*ids, end]
+
+    def said(self, response: str) -> str:
+        """The words of a response given as text, without the end that it may have been logged with."""
+        return without_end(self.tokenizer, response, self.machine.end_ids)[0]
+
+    def _text(self, response: Sequence[int], stop: Sequence[str]) -> str:
+        return response_text(self.tokenizer, response, stop, self.machine.silent_ends)
 
     def _traces(
         self,
@@ -243,7 +279,7 @@ class LocalModel:
                 model=self.name,
                 prompt_ids=prompt.ids,
                 response_ids=response,
-                text=response_text(self.tokenizer, response, stop),
+                text=self._text(response, stop),
                 token_texts=token_texts(self.tokenizer, response),
                 log_probabilities=log_probabilities[row, : len(response)].tolist(),
                 entropies=entropies[row, : len(response)].tolist(),

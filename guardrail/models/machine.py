@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from guardrail.models.anatomy import Anatomy
+from guardrail.models.control_tokens import control_tokens
+from guardrail.models.prompt import written_end
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -21,7 +23,9 @@ class Machine(NamedTuple):
         anatomy: Its parts.
         plain_head: Whether its logits are the head's output as it is.
         returned: How many values its decoder layers return in a tuple; 0 where they return hidden states.
-        end_ids: The tokens that end a response.
+        end_ids: The tokens that end a response: those that the model's generation options name, the
+            tokenizer's, and the one that the chat template ends a turn with.
+        silent_ends: Those among them that are no text.
     """
 
     model: "PreTrainedModel"
@@ -30,14 +34,23 @@ class Machine(NamedTuple):
     plain_head: bool
     returned: int
     end_ids: tuple[int, ...]
+    silent_ends: frozenset[int]
 
 
 def open_machine(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", anatomy: Anatomy) -> Machine:
     """Find out what generation and scoring need to know, at the price of one token through the model."""
-    config = model.generation_config.eos_token_id if model.generation_config else None
-    ends = config if config is not None else tokenizer.eos_token_id
-    end_ids = tuple(ends) if isinstance(ends, list) else (() if ends is None else (ends,))
-    return Machine(model, tokenizer, anatomy, *_tried(model, anatomy), end_ids)
+    ends = _end_ids(model, tokenizer)
+    silent = control_tokens(tokenizer).ids.intersection(ends)
+    return Machine(model, tokenizer, anatomy, *_tried(model, anatomy), ends, silent)
+
+
+def _end_ids(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
+    """Whatever is known to end a response: many a fine-tuned model names its base model's end alone."""
+    named: Any = model.generation_config.eos_token_id if model.generation_config else None
+    several = named if isinstance(named, list | tuple) else [named]
+    ends = [int(end) for end in [*several, tokenizer.eos_token_id] if end is not None]
+    written = written_end(tokenizer, ends)
+    return tuple(dict.fromkeys(ends if written is None else [*ends, written]))
 
 
 @torch.no_grad()

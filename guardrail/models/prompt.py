@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2.exceptions import TemplateError
 
 from guardrail.errors import PromptError
+from guardrail.models.control_tokens import Marks, control_tokens, encode_text, encode_with
 from guardrail.utils.json_lines import is_text
 
 if TYPE_CHECKING:
@@ -55,12 +56,12 @@ def encode_prompt(
     if tools and not shows_tools(tokenizer):
         raise PromptError("The model's chat template shows no tools, so the model would not know of them.")
     if not tokenizer.chat_template:
-        text = "\n\n".join(message["content"] for message in messages)
-        return EncodedPrompt(list(tokenizer(text)["input_ids"]), -1)
+        return EncodedPrompt(
+            _base_ids(tokenizer, "\n\n".join(message["content"] for message in messages)), -1
+        )
     rendered = _render(tokenizer, messages, tools, add_generation_prompt=True)
-    unprompted = _render(tokenizer, messages, tools, add_generation_prompt=False)
-    ids = _tokenize(tokenizer, rendered)
-    after = _tokens_after(tokenizer, messages, tools, rendered, unprompted)
+    ids = _conversation_ids(tokenizer, messages, tools, rendered)
+    after = _tokens_after(tokenizer, messages, tools, rendered)
     return EncodedPrompt(ids, -min(len(ids), after))
 
 
@@ -92,10 +93,57 @@ def end_of_turn(tokenizer: "PreTrainedTokenizerBase", end_ids: Sequence[int]) ->
     """The token that ends an assistant's turn, by the chat template; None for a base model."""
     if not tokenizer.chat_template:
         return None
+    written = written_end(tokenizer, end_ids)
+    return written if written in end_ids else next(iter(end_ids), None)
+
+
+def written_end(tokenizer: "PreTrainedTokenizerBase", end_ids: Sequence[int] = ()) -> int | None:
+    """The token that the chat template ends an answer with; None where it writes none.
+
+    Args:
+        tokenizer: The tokenizer.
+        end_ids: What is known to end a response. A template may close the answer with other tokens first.
+    """
+    if not tokenizer.chat_template:
+        return None
     answer = {"role": "assistant", "content": _MARK}
-    closed = _render(tokenizer, [_ANY_MESSAGE, answer], add_generation_prompt=False)
+    try:
+        closed = _render(tokenizer, [_ANY_MESSAGE, answer], add_generation_prompt=False)
+    except PromptError:
+        return None
     after = _tokenize(tokenizer, closed.partition(_MARK)[2])
-    return next((token for token in after if token in end_ids), end_ids[0] if end_ids else None)
+    likely = (end_ids, tokenizer.all_special_ids, control_tokens(tokenizer).ids)
+    return next((token for ids in likely for token in after if token in ids), None)
+
+
+def without_end(
+    tokenizer: "PreTrainedTokenizerBase", text: str, end_ids: Sequence[int]
+) -> tuple[str, int | None]:
+    """A response without the end that it was logged with, and the token that it is; None where there is none.
+
+    Of several ends it is the first, as a model stops there. What a batch was padded with behind it, and white
+    space, goes with it.
+    """
+    known = tokenizer.added_tokens_decoder
+    ends = {known[end].content: end for end in end_ids if end in control_tokens(tokenizer).ids}
+    padding = [tokenizer.pad_token] if tokenizer.pad_token else []
+    said, rest, found = text, text.rstrip(), None
+    while name := next((name for name in [*ends, *padding] if rest.endswith(name)), None):
+        rest = rest.removesuffix(name)
+        if name in ends:
+            said, found = rest, ends[name]
+        rest = rest.rstrip()
+    return said, found
+
+
+def up_to_end(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], end_ids: Sequence[int]) -> list[int]:
+    """A response without what a batch was padded with: more ends behind the first, padding behind that."""
+    padding = {*end_ids, tokenizer.pad_token_id}
+    size = len(ids)
+    while size and ids[size - 1] in padding:
+        size -= 1
+    behind = [token for token in ids[size:] if token in end_ids]
+    return [*ids[:size], *behind[:1]]
 
 
 def template_tail(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
@@ -152,22 +200,60 @@ def _tokenize(tokenizer: "PreTrainedTokenizerBase", rendered: str) -> list[int]:
     return list(tokenizer(rendered, add_special_tokens=False)["input_ids"])
 
 
+def _base_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    """Token ids of a text for a base model, with the tokens that its tokenizer puts around every text."""
+    ids = list(tokenizer(text)["input_ids"])
+    plain = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    added = len(ids) - len(plain)
+    before = next((at for at in range(added + 1) if ids[at : at + len(plain)] == plain), 0)
+    bos = tokenizer.bos_token
+    if bos and ids[:before] == [tokenizer.bos_token_id]:
+        # A text that was logged with its first token has it already.
+        text = text.removeprefix(bos)
+    return [*ids[:before], *encode_text(tokenizer, text), *ids[before + len(plain) :]]
+
+
+def _conversation_ids(
+    tokenizer: "PreTrainedTokenizerBase",
+    messages: list[dict[str, Any]],
+    tools: Sequence[Mapping[str, Any]],
+    rendered: str,
+    behind: str = "",
+) -> list[int]:
+    """Token ids of a rendered conversation, or of what stands ``behind`` the last of something in it.
+
+    No control token is made of what a message or a tool says.
+    """
+    marks = Marks(tokenizer, [messages, tools])
+    marked = [marks.message(message) for message in messages]
+    marked_tools = [marks.inside(tool) for tool in tools]
+    plain = rendered.rpartition(behind)[2] if behind else rendered
+    if marked != messages or marked_tools != list(tools):
+        rendered = _render(tokenizer, marked, marked_tools, add_generation_prompt=True)
+        text, regions = marks.read(rendered.rpartition(behind)[2] if behind else rendered)
+        ids = encode_with(tokenizer, text, regions)
+        if ids != _tokenize(tokenizer, text):
+            return ids
+    # Where nothing would be mistaken, the template has not seen marks either: some look into messages.
+    return _tokenize(tokenizer, plain)
+
+
 def _tokens_after(
     tokenizer: "PreTrainedTokenizerBase",
     messages: list[dict[str, Any]],
     tools: Sequence[Mapping[str, Any]],
     rendered: str,
-    unprompted: str,
 ) -> int:
     """How far from the end t* is, by the rule for models that were never scanned (DESIGN section 3).
 
     The first token that the template adds for generation; where it adds none, the last of the user's text.
     """
+    unprompted = _render(tokenizer, messages, tools, add_generation_prompt=False)
     if len(rendered) > len(unprompted) and rendered.startswith(unprompted):
         return len(_tokenize(tokenizer, rendered[len(unprompted) :]))
     marked = [*messages[:-1], {**messages[-1], "content": _MARK}]
-    closing = _render(tokenizer, marked, tools, add_generation_prompt=True).rpartition(_MARK)[2]
-    return 1 + len(_tokenize(tokenizer, closing))
+    rendered = _render(tokenizer, marked, tools, add_generation_prompt=True)
+    return 1 + len(_conversation_ids(tokenizer, marked, tools, rendered, behind=_MARK))
 
 
 def _generation_prompt_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:

@@ -80,7 +80,9 @@ def generate(
     budget = LOGITS_BUDGET_BYTES if machine.plain_head else None
     with Recorder(model, machine.anatomy, layer, depths, tail, logits_budget=budget) as recorder:
         stop = StopStrings(machine.tokenizer, sampling.stop, width, len(prompts))
-        stream = steering.on_text and TextStream(machine.tokenizer, sampling.stop, width, steering.on_text)
+        stream = steering.on_text and TextStream(
+            machine.tokenizer, sampling.stop, width, steering.on_text, machine.silent_ends
+        )
         criteria = [stop if sampling.stop else None, stream, steering.goes_on and GoesOn(steering.goes_on)]
         output = run_generate(
             machine,

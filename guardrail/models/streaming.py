@@ -1,6 +1,6 @@
 """The text of a response while it is generated, piece by piece."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,6 +26,7 @@ class TextStream(StoppingCriteria):
         stop: Strings that end the response.
         width: Columns of the prompt.
         on_text: Told of each piece.
+        silent_ends: Tokens that end the response and are no part of its text.
     """
 
     def __init__(
@@ -34,15 +35,16 @@ class TextStream(StoppingCriteria):
         stop: Sequence[str],
         width: int,
         on_text: Callable[[str], None],
+        silent_ends: Collection[int] = (),
     ) -> None:
         self.tokenizer, self.stop, self.width, self.on_text = tokenizer, stop, width, on_text
+        self.silent_ends = silent_ends
         self.told = ""
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
         """Tell of what is new, as ``generate`` asks after every token; ends nothing by itself."""
-        self._tell(
-            self._certain(response_text(self.tokenizer, input_ids[0, self.width :].tolist(), self.stop))
-        )
+        ids = input_ids[0, self.width :].tolist()
+        self._tell(self._certain(response_text(self.tokenizer, ids, self.stop, self.silent_ends)))
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
     def finish(self, text: str) -> None:

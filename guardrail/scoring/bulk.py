@@ -146,7 +146,7 @@ def _score_together(
         request = job.line.request
         if request is not None:
             reason = request.finish_reason or trace.finish_reason
-            text = trace.text if isinstance(request, IdsRequest) else request.response
+            text = trace.text if isinstance(request, IdsRequest) else model.said(request.response)
             trace = replace(trace, finish_reason=reason, text=text)
         results.append(line_record(job.line, trace, uncertainty, made))
     return results

@@ -64,7 +64,7 @@ class TextRequest:
 
 @dataclass(frozen=True, slots=True)
 class IdsRequest:
-    """The same as token ids, exactly as they are to be read."""
+    """The same as token ids, as they are to be read."""
 
     prompt_ids: Sequence[int]
     response_ids: Sequence[int]
@@ -158,7 +158,8 @@ def encode(model: "LocalModel", request: Request) -> Encoded:
         PromptError: The prompt is empty, or its chat template refuses it.
     """
     if isinstance(request, IdsRequest):
-        return Encoded(model.encode_ids(request.prompt_ids), list(request.response_ids))
+        response = model.encode_response(request.response_ids, request.finish_reason)
+        return Encoded(model.encode_ids(request.prompt_ids), response)
     prompt = encode_prompt(model.tokenizer, request.prompt)
     return Encoded(prompt, model.encode_response(request.response, request.finish_reason))
 
