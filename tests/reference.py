@@ -1,4 +1,4 @@
-"""The definitions of DESIGN section 3 by plain autograd: the whole sequence, every gradient, nothing spared.
+"""The definitions of arXiv 2605.04638 by plain autograd: the whole sequence, every gradient, nothing spared.
 
 It shares no code with guardrail.scoring and is right wherever a model's own forward is, only slower.
 """

@@ -17,18 +17,16 @@ from guardrail.policy.loading import Checked, check_policy, check_text
 from guardrail.policy.yaml_files import policy_text
 
 if TYPE_CHECKING:
-    from guardrail import Guard, LocalModel, Policy
+    from guardrail import LocalModel, Policy
     from guardrail.models.progress import ProgressCallback
 
 __all__ = [
     "apply_policy",
     "check_draft",
     "choose_policy",
-    "current_guard",
     "current_model",
     "current_policy",
     "current_profile",
-    "current_profile_path",
     "profile_of",
     "state",
 ]
@@ -79,11 +77,6 @@ def current_policy() -> "Policy":
     return changed.found_at(session.profile_path)
 
 
-def current_profile_path() -> Path | None:
-    """Where the profile lies that answers are judged by; None where none ships for the model."""
-    return _path_of(current_policy(), state().model_name)
-
-
 def current_profile() -> Profile | None:
     """The profile that answers are judged by, without opening the model.
 
@@ -106,11 +99,6 @@ def current_model(progress: "ProgressCallback | None" = None) -> "LocalModel":
         GuardrailError: It cannot be had.
     """
     return house().model(state().model_name, progress)
-
-
-def current_guard(progress: "ProgressCallback | None" = None) -> "Guard":
-    """A guard of the policy over the model, as :func:`current_model`."""
-    return house().guard(current_policy(), state().model_name, progress)
 
 
 @st.cache_resource(show_spinner=False, max_entries=16)

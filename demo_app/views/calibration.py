@@ -13,7 +13,7 @@ from demo_app.parts.queues import label_lines
 from demo_app.parts.session import state
 from demo_app.parts.settings import settings
 from guardrail.calibration.report.words import counted
-from guardrail.errors import RecordError
+from guardrail.utils.json_lines import split_lines
 
 __all__ = ["page"]
 
@@ -79,7 +79,7 @@ def _ask_for_questions(run: Calibration | None) -> None:
         help="A policy held these back, so they are not like all traffic: add them to other questions.",
     )
     if st.button("Calibrate", type="primary", icon=":material/tune:", disabled=given is None) and given:
-        text = _text(given.getvalue())
+        text = "\n".join(split_lines(given.getvalue()))
         if wanted:
             text = f"{text.rstrip()}\n{labels}"
         _start(Request(text, state().model_name, _JUDGES[judge], longest))
@@ -156,10 +156,3 @@ def _show_saving(run: Calibration) -> None:
     in_use = state().profile_path
     if in_use is not None and in_use == made_here().get(called.strip()):
         st.success("In use in the chat.", icon=":material/check_circle:")
-
-
-def _text(data: bytes) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RecordError("The file is not text in UTF-8. Save it as UTF-8, and choose it again.") from error

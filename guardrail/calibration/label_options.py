@@ -10,7 +10,7 @@ from guardrail.scoring.options import ScoringOptions
 
 __all__ = ["DEFAULT_DEPTH", "LabelOptions", "generation_arguments"]
 
-# Where a probe reads best (DESIGN section 4: layer 20 of 30).
+# Where a probe read best on SmolLM2: layer 20 of 30, fitted on one set of questions and tried on another.
 DEFAULT_DEPTH = 2 / 3
 
 

@@ -16,6 +16,7 @@ from rich.progress import TimeRemainingColumn as Remaining
 from guardrail.errors import GuardrailError
 from guardrail.models.progress import ProgressCallback
 from guardrail.utils.json_lines import as_json
+from guardrail.utils.plain_json import plain_json
 
 __all__ = ["print_error", "print_json", "progress_bar", "remember_json", "results", "stdout_is_terminal"]
 
@@ -32,7 +33,7 @@ def results() -> Console:
 def print_json(record: Mapping[str, Any]) -> None:
     """Print one JSON object on one line."""
     # As bytes: JSON is UTF-8, whatever the terminal's encoding.
-    typer.echo(as_json(record).encode())
+    typer.echo(as_json(plain_json(record)).encode())
 
 
 def remember_json(ctx: typer.Context, asked: bool) -> bool:

@@ -13,6 +13,7 @@ from guardrail.cli.options import AsJson, readable
 from guardrail.cli.output import print_json, results
 from guardrail.errors import GuardrailError, OptionError
 from guardrail.utils.json_lines import as_json as json_line
+from guardrail.utils.plain_json import plain_json
 from guardrail.utils.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ def list_items(
     """List what waits, in the order in which it came."""
     items = _open(queue).items(None if status == "all" else status)
     if as_json:
-        typer.echo(json.dumps([item.as_plain() for item in items], indent=2, ensure_ascii=False).encode())
+        typer.echo(
+            json.dumps(plain_json([item.as_plain() for item in items]), indent=2, ensure_ascii=False).encode()
+        )
         return
     if not items:
         typer.echo("Nothing is waiting." if status == "waiting" else "Nothing is there.")

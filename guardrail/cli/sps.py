@@ -8,9 +8,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from guardrail.cli.calibrated import print_failures
 from guardrail.cli.options import AsJson, Device, Dtype, Model, Quantization, open_model, readable
 from guardrail.cli.output import print_json, progress_bar, results
-from guardrail.errors import OptionError
+from guardrail.errors import OptionError, RecordError
 from guardrail.models.reference import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -90,12 +91,15 @@ def sps(
 
     The Semantic Preservation Score of every layer and the last positions of the prompt; the chosen position
     is where it is highest in the upper half of the layers.
+
+    Exit status: 0 if every line counted, 2 if lines were wrong; the scan is of the others all the same.
     """
     if known:
         _print_known(as_json=as_json)
         return
     if file is None:
         raise OptionError("Give a file of paraphrases, or --known.")
+    from guardrail.scoring.records import Failure
     from guardrail.scoring.sps.paraphrases import read_paraphrases, take
 
     found = read_paraphrases(file, limit)
@@ -118,8 +122,14 @@ def sps(
     with progress_bar() as progress:
         local = open_model(model, device, dtype, quantization, progress)
         from guardrail.scoring.sps.paraphrasing import by_local_model, open_paraphraser, paraphrase
-        from guardrail.scoring.sps.scan import scan
+        from guardrail.scoring.sps.scan import readable, scan
 
+        queries, unreadable = readable(local, queries)
+        failures = [
+            *found.refused,
+            *(Failure(found.lines[query], str(error), error.exit_status) for query, error in unreadable),
+        ]
+        print_failures(sorted(failures))
         if paraphrases:
             queries = take(queries, paraphrases)
             writer = (
@@ -137,10 +147,14 @@ def sps(
     if save:
         saved = save_known(entry_of(local, done, choice, file))
     if as_json:
-        print_json({**done.as_plain(choice), "left_out": left_out, "saved": str(saved) if saved else None})
-        return
-    _print_scan(done, choice)
-    _print_notes(done, choice, len(found.queries), left_out, [path for path in (plot, saved) if path])
+        told = [{"line": failure.line, "error": failure.reason} for failure in sorted(failures)]
+        found_out = {**done.as_plain(choice), "left_out": left_out, "saved": str(saved) if saved else None}
+        print_json({**found_out, "failures": told})
+    else:
+        _print_scan(done, choice)
+        _print_notes(done, choice, len(found.queries), left_out, [path for path in (plot, saved) if path])
+    if failures:
+        raise typer.Exit(RecordError.exit_status)
 
 
 def _print_scan(scan: "Scan", choice: "Choice") -> None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from guardrail.utils.plain_json import plain_json
+
 __all__ = ["Answered", "Attempt", "Case", "Escalation", "Outcome", "Queued", "TargetKind", "is_blank"]
 
 TargetKind = Literal["chat_model", "callable", "queue"]
@@ -46,13 +48,9 @@ class Case:
     profile_digest: str | None = None
 
     def as_plain(self) -> dict[str, Any]:
-        """The fields by name, ready for JSON."""
-        return {
-            **asdict(self),
-            "messages": [dict(message) for message in self.messages],
-            "scores": dict(self.scores),
-            "tags": list(self.tags),
-        }
+        """The fields by name, ready for JSON, whatever the messages hold."""
+        plain: dict[str, Any] = plain_json(self)
+        return plain
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any
 from guardrail.errors import EscalationError, InvalidInputError, OptionError
 from guardrail.escalation.case import Case
 from guardrail.escalation.items import Item, PersonsAnswer, Status, Verdict, check_answer
+from guardrail.utils.json_lines import json_value
 
 __all__ = ["HumanQueue", "queue_path"]
 
@@ -230,7 +231,7 @@ class HumanQueue:
         ticket, created, record, verdict, text, by, at = row
         answer = PersonsAnswer(verdict, text, by, at) if verdict is not None else None
         try:
-            return Item(ticket, created, Case(**json.loads(record)), answer)
+            return Item(ticket, created, Case(**json_value(record)), answer)
         except (TypeError, ValueError) as error:
             raise EscalationError(f"The case {ticket} of the queue {self.path} cannot be read.") from error
 

@@ -1,6 +1,7 @@
 """The confidence of a profile as a method, on questions that the profile was not made of."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
@@ -8,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from guardrail.calibration.confidence import Observation
 from guardrail.calibration.questions import Question, question_text
-from guardrail.errors import OptionError, ProfileError
+from guardrail.errors import OptionError, ProfileError, RecordError
 from guardrail.evaluation.datasets.opening import QuestionSource
 from guardrail.evaluation.methods.method import Answered, Method
 from guardrail.evaluation.methods.named import CONFIDENCE
-from guardrail.utils.json_lines import json_object, read_json_lines
+from guardrail.utils.json_lines import json_object, read_json_lines, split_lines
 
 if TYPE_CHECKING:
     from guardrail.calibration.profile import Profile
@@ -100,12 +101,17 @@ def _questions_of(profile: "Profile", path: Path) -> set[str] | None:
     for shipped in (files("guardrail") / "data" / "questions").iterdir():
         data = shipped.read_bytes()
         if sha256(data).hexdigest() == profile.making.questions_sha256:
-            return _texts(data.decode().splitlines())
+            return _texts(split_lines(data))
     return None
 
 
 def _texts(lines: Iterable[str]) -> set[str]:
-    return {_plain(question_text(json_object(line))) for line in lines if line.strip()}
+    """The questions of lines; one that cannot be read asks nothing that could be known."""
+    texts = set()
+    for line in lines:
+        with suppress(RecordError):
+            texts.add(_plain(question_text(json_object(line))))
+    return texts
 
 
 def _plain(text: str) -> str:

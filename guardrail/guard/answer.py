@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from guardrail.policy.evidence import Evidence
+from guardrail.utils.plain_json import plain_json
 
 if TYPE_CHECKING:
     from guardrail.calibration.profile import Guarantee
@@ -140,4 +141,5 @@ class GuardedAnswer:
             "profile": self.profile_digest,
             "timings": dict(self.timings),
         }
-        return {**values, "draft": self.draft} if draft else values
+        plain: dict[str, Any] = plain_json({**values, "draft": self.draft} if draft else values)
+        return plain

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from guardrail.errors import GuardrailError, OptionError
+from guardrail.utils.plain_json import plain_json
 
 if sys.platform != "win32":
     import fcntl
@@ -127,12 +128,14 @@ def decision_record(
     if texts == "full":
         record |= {"question": list(messages), "draft": answer.draft, "answer": answer.text}
     elif texts == "hash":
-        question = json.dumps(list(messages), sort_keys=True, allow_nan=False)
+        question = json.dumps(plain_json(list(messages)), sort_keys=True, allow_nan=False)
         said = {"question": question, "draft": answer.draft, "answer": answer.text}
         record |= {
             name: text if text is None else text_digest(answer.request, text) for name, text in said.items()
         }
-    return record
+    # A past call in a conversation may hold what JSON does not; a decision is recorded all the same.
+    plain: dict[str, Any] = plain_json(record)
+    return plain
 
 
 def text_digest(request: str, text: str) -> str:

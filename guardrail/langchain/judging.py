@@ -13,6 +13,7 @@ from guardrail.guard.tool_calls import CalledTool
 from guardrail.langchain.authors import UNSEEN, AnsweredBy, author_of_call
 from guardrail.langchain.messages import prompt_of
 from guardrail.langchain.outcome import Verdict
+from guardrail.utils.plain_json import plain_json
 
 if TYPE_CHECKING:
     from guardrail.guard.guard import Guard
@@ -97,8 +98,8 @@ def _read(call: "ModelCall") -> tuple[list[dict[str, Any]], str, list[CalledTool
 
 def _written(call: Mapping[str, Any]) -> str:
     """A call of a tool as most chat templates write it."""
-    values = json.dumps({"name": call["name"], "arguments": call["args"]}, default=str, ensure_ascii=False)
-    return f"<tool_call>\n{values}\n</tool_call>"
+    values = plain_json({"name": call["name"], "arguments": call["args"]})
+    return f"<tool_call>\n{json.dumps(values, ensure_ascii=False)}\n</tool_call>"
 
 
 def _reason(error: Exception) -> str:
@@ -125,5 +126,5 @@ def _input_words(asked: Any) -> list[dict[str, Any]]:
             return _words(convert_to_messages(asked))
         except Exception:  # noqa: BLE001, S110  (it is no list of messages, then)
             pass
-    content = asked if isinstance(asked, str) else json.dumps(asked, default=str, ensure_ascii=False)
+    content = asked if isinstance(asked, str) else json.dumps(plain_json(asked), ensure_ascii=False)
     return [{"role": "user", "content": content}]

@@ -14,6 +14,7 @@ from langchain_core.messages import (
 )
 
 from guardrail.errors import PromptError
+from guardrail.utils.plain_json import plain_json
 
 __all__ = ["prompt_of"]
 
@@ -67,7 +68,7 @@ def _plain(message: BaseMessage, number: int) -> dict[str, Any]:
             {
                 "id": call["id"],
                 "type": "function",
-                "function": {"name": call["name"], "arguments": call["args"]},
+                "function": {"name": call["name"], "arguments": plain_json(call["args"])},
             }
             for call in message.tool_calls
         ]

@@ -13,6 +13,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from guardrail.errors import AbstainedError
 from guardrail.langchain.tool_calls import Said
 from guardrail.langchain.verdicts import VERDICT_KEY
+from guardrail.utils.plain_json import plain_json
 
 if TYPE_CHECKING:
     from guardrail.guard.answer import GuardedAnswer
@@ -72,7 +73,7 @@ class Shown:
         self._check()
         rest = self.text[len(told) :] if self.text.startswith(told) else f"\n\n{self.text}"
         written = [
-            *((call["name"], json.dumps(call["args"]), call["id"]) for call in self.calls),
+            *((call["name"], json.dumps(plain_json(call["args"])), call["id"]) for call in self.calls),
             *((call["name"], call["args"], call["id"]) for call in self.invalid),
         ]
         chunks = [

@@ -15,7 +15,9 @@ from uuid import uuid4
 from langchain_core.messages import InvalidToolCall, ToolCall
 from langchain_core.messages.tool import invalid_tool_call, tool_call
 
+from guardrail.errors import RecordError
 from guardrail.guard.tool_calls import CalledTool
+from guardrail.utils.json_lines import STRICT, json_value
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -130,8 +132,8 @@ def _said(text: str, found: Sequence[tuple[Any, str | None]]) -> Said:
 def _loaded(text: str) -> Any:
     """The value that a text stands for, or the text where it is no JSON."""
     try:
-        return json.loads(text)
-    except ValueError:
+        return json_value(text)
+    except RecordError:
         return text
 
 
@@ -145,7 +147,7 @@ def _values(text: str) -> list[tuple[Any, str | None]]:
     while at < len(text):
         try:
             begin = at
-            value, at = json.JSONDecoder().raw_decode(text, at)
+            value, at = STRICT.raw_decode(text, at)
         except (ValueError, RecursionError):
             return []
         values += [(one, None) for one in value] if isinstance(value, list) else [(value, text[begin:at])]

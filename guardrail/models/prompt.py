@@ -244,9 +244,10 @@ def _tokens_after(
     tools: Sequence[Mapping[str, Any]],
     rendered: str,
 ) -> int:
-    """How far from the end t* is, by the rule for models that were never scanned (DESIGN section 3).
+    """How far from the end t* is, by the rule for models that were never scanned.
 
-    The first token that the template adds for generation; where it adds none, the last of the user's text.
+    The first token that the template adds for generation; where it adds none, the last of the user's text. It
+    gives the positions that arXiv 2605.04638 names for Llama-3.1, Qwen3 and Mistral-Nemo.
     """
     unprompted = _render(tokenizer, messages, tools, add_generation_prompt=False)
     if len(rendered) > len(unprompted) and rendered.startswith(unprompted):

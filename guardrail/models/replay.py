@@ -50,8 +50,8 @@ def replay(
 ) -> Differentiable | None:
     """Run the columns from ``start`` on again over the kept cache, with a graph from the lowest layer on.
 
-    A hidden state cannot influence the positions before it, so this gives the total derivatives at any
-    position from ``start`` on (DESIGN: what need not be computed, 1 and 2).
+    A hidden state cannot influence the positions before it, nor the layers below: neither has to be run, and
+    this gives the total derivatives at any position from ``start`` on.
 
     Returns:
         The pass, or None where the kept cache cannot be replayed.

@@ -1,9 +1,9 @@
 """Gradients at the language-model head, block by block of the vocabulary.
 
 With the loss −Σ w_t log p(y_t) the gradient by the logits is w_t (p_t − onehot(y_t)); from it follow the
-gradient by the head's input, G·W, and by its weight, Gᵀ·H, of which only the mean absolute value is wanted
-(DESIGN: what need not be computed, 3). The weights are kept out of G, so that ExGrad, which has none, comes
-from the same blocks and half precision has nothing to lose.
+gradient by the head's input, G·W, and by its weight, Gᵀ·H, of which only the mean absolute value is wanted:
+it is summed over blocks and never stored whole. The weights are kept out of G, so that ExGrad, which has
+none, comes from the same blocks and half precision has nothing to lose.
 """
 
 from collections.abc import Callable, Sequence

@@ -9,6 +9,7 @@ from guardrail.errors import GuardrailError, ScoringError
 
 __all__ = ["together_or_alone"]
 
+# What torch says on a CPU, for want of a type.
 _ON_CPU = "can't allocate memory"
 
 Job = TypeVar("Job")
@@ -49,7 +50,6 @@ def _within_memory(
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise ScoringError("The memory does not suffice to score this line.") from error
     except RuntimeError as error:
-        # What torch says on a CPU, for want of a type.
-        if "can't allocate memory" not in str(error):
+        if _ON_CPU not in str(error):
             raise
         raise ScoringError("The memory does not suffice to score this line.") from error

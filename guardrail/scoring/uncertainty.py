@@ -48,8 +48,8 @@ class SemanticToken:
     Attributes:
         position: Where it stands, counted from the end of the prompt.
         text: Its text.
-        source: Who said so: ``given`` (an argument or a profile), ``scan`` (of this model), or the ``rule``
-            for models that were never scanned.
+        source: Who said so: ``given`` (an argument or a profile), ``known`` (by a scan of this model or its
+            family), or the ``rule`` for models that were never scanned.
     """
 
     position: int
@@ -104,7 +104,7 @@ class Uncertainty:
 
 
 def token_weights(entropies: Sequence[float], options: ScoringOptions) -> list[float]:
-    """Each token's factor in the loss (DESIGN section 3)."""
+    """Each token's factor in the loss: its entropy, as in arXiv 2605.04638; or none, for an ablation."""
     share = 1 / len(entropies) if options.reduction == "mean" else 1.0
     return [share * (entropy if options.entropy_weight else 1.0) for entropy in entropies]
 

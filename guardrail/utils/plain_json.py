@@ -14,7 +14,7 @@ __all__ = ["plain_json"]
 # Less than readers refuse, so that a record around it can still be read.
 _MAX_DEPTH = 60
 # What refers to one list a thousand times would else be written as a thousand lists, each of a thousand.
-_MAX_VALUES = 1_000_000
+_MAX_CONTAINERS = 100_000
 
 
 def plain_json(value: Any) -> Any:
@@ -38,13 +38,13 @@ class _Walk:
     """One conversion, which ends whatever it meets."""
 
     def __init__(self) -> None:
-        self._left = _MAX_VALUES
+        self._left = _MAX_CONTAINERS
 
     def plain(self, value: Any, above: tuple[int, ...]) -> Any:
-        self._left -= 1
         try:
             if value is None or isinstance(value, bool | int | float | str | Enum):
                 return self._scalar(value, above)
+            self._left -= 1
             if self._left < 0:
                 return "<too much to write>"
             if id(value) in above:

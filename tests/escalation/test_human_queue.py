@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import date
 
 import pytest
 
@@ -177,11 +178,10 @@ def test_a_place_where_nothing_can_be_written_is_an_error_of_escalation(tmp_path
         HumanQueue(f"sqlite:///{tmp_path}/{name}").put(case_of())
 
 
-def test_what_is_no_json_is_not_queued(queue):
-    with pytest.raises((TypeError, ValueError)):
-        queue.put(case_of(messages=[{"role": "user", "content": object()}]))
-    queue.make()
-    assert queue.items() == []
+def test_what_is_no_json_is_queued_as_text(queue):
+    queue.put(case_of(messages=[{"role": "user", "content": "Who?", "sent": {date(2026, 1, 31)}}]))
+    (item,) = queue.items()
+    assert item.case.messages == [{"role": "user", "content": "Who?", "sent": ["2026-01-31"]}]
 
 
 def test_a_case_that_was_damaged_is_an_error_and_no_other_case(queue):

@@ -20,6 +20,8 @@ import guardrail
 
 COMMIT = "c" * 40
 REPOSITORY = "owner/tiny"
+# What a user may have set, that leads the client away from the fake hub.
+_ELSEWHERE = {"HF_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"}
 
 CLIENT = """
 import json, sys
@@ -123,14 +125,15 @@ def hub(tmp_path):
 @pytest.fixture
 def pull(tmp_path):
     def run(name: str = REPOSITORY, *arguments: str, endpoint: str, **extra: str) -> dict:
-        environment = os.environ | {
+        # Whoever runs the tests may be offline, and the fake hub is asked all the same.
+        environment = {
+            **{name: value for name, value in os.environ.items() if name not in _ELSEWHERE},
             "PYTHONPATH": str(Path(guardrail.__file__).parents[1]),
             "HF_ENDPOINT": endpoint,
             "HF_HOME": str(tmp_path / "hf"),
             "NO_PROXY": "127.0.0.1",
             **extra,
         }
-        environment.pop("HF_HUB_CACHE", None)
         result = subprocess.run(
             [sys.executable, "-W", "error", "-c", CLIENT, name, *arguments],
             env=environment,

@@ -35,17 +35,24 @@ def test_lines_of_both_names_are_read_and_what_is_no_other_wording_is_counted(tm
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ({"text": "Who?"}, 'line 2: It has neither "query" nor "question"'),
-        ({"query": 3}, "line 2: query is a number, and a text is expected"),
-        ({"query": " ?"}, "line 2: query is empty"),
-        ({"query": "Who?", "paraphrases": "Whom?"}, "line 2: paraphrases is a text, and a list"),
-        ({"query": "Who?", "paraphrases": [1]}, "line 2: A paraphrase is a number"),
-        ({"query": "when"}, "line 2: It asks the same as line 1"),
+        ({"text": "Who?"}, 'It has neither "query" nor "question"'),
+        ({"query": 3}, "query is a number, and a text is expected"),
+        ({"query": " ?"}, "query is empty"),
+        ({"query": "Who?", "paraphrases": "Whom?"}, "paraphrases is a text, and a list"),
+        ({"query": "Who?", "paraphrases": [1]}, "A paraphrase is a number"),
+        ({"query": "when"}, "It asks the same as line 1"),
     ],
 )
-def test_a_line_that_is_none_is_named(tmp_path, line, sentence):
-    with pytest.raises(RecordError, match=sentence):
-        read_paraphrases(written(tmp_path / "p.jsonl", {"query": "When?"}, line))
+def test_a_line_that_is_none_is_named_and_the_others_count(tmp_path, line, sentence):
+    path = tmp_path / "p.jsonl"
+    found = read_paraphrases(written(path, {"query": "When?"}, line, {"query": "Why?"}))
+    assert [query.query for query in found.queries] == ["When?", "Why?"]
+    ((number, reason, _),) = found.refused
+    assert number == 2
+    assert reason.startswith(sentence)
+    if line != {"query": "when"}:
+        with pytest.raises(RecordError, match=f"line 1: {sentence}"):
+            read_paraphrases(written(path, line))
 
 
 def test_letters_of_every_script_are_words():

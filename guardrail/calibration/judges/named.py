@@ -7,9 +7,8 @@ from guardrail.calibration.judges.judge import Judge
 from guardrail.calibration.judges.matching import ContainsJudge, ExactJudge, F1Judge
 from guardrail.errors import OptionError
 
-__all__ = ["DEFAULT_JUDGE", "as_judge"]
+__all__ = ["as_judge"]
 
-DEFAULT_JUDGE = "contains"
 _NAMES = (
     "exact, contains, f1[:THRESHOLD], embedding[:MODEL[:THRESHOLD]], chat:PROVIDER:MODEL or module:function"
 )

@@ -3,9 +3,11 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from guardrail.errors import RecordError
+from guardrail.scoring.records import Failure
 from guardrail.utils.json_lines import json_object, kind_of, read_json_lines, text_of
 
 __all__ = ["ParaphrasedQuery", "Paraphrases", "distinct", "read_paraphrases", "take"]
@@ -21,10 +23,19 @@ class ParaphrasedQuery(NamedTuple):
 
 
 class Paraphrases(NamedTuple):
-    """The queries of a file, and how many of their paraphrases were no other wording and left out."""
+    """The queries of a file.
+
+    Attributes:
+        queries: They.
+        left_out: How many of their paraphrases were no other wording.
+        refused: Lines that hold none, and why.
+        lines: Number of each query's line.
+    """
 
     queries: Sequence[ParaphrasedQuery]
     left_out: int
+    refused: Sequence[Failure] = ()
+    lines: Mapping[str, int] = MappingProxyType({})
 
 
 def read_paraphrases(path: Path, limit: int | None = None) -> Paraphrases:
@@ -34,10 +45,13 @@ def read_paraphrases(path: Path, limit: int | None = None) -> Paraphrases:
         path: The file.
         limit: Take only so many lines.
 
+    A line that has no query or something else for paraphrases, or that asks what another one asked, is among
+    those refused.
+
     Raises:
-        RecordError: A line has no query or something else for paraphrases, or asks what another one asked;
-            the message names the line.
+        RecordError: It is no file of JSON lines, or none of its lines can be used.
     """
+    refused: list[Failure] = []
     queries: dict[str, tuple[int, ParaphrasedQuery]] = {}
     left_out = 0
     for number, line in enumerate(read_json_lines(path)[:limit], start=1):
@@ -49,11 +63,16 @@ def read_paraphrases(path: Path, limit: int | None = None) -> Paraphrases:
             if key in queries:
                 raise RecordError(f"It asks the same as line {queries[key][0]}; queries must differ.")
         except RecordError as error:
-            raise RecordError(f"{path} line {number}: {error}") from error
+            refused.append(Failure(number, str(error), error.exit_status))
+            continue
         kept = distinct(query, given)
         left_out += len(given) - len(kept)
         queries[key] = (number, ParaphrasedQuery(query, kept))
-    return Paraphrases([query for _, query in queries.values()], left_out)
+    if not queries:
+        first = refused[0]
+        raise RecordError(f"{path} line {first.line}: {first.reason}")
+    lines = {query.query: number for number, query in queries.values()}
+    return Paraphrases([query for _, query in queries.values()], left_out, refused, lines)
 
 
 def distinct(query: str, paraphrases: Iterable[str]) -> tuple[str, ...]:

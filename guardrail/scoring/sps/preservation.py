@@ -1,4 +1,4 @@
-"""The Semantic Preservation Score: where in a prompt its meaning gathers (DESIGN section 3).
+"""The Semantic Preservation Score: where in a prompt its meaning gathers.
 
 SPS(l, t) = mean cosine similarity of h[l][t] among paraphrases of one query − the same among different
 queries. Source: "Gradients with Respect to Semantics Preserving Embeddings Tell the Uncertainty of Large

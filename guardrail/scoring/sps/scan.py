@@ -152,6 +152,23 @@ def scan(
     )
 
 
+def readable(
+    model: "LocalModel", queries: Sequence[ParaphrasedQuery]
+) -> tuple[list[ParaphrasedQuery], list[tuple[str, PromptError]]]:
+    """The queries that the model can read in every wording; and the others, with what is wrong with each."""
+    fine: list[ParaphrasedQuery] = []
+    refused: list[tuple[str, PromptError]] = []
+    for query in queries:
+        try:
+            for text in (query.query, *query.paraphrases):
+                _check_length(model, len(encode_prompt(model.tokenizer, text).ids))
+        except PromptError as error:
+            refused.append((query.query, error))
+        else:
+            fine.append(query)
+    return fine, refused
+
+
 def _query_states(
     model: "LocalModel",
     prompts: Sequence[Sequence[int]],
@@ -189,9 +206,13 @@ def _check(model: "LocalModel", prompts: Sequence[Sequence[int]], tokens: int) -
             f"tokens is {tokens}, and the shortest prompt has {min(lengths)}. Compare fewer positions, or "
             "leave out short questions."
         )
+    _check_length(model, max(lengths))
+
+
+def _check_length(model: "LocalModel", tokens: int) -> None:
     context = model.anatomy.context_length
-    if context is not None and max(lengths) > context:
-        raise PromptError(f"A prompt has {max(lengths):,} tokens, and {model.name} reads {context:,}.")
+    if context is not None and tokens > context:
+        raise PromptError(f"A prompt has {tokens:,} tokens, and {model.name} reads {context:,}.")
 
 
 def _texts(model: "LocalModel", prompts: Sequence[Sequence[int]], tokens: int) -> tuple[str | None, ...]:
