@@ -2,7 +2,8 @@
 
 A condition is turned into boxes: for each number an interval, for each fact the values it may have. What is
 left of a rule's boxes when those of the rules above are taken away is what it decides on. Where this gets
-large, nothing is claimed.
+large, nothing is claimed: what is looked through is counted against a budget rather than a clock, so that the
+same is claimed on every machine.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,9 +14,21 @@ from typing import NamedTuple
 from guardrail.policy.conditions import Bounds, When
 from guardrail.policy.ranges import SHARE, Range, range_of
 
-__all__ = ["Box", "Patterns", "TooManyBoxesError", "boxes_of", "is_covered", "patterns_of", "without"]
+__all__ = [
+    "Box",
+    "Budget",
+    "Patterns",
+    "TooManyBoxesError",
+    "boxes_of",
+    "is_covered",
+    "near",
+    "patterns_of",
+    "without",
+]
 
 _MOST_BOXES = 512
+# Looks at one fact of one box: about half a second of them.
+_MOST_STEPS = 250_000
 # ``other`` stands for reasons that no rule can name.
 _REASONS = frozenset({"stop", "length", "other"})
 
@@ -40,6 +53,32 @@ class TooManyBoxesError(Exception):
     """The conditions are too tangled for this kind of reasoning."""
 
 
+class Budget:
+    """What may still be looked through, by all who share it.
+
+    Args:
+        steps: How many facts of boxes may be looked at.
+    """
+
+    def __init__(self, steps: int = _MOST_STEPS) -> None:
+        self._left = steps
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether nothing is left of it."""
+        return self._left < 0
+
+    def spend(self, steps: int) -> None:
+        """Take away what something costs.
+
+        Raises:
+            TooManyBoxesError: So much is not left.
+        """
+        self._left -= steps
+        if self._left < 0:
+            raise TooManyBoxesError
+
+
 def patterns_of(whens: Iterable[When]) -> Patterns:
     """Every tag and tool pattern that these conditions name."""
     found: dict[str, set[str]] = {"tags": set(), "tool_call": set()}
@@ -52,34 +91,50 @@ def patterns_of(whens: Iterable[When]) -> Patterns:
     return {kind: frozenset(patterns) for kind, patterns in found.items()}
 
 
-def boxes_of(when: When, patterns: Patterns) -> list[Box]:
+def boxes_of(when: When, patterns: Patterns, budget: Budget | None = None) -> list[Box]:
     """The answers that a condition holds for; none where it contradicts itself.
 
     Raises:
         TooManyBoxesError: They are too many to look through.
     """
-    return _boxes(when, patterns, _confidence_key(when), holds=True)
+    return _Boxes(patterns, _confidence_key(when), budget or Budget()).of(when, holds=True)
 
 
-def without(boxes: Iterable[Box], taken: Iterable[Box]) -> list[Box]:
+def without(boxes: Iterable[Box], taken: Iterable[Box], budget: Budget | None = None) -> list[Box]:
     """What is left of some answers when others are taken away.
 
     Raises:
         TooManyBoxesError: They are too many to look through.
     """
+    budget = budget or Budget()
     left = list(boxes)
     for box in taken:
-        left = [piece for one in left for piece in _minus(one, box)]
+        if not left:
+            break
+        pieces: list[Box] = []
+        for one in left:
+            budget.spend(len(box) + 1)
+            pieces += _minus(one, box)
+        left = pieces
         _check_number(left)
     return left
 
 
-def is_covered(boxes: Sequence[Box], by: Iterable[Box]) -> bool:
-    """Whether nothing is left of some answers when others are taken away; False where it cannot be told."""
+def near(boxes: Sequence[Box], others: Sequence[Box], budget: Budget) -> bool:
+    """Whether some answer may be in boxes of both; True where that is not looked into any more."""
     try:
-        return not without(boxes, by)
+        budget.spend(len(boxes) * len(others) // 2 + 1)
     except TooManyBoxesError:
-        return False
+        return True
+    return not all(_are_apart(one, other) for one in boxes for other in others)
+
+
+def is_covered(boxes: Sequence[Box], by: Iterable[Box], budget: Budget | None = None) -> bool | None:
+    """Whether nothing is left of some answers when others are taken away; None where it cannot be told."""
+    try:
+        return not without(boxes, by, budget)
+    except TooManyBoxesError:
+        return None
 
 
 def _confidence_key(when: When) -> Key:
@@ -87,38 +142,80 @@ def _confidence_key(when: When) -> Key:
     return ("confidence", *sorted(patterns_of([when])["tool_call"]))
 
 
-def _boxes(when: When, patterns: Patterns, confidence: Key, *, holds: bool) -> list[Box]:
-    parts = _parts(when, patterns, confidence, holds=holds)
-    return _all(parts) if holds else [box for part in parts for box in part]
+class _Boxes(NamedTuple):
+    """Makes boxes of conditions.
 
+    Attributes:
+        patterns: Every tag and tool pattern that they may have to be told from.
+        confidence: The confidence that they go by.
+        budget: What may be looked through.
+    """
 
-def _parts(when: When, patterns: Patterns, confidence: Key, *, holds: bool) -> list[list[Box]]:
-    """Boxes of each condition, or of its contrary."""
-    parts: list[list[Box]] = []
-    if when.confidence is not None:
-        parts.append(_number(confidence, when.confidence, SHARE, holds))
-    for name, bounds in (when.uncertainty or {}).items():
-        parts.append(_number(("uncertainty", name), bounds, range_of(name), holds))
-    for name, share in (when.quantile or {}).items():
-        parts.append(_number(("quantile", name), share, SHARE, holds))
-    if when.certified is not None:
-        key = ("certified", f"{when.certified.max_error} {when.certified.confidence}")
-        parts.append([{key: frozenset({holds})}])
-    if when.finish_reason is not None:
-        named = frozenset[object](when.finish_reason)
-        parts.append([{("finish_reason",): named if holds else _REASONS - named}])
-    for kind, named_patterns in (("tags", when.tags), ("tool_call", when.tool_call)):
-        if named_patterns is not None:
-            parts.append(_named(kind, named_patterns, patterns[kind], holds))
-    if when.all_ is not None:
-        inner = [_boxes(one, patterns, confidence, holds=holds) for one in when.all_]
-        parts.append(_all(inner) if holds else [box for one in inner for box in one])
-    if when.any_ is not None:
-        inner = [_boxes(one, patterns, confidence, holds=holds) for one in when.any_]
-        parts.append([box for one in inner for box in one] if holds else _all(inner))
-    if when.not_ is not None:
-        parts.append(_boxes(when.not_, patterns, confidence, holds=not holds))
-    return parts
+    patterns: Patterns
+    confidence: Key
+    budget: Budget
+
+    def of(self, when: When, *, holds: bool) -> list[Box]:
+        """The answers that conditions hold for, or their contrary."""
+        parts = self._parts(when, holds=holds)
+        return self._all(parts) if holds else self._any(parts)
+
+    def _parts(self, when: When, *, holds: bool) -> list[list[Box]]:
+        """Boxes of each condition, or of its contrary."""
+        parts: list[list[Box]] = []
+        if when.confidence is not None:
+            parts.append(_number(self.confidence, when.confidence, SHARE, holds))
+        for name, bounds in (when.uncertainty or {}).items():
+            parts.append(_number(("uncertainty", name), bounds, range_of(name), holds))
+        for name, share in (when.quantile or {}).items():
+            parts.append(_number(("quantile", name), share, SHARE, holds))
+        if when.certified is not None:
+            key = ("certified", f"{when.certified.max_error} {when.certified.confidence}")
+            parts.append([{key: frozenset({holds})}])
+        if when.finish_reason is not None:
+            named = frozenset[object](when.finish_reason)
+            parts.append([{("finish_reason",): named if holds else _REASONS - named}])
+        for kind, named_patterns in (("tags", when.tags), ("tool_call", when.tool_call)):
+            if named_patterns is not None:
+                parts.append(self._named(kind, named_patterns, holds))
+        if when.all_ is not None:
+            inner = [self.of(one, holds=holds) for one in when.all_]
+            parts.append(self._all(inner) if holds else self._any(inner))
+        if when.any_ is not None:
+            inner = [self.of(one, holds=holds) for one in when.any_]
+            parts.append(self._any(inner) if holds else self._all(inner))
+        if when.not_ is not None:
+            parts.append(self.of(when.not_, holds=not holds))
+        return parts
+
+    def _named(self, kind: str, named: Sequence[str], holds: bool) -> list[Box]:
+        # A name that fits a pattern is one that the pattern holds for.
+        known = self.patterns[kind]
+        self.budget.spend(len(named) * len(known) // 8)
+        atoms = {one for pattern in named for one in known if one == pattern or _fits(one, pattern)}
+        boxes: list[Box] = [{(kind, atom): frozenset({holds})} for atom in sorted(atoms)]
+        return self._any([boxes]) if holds else self._all([[box] for box in boxes])
+
+    def _any(self, parts: Iterable[list[Box]]) -> list[Box]:
+        """Boxes of one of each."""
+        boxes = [box for part in parts for box in part]
+        self.budget.spend(len(boxes))
+        _check_number(boxes)
+        return boxes
+
+    def _all(self, parts: Iterable[list[Box]]) -> list[Box]:
+        """Boxes within one of each."""
+        boxes: list[Box] = [{}]
+        for part in parts:
+            met: list[Box] = []
+            for box in boxes:
+                for other in part:
+                    self.budget.spend(len(other) + len(box) // 8 + 1)
+                    both = _both(box, other)
+                    met += [] if both is None else [both]
+                _check_number(met)
+            boxes = met
+        return boxes
 
 
 def _number(key: Key, bounds: Bounds, within: Range, holds: bool) -> list[Box]:
@@ -136,26 +233,10 @@ def _number(key: Key, bounds: Bounds, within: Range, holds: bool) -> list[Box]:
     return [{key: piece} for piece in (_outside(whole, inside) if inside else [whole])]
 
 
-def _named(kind: str, named: Iterable[str], known: Iterable[str], holds: bool) -> list[Box]:
-    # A name that fits a pattern is one that the pattern holds for.
-    atoms = {one for pattern in named for one in known if one == pattern or _fits(one, pattern)}
-    boxes: list[Box] = [{(kind, atom): frozenset({holds})} for atom in sorted(atoms)]
-    return boxes if holds else _all([[box] for box in boxes])
-
-
 def _fits(name: str, pattern: str) -> bool:
     # A pattern may stand for a name where the other only has stars: these take in its own wildcards.
     is_plain = not set(name) & set("*?[")
     return (is_plain or ("[" not in name and not set(pattern) & set("?["))) and fnmatchcase(name, pattern)
-
-
-def _all(parts: Iterable[list[Box]]) -> list[Box]:
-    """Boxes within one of each."""
-    boxes: list[Box] = [{}]
-    for part in parts:
-        boxes = [both for box in boxes for other in part if (both := _both(box, other)) is not None]
-        _check_number(boxes)
-    return boxes
 
 
 def _both(one: Box, other: Box) -> Box | None:
@@ -169,16 +250,36 @@ def _both(one: Box, other: Box) -> Box | None:
 
 
 def _minus(box: Box, taken: Box) -> list[Box]:
+    if _are_apart(box, taken):
+        # In one piece it stays small.
+        return [box]
     pieces: list[Box] = []
     rest = dict(box)
     for key, domain in taken.items():
         here = rest.get(key, _universe(key))
         pieces += [{**rest, key: piece} for piece in _outside(here, domain)]
         met = _meet(here, domain)
-        if not met:
-            return pieces
-        rest[key] = met
+        if met:
+            rest[key] = met
     return pieces
+
+
+def _are_apart(one: Box, other: Box) -> bool:
+    """Whether no answer is in both boxes."""
+    for key, domain in other.items():
+        here = one.get(key)
+        if here is None:
+            continue
+        if isinstance(here, frozenset) or isinstance(domain, frozenset):
+            if frozenset(here).isdisjoint(frozenset(domain)):
+                return True
+        elif _end_before(here, domain) or _end_before(domain, here):
+            return True
+    return False
+
+
+def _end_before(one: Interval, other: Interval) -> bool:
+    return one.high < other.low or (one.high == other.low and not (one.with_high and other.with_low))
 
 
 def _meet(one: Domain, other: Domain) -> Domain | None:
@@ -189,11 +290,15 @@ def _meet(one: Domain, other: Domain) -> Domain | None:
 
 
 def _overlap(one: Interval, other: Interval) -> Interval | None:
+    if _end_before(one, other) or _end_before(other, one):
+        return None
     low, high = max(one.low, other.low), min(one.high, other.high)
-    with_low = all(each.with_low for each in (one, other) if each.low == low)
-    with_high = all(each.with_high for each in (one, other) if each.high == high)
-    is_empty = low > high or (low == high and not (with_low and with_high))
-    return None if is_empty else Interval(low, high, with_low, with_high)
+    return Interval(
+        low,
+        high,
+        (one.with_low or one.low < low) and (other.with_low or other.low < low),
+        (one.with_high or one.high > high) and (other.with_high or other.high > high),
+    )
 
 
 def _outside(here: Domain, domain: Domain) -> list[Domain]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from guardrail.errors import PolicyError
+from guardrail.policy.boxes import Budget
 from guardrail.policy.builtin import BUILTIN, builtin_policy
 from guardrail.policy.inheritance import merge
 from guardrail.policy.model import Policy
@@ -103,6 +104,8 @@ class _Gathering:
     known: frozenset[Path] | None = None
     mistakes: list[Mistake] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
+    # Shared, so that a long line of policies takes no longer than one.
+    budget: Budget = field(default_factory=Budget)
     # In the order in which they were read: the policy itself first.
     folders: dict[str, Path] = field(default_factory=dict)
     is_whole: bool = True
@@ -163,7 +166,7 @@ class _Gathering:
             self.files.append(_absolute(base))
         root = self.resolve(read, base, shown, chain)
         if root is not None and self.is_whole:
-            self.mistakes += _mistakes_alone(root, node, shown)
+            self.mistakes += _mistakes_alone(root, node, shown, self.budget)
         return root
 
 
@@ -173,7 +176,7 @@ def _checked(gathering: _Gathering, root: Node | None) -> Checked:
     if root is not None:
         policy, found = validate(Policy, root)
         if gathering.is_whole and root.entries:
-            wrong, warnings = check_soundness(root)
+            wrong, warnings = check_soundness(root, gathering.budget)
             profiled = check_profile(root, gathering.folders, gathering.named)
             gathering.files += [_absolute(profiled.path)] if profiled.path else []
             found += [*wrong, *profiled.mistakes]
@@ -228,7 +231,7 @@ def _no_policy(read: ReadYaml) -> str:
     return ""
 
 
-def _mistakes_alone(root: Node, node: Node, shown: str) -> Iterator[Mistake]:
+def _mistakes_alone(root: Node, node: Node, shown: str, budget: Budget) -> Iterator[Mistake]:
     """What keeps a policy that another extends from being one by itself.
 
     What the other replaces counts too: it might as well not, and nobody would look.
@@ -239,7 +242,7 @@ def _mistakes_alone(root: Node, node: Node, shown: str) -> Iterator[Mistake]:
         yield node.mistake(f"{shown}: is no policy by itself: {' and '.join(missing)} is missing")
     yield from (one for one in found if one.text != "is missing" or one.place != root.place)
     if not missing:
-        wrong, _ = check_soundness(root)
+        wrong, _ = check_soundness(root, budget)
         yield from wrong
 
 

@@ -35,7 +35,7 @@ def _whole(value: Any) -> Any:
 
 def _checked_name(value: str) -> str:
     if not _NAME.fullmatch(value):
-        raise ValueError(f"is {value!r}; a name is made of letters, digits, '_', '-' and '.'")
+        raise ValueError(f"is {value[:60]!r}; a name is made of letters, digits, '_', '-' and '.'")
     return value
 
 

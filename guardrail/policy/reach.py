@@ -6,12 +6,25 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from guardrail.policy.boxes import Box, Patterns, TooManyBoxesError, boxes_of, is_covered, patterns_of
+from guardrail.policy.boxes import (
+    Box,
+    Budget,
+    Patterns,
+    TooManyBoxesError,
+    boxes_of,
+    is_covered,
+    near,
+    patterns_of,
+)
 from guardrail.policy.conditions import When
 from guardrail.policy.places import Mistake, Node
 from guardrail.policy.ranges import NUMBERS, range_of
 
 __all__ = ["check_reach", "conditions_of", "rules_of"]
+
+
+# Steps to find the one that contradicts itself: it is named alone, or all are.
+_OF_ONE_CONDITION = 2_000
 
 
 class _Seen(NamedTuple):
@@ -21,11 +34,20 @@ class _Seen(NamedTuple):
     boxes: list[Box]
 
 
-def check_reach(root: Node) -> Iterator[Mistake]:
-    """Everything that keeps a rule from deciding, and answers from being decided."""
-    yield from _check_default(root)
-    yield from _check_ranges(root)
-    yield from _check_coverage(root)
+def check_reach(root: Node, budget: Budget | None = None) -> tuple[list[Mistake], list[Mistake]]:
+    """Everything that keeps a rule from deciding, and answers from being decided; and where this ends.
+
+    Args:
+        root: The policy's values.
+        budget: How much may be looked through for it. What is not looked through is warned of.
+    """
+    unclaimed: list[Node] = []
+    mistakes = [
+        *_check_default(root),
+        *_check_ranges(root),
+        *_check_coverage(root, budget or Budget(), unclaimed),
+    ]
+    return mistakes, [*_end_of_claims(unclaimed)]
 
 
 def conditions_of(root: Node) -> Iterator[Node]:
@@ -85,25 +107,45 @@ def _check_ranges(root: Node) -> Iterator[Mistake]:
                     yield bound.node.mistake(said)
 
 
-def _check_coverage(root: Node) -> Iterator[Mistake]:
-    """Rules that contradict themselves, or that those above leave nothing to decide."""
+def _check_coverage(root: Node, budget: Budget, unclaimed: list[Node]) -> Iterator[Mistake]:
+    """Rules that contradict themselves, or that those above leave nothing to decide.
+
+    Rules of which that cannot be told are added to ``unclaimed``.
+    """
     conditions = [(rule, _when(rule.get("when"))) for rule in rules_of(root) if "when" in rule.entries]
     patterns = patterns_of(when for _, when in conditions if when)
     seen: list[_Seen] = []
     for rule, when in conditions:
-        boxes = _boxes(when, patterns)
+        if when is None:
+            continue
+        boxes = _boxes(when, patterns, budget)
         if boxes is None:
+            unclaimed.append(rule)
             continue
         if not boxes:
             node = _contradiction(rule)
             yield node.mistake("can never hold: its conditions contradict each other")
             continue
-        by = next((one.rule for one in seen if is_covered(boxes, one.boxes)), None)
+        above = [one for one in seen if near(boxes, one.boxes, budget)]
+        by = next((one.rule for one in above if is_covered(boxes, one.boxes, budget)), None)
+        is_taken = None if by else is_covered(boxes, (box for one in above for box in one.boxes), budget)
         if by is not None:
             yield rule.mistake(f"can never decide: whatever it holds for, {_called(by, rule)} decides before")
-        elif is_covered(boxes, (box for one in seen for box in one.boxes)):
+        elif is_taken is None:
+            unclaimed.append(rule)
+        elif is_taken:
             yield rule.mistake("can never decide: whatever it holds for, the rules above it decide before")
         seen.append(_Seen(rule, boxes))
+
+
+def _end_of_claims(unclaimed: list[Node]) -> Iterator[Mistake]:
+    if unclaimed:
+        first, others = unclaimed[0], len(unclaimed) - 1
+        these = f"{_name(first)} and {others} below it" if others else _name(first)
+        yield first.mistake(
+            f"it is not known whether {these} can ever decide: their conditions and those above are too many "
+            "to compare"
+        )
 
 
 def _contradiction(rule: Node) -> Node:
@@ -111,15 +153,15 @@ def _contradiction(rule: Node) -> Node:
     whole = rule.get("when") or rule
     for key, entry in whole.entries.items():
         alone = _when(whole.with_entries({key: entry}))
-        if _boxes(alone, patterns_of([alone] if alone else [])) == []:
+        if alone and _boxes(alone, patterns_of([alone]), Budget(_OF_ONE_CONDITION)) == []:
             return entry.node
     return whole
 
 
-def _boxes(when: When | None, patterns: Patterns) -> list[Box] | None:
+def _boxes(when: When, patterns: Patterns, budget: Budget) -> list[Box] | None:
     """The answers that conditions hold for, or None where nothing can be said of them."""
     try:
-        return boxes_of(when, patterns) if when else None
+        return boxes_of(when, patterns, budget)
     except TooManyBoxesError:
         return None
 

@@ -6,6 +6,7 @@ elsewhere.
 
 from collections.abc import Iterator, Mapping
 
+from guardrail.policy.boxes import Budget
 from guardrail.policy.nearest import did_you_mean
 from guardrail.policy.places import Mistake, Node, step
 from guardrail.policy.reach import check_reach, rules_of
@@ -17,6 +18,8 @@ _FALLBACKS = ("on_error", "on_uncalibrated", "on_outside_domain")
 # What decides where something is unknown, and is abstain where it is not given.
 _UNKNOWNS = _FALLBACKS[1:]
 _WITHHOLDING = ("abstain", "escalate")
+# Of a circle, as much is named.
+_LONGEST_PATH = 20
 
 
 def check_ids(root: Node) -> Iterator[Mistake]:
@@ -36,15 +39,21 @@ def check_ids(root: Node) -> Iterator[Mistake]:
         seen.setdefault(node.text, node)
 
 
-def check_soundness(root: Node) -> tuple[list[Mistake], list[Mistake]]:
-    """What is wrong with the whole, and what is to be warned of."""
+def check_soundness(root: Node, budget: Budget | None = None) -> tuple[list[Mistake], list[Mistake]]:
+    """What is wrong with the whole, and what is to be warned of.
+
+    Args:
+        root: The policy's values.
+        budget: As for ``check_reach``.
+    """
+    wrong, unclaimed = check_reach(root, budget)
     mistakes = [
-        *check_reach(root),
+        *wrong,
         *_check_outcomes(root),
         *_check_targets(root),
         *_check_streaming(root),
     ]
-    return mistakes, [*_unused_targets(root), *_annotated_errors(root)]
+    return mistakes, [*unclaimed, *_unused_targets(root), *_annotated_errors(root)]
 
 
 def _check_outcomes(root: Node) -> Iterator[Mistake]:
@@ -70,6 +79,7 @@ def _check_outcomes(root: Node) -> Iterator[Mistake]:
 
 def _check_targets(root: Node) -> Iterator[Mistake]:
     targets = _targets(root)
+    circles = _in_circles(targets)
     escalation = root.get("escalation")
     for name, entry in (escalation.entries if escalation else {}).items():
         target = entry.node
@@ -88,8 +98,9 @@ def _check_targets(root: Node) -> Iterator[Mistake]:
         if after.text not in targets:
             near = did_you_mean(after.text, [ABSTAIN, *targets])
             yield after.mistake(f"is {after.text!r}, and no target is called so{near}")
-        elif name in (path := _path_after(name, targets))[1:]:
-            yield after.mistake(f"leads in a circle: {' to '.join(path)}; end it with abstain")
+        elif name in circles:
+            path = " to ".join(_path_after(name, targets))
+            yield after.mistake(f"leads in a circle: {path}; end it with abstain")
 
 
 def _check_streaming(root: Node) -> Iterator[Mistake]:
@@ -127,13 +138,33 @@ def _unused_targets(root: Node) -> Iterator[Mistake]:
 def _path_after(name: str, targets: dict[str, Node]) -> list[str]:
     """The targets that follow each other when each fails, until one comes again."""
     path = [name]
-    while True:
-        after = targets[path[-1]].get("on_error")
-        if after is None or after.text is None or after.text not in targets:
-            return path
-        path.append(after.text)
-        if path.count(after.text) > 1:
-            return path
+    while (after := _after(path[-1], targets)) is not None and len(path) <= _LONGEST_PATH:
+        path.append(after)
+        if after == name:
+            break
+    return path
+
+
+def _in_circles(targets: dict[str, Node]) -> set[str]:
+    """The targets that come again when each fails."""
+    circles, done = set[str](), set[str]()
+    for name in targets:
+        path: dict[str, int] = {}
+        one: str | None = name
+        while one is not None and one not in done:
+            if one in path:
+                circles.update(list(path)[path[one] :])
+                break
+            path[one] = len(path)
+            one = _after(one, targets)
+        done.update(path)
+    return circles
+
+
+def _after(name: str, targets: dict[str, Node]) -> str | None:
+    """The target that is tried when another fails; None where none is."""
+    after = targets[name].get("on_error")
+    return after.text if after is not None and after.text in targets else None
 
 
 def _outcomes(root: Node) -> Iterator[Node]:

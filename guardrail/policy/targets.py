@@ -28,19 +28,19 @@ def conflict(text: str) -> PydanticCustomError:
 
 def _checked_callable(value: str) -> str:
     if not _CALLABLE.fullmatch(value):
-        raise ValueError(f"is {value!r}; write module:function, such as my_app.answers:ask_expert")
+        raise ValueError(f"is {value[:60]!r}; write module:function, such as my_app.answers:ask_expert")
     return value
 
 
 def _checked_chat_model(value: str) -> str:
     if not _CHAT_MODEL.fullmatch(value):
-        raise ValueError(f"is {value!r}; write provider:model, such as openai:gpt-5")
+        raise ValueError(f"is {value[:60]!r}; write provider:model, such as openai:gpt-5")
     return value
 
 
 def _checked_queue(value: str) -> str:
     if not _QUEUE.fullmatch(value):
-        raise ValueError(f"is {value!r}; write sqlite:///FILE, such as sqlite:///guardrail.db")
+        raise ValueError(f"is {value[:60]!r}; write sqlite:///FILE, such as sqlite:///guardrail.db")
     return value
 
 

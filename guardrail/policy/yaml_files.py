@@ -27,6 +27,8 @@ __all__ = ["ReadYaml", "policy_text", "read_file", "read_text"]
 _MOST_BYTES = 1_000_000
 _MOST_VALUES = 20_000
 _DEEPEST = 40
+# With the keys.
+_MOST_NODES = 2 * _MOST_VALUES
 
 # Longer ones are told from infinity as numbers with a fraction are.
 _INTEGER = re.compile(r"[-+]?(0|[1-9]\d{0,299})")
@@ -185,12 +187,18 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.remarks: list[tuple[Mark, str]] = []
-        self._depth = 0
+        self._depth = self._nodes = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if getattr(event, "tag", None) is not None:
             self.remarks.append((event.start_mark, f"the tag {event.tag[:60]} is not read; remove it"))
+        self._nodes += 1
+        if self._nodes > _MOST_NODES:
+            # Reading on would take long, and end in the same mistake.
+            raise MarkedYAMLError(
+                problem=f"it holds more than {_MOST_VALUES:,} values", problem_mark=event.start_mark
+            )
         self._depth += 1
         if self._depth > _DEEPEST:
             raise MarkedYAMLError(problem=f"more than {_DEEPEST} levels", problem_mark=event.start_mark)
