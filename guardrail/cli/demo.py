@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import socket
 import sys
 from importlib import import_module
@@ -9,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -24,6 +26,16 @@ def demo(
     port: Annotated[
         int | None,
         typer.Option(help="Port; the first free one from 8501 on if not given.", min=1, max=65535),
+    ] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another host name that the page answers to, such as that of a proxy before it. It answers "
+            "to localhost, 127.0.0.1 and ::1, and to no name that is not given: any site could make its own "
+            "lead here.",
+            metavar="NAME",
+            show_default=False,
+        ),
     ] = None,
     headless: Annotated[bool, typer.Option("--headless", help="Open no browser.")] = False,
     model: Annotated[
@@ -49,7 +61,11 @@ def demo(
     Ctrl-C ends it. What a policy names by a relative path, such as a queue, lies in the data folder.
     """
     app = _app()
-    given = {"GUARDRAIL_DEMO_POLICY": _policy(policy), "GUARDRAIL_DEMO_MODEL": _model(policy, model)}
+    given = {
+        "GUARDRAIL_DEMO_POLICY": _policy(policy),
+        "GUARDRAIL_DEMO_MODEL": _model(policy, model),
+        "GUARDRAIL_DEMO_HOSTS": ",".join(map(_host, host or ())),
+    }
     chosen = _free_port(port)
     folder = _folder(data)
     os.environ.update({name: value for name, value in given.items() if value is not None})
@@ -83,6 +99,19 @@ def _model(policy: str | None, model: str | None) -> str | None:
 
         named = load_policy(policy).model
     return None if named is None else str(ModelReference.parse(named))
+
+
+def _host(name: str) -> str:
+    """A host name, without brackets; what is more than one is refused."""
+    bare = name.strip().lower()
+    try:
+        parts = urlsplit(f"//[{bare}]" if bare.count(":") > 1 and not bare.startswith("[") else f"//{bare}")
+        is_one = parts.hostname and parts.port is None and not (parts.path or parts.query or parts.fragment)
+    except ValueError:
+        is_one = False
+    if not is_one or not re.fullmatch(r"\[?[\w.:-]+\]?", bare):
+        raise OptionError(f"--host {name!r} is no host name; give it alone, such as demo.example.com.")
+    return str(parts.hostname)
 
 
 def _free_port(port: int | None) -> int:
@@ -123,10 +152,13 @@ def _run(app: Path, port: int, *, headless: bool) -> None:
     sys.argv = [
         "streamlit",
         "run",
-        str(app),
+        # The pages, behind what refuses other host names.
+        str(app.with_name("server.py")),
         f"--server.address={_HOST}",
         f"--server.port={port}",
         f"--server.headless={str(headless).lower()}",
+        # Of sockets, Streamlit looks at this by itself.
+        *(f"--server.allowedHosts={name}" for name in import_module("demo_app.hosts").own_hosts()),
         # It would look at the files of thousands of modules, after every click.
         "--server.fileWatcherType=none",
         "--browser.gatherUsageStats=false",
