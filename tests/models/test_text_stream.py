@@ -1,15 +1,17 @@
 """Text that is told of while it grows."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrail.errors import OptionError
+from guardrail.models.decoding import response_text
 from guardrail.models.sampling import Sampling
 from guardrail.models.steering import CancelledError, Steering
 from guardrail.models.streaming import TextStream
 from tests.chat import tiny_chat_model
-from tests.tiny import tiny_tokenizer
+from tests.tiny import byte_fallback_tokenizer, tiny_tokenizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -21,11 +23,9 @@ def model():
     return tiny_chat_model()
 
 
-def streamed(text, stop=()):
+def streamed(text, stop=(), tokenizer=None):
     """What is told of a text, token by token, by what is known after each."""
-    import torch
-
-    tokenizer, told = tiny_tokenizer(), []
+    tokenizer, told = tokenizer or tiny_tokenizer(), []
     stream = TextStream(tokenizer, stop, 1, told.append)
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     for end in range(1, len(ids) + 1):
@@ -54,9 +54,13 @@ def test_no_piece_holds_any_of_a_stop_string(model, seed):
     assert "".join(pieces) == trace.text == whole[: whole.index(stop)]
 
 
-@given(st.text(alphabet="abSTOP é漢😀", max_size=12), st.sampled_from(["STOP", "TO", "é漢", "b"]))
-def test_what_is_told_is_never_taken_back_and_no_character_is_cut(text, stop):
-    _, told = streamed(text, (stop,))
+@given(
+    st.text(alphabet="abSTOP é漢😀", max_size=12),
+    st.sampled_from(["STOP", "TO", "é漢", "b"]),
+    st.sampled_from([tiny_tokenizer(), byte_fallback_tokenizer()]),
+)
+def test_what_is_told_is_never_taken_back_and_no_character_is_cut(text, stop, tokenizer):
+    _, told = streamed(text, (stop,), tokenizer)
     before = text.partition(stop)[0]
     assert before.startswith("".join(told))
     assert "\N{REPLACEMENT CHARACTER}" not in "".join(told)
@@ -67,6 +71,17 @@ def test_what_may_become_a_stop_string_waits_until_it_is_none():
     assert "".join(told) == "one "
     stream.finish("one STORY")
     assert "".join(told) == "one STORY"
+
+
+@pytest.mark.parametrize("build", [tiny_tokenizer, byte_fallback_tokenizer])
+def test_a_stream_that_ends_within_a_character_repeats_nothing(build):
+    tokenizer, told = build(), []
+    stream = TextStream(tokenizer, (), 0, told.append)
+    ids = tokenizer("So 你😀", add_special_tokens=False)["input_ids"][:-1]
+    for end in range(1, len(ids) + 1):
+        stream(torch.tensor([ids[:end]]), None)
+    stream.finish(response_text(tokenizer, ids))
+    assert "".join(told) == "So 你"
 
 
 def test_bytes_that_are_no_character_are_told_in_the_end():
