@@ -4,7 +4,7 @@ import threading
 from asyncio import CancelledError
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from demo_app.parts.errors import sentence
 from guardrail.errors import ForeignProfileError, InvalidInputError
@@ -42,9 +42,9 @@ class Asking:
     """
 
     def __init__(
-        self, messages: Sequence[Mapping[str, str]], policy: "Policy", model_name: str, house: "House"
+        self, messages: Sequence[Mapping[str, Any]], policy: "Policy", model_name: str, house: "House"
     ) -> None:
-        self.question = messages[-1]["content"]
+        self.question: str = messages[-1]["content"]
         self.messages = messages
         self.policy = policy
         self.model_name = model_name

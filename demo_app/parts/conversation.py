@@ -1,11 +1,12 @@
 """The chat as it goes on: what is asked next, with what before it, and what came of it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from demo_app.parts.asking import Asking
 from demo_app.parts.models import house
 from demo_app.parts.session import current_policy
 from demo_app.parts.visitor import Session, Turn
+from guardrail.guard.history import VERDICT_FIELD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,17 +63,17 @@ def begin_anew(session: Session) -> None:
     session.turns, session.revealed, session.asking, session.begins = [], set(), None, True
 
 
-def history(turns: "Sequence[Turn]") -> list[dict[str, str]]:
-    """The present conversation as its visitor saw it.
+def history(turns: "Sequence[Turn]") -> list[dict[str, Any]]:
+    """The present conversation as its visitor saw it, each answer with its verdict.
 
-    A draft that was withheld was not said: what stands for it is what was shown in its place. A question that
-    got no answer is left out.
+    By that the guard leaves out turns that were withheld. A question that got no answer at all is left out
+    here.
     """
-    messages: list[dict[str, str]] = []
+    messages: list[dict[str, Any]] = []
     for turn in turns:
         if turn.is_first:
             messages = []
         if turn.answer is not None:
-            messages.append({"role": "user", "content": turn.question})
-            messages.append({"role": "assistant", "content": turn.answer.text})
+            said = {"role": "assistant", "content": turn.answer.text, VERDICT_FIELD: turn.answer.as_plain()}
+            messages += [{"role": "user", "content": turn.question}, said]
     return messages

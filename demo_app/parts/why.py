@@ -127,6 +127,9 @@ def _circumstances(answer: "GuardedAnswer", policy: "Policy") -> str:
     if answer.usage is not None:
         cut = ", cut off there" if answer.finish_reason == "length" else ""
         rows.append(f"{answer.usage.completion_tokens:,} tokens{cut}")
+    if answer.turns_left_out:
+        turns = "1 earlier turn" if answer.turns_left_out == 1 else f"{answer.turns_left_out} earlier turns"
+        rows.append(f"asked without {turns}, withheld")
     rows.append(f"model {answer.model}")
     rows.append(f"policy {policy.name} {answer.policy_digest[:8]}")
     rows.append(f"profile {answer.profile_digest[:8]}" if answer.profile_digest else "no profile")

@@ -6,7 +6,17 @@ from typing import Any, Literal
 
 from guardrail.utils.plain_json import plain_json
 
-__all__ = ["Answered", "Attempt", "Case", "Escalation", "Outcome", "Queued", "TargetKind", "is_blank"]
+__all__ = [
+    "Answered",
+    "Attempt",
+    "Case",
+    "Escalation",
+    "Outcome",
+    "Queued",
+    "TargetKind",
+    "is_blank",
+    "withholds",
+]
 
 TargetKind = Literal["chat_model", "callable", "queue"]
 Outcome = Literal["answered", "queued", "failed"]
@@ -131,6 +141,18 @@ class Escalation:
             "ticket": self.ticket,
             "attempts": [asdict(attempt) for attempt in self.attempts],
         }
+
+
+def withholds(verdict: Any) -> bool:
+    """Whether a verdict, in its plain form, says that what it is on stands in the place of an answer.
+
+    What a target answered does not; nor does what a policy that only observes would have withheld.
+    """
+    if not isinstance(verdict, Mapping) or verdict.get("enforced") is False:
+        return False
+    escalation = verdict.get("escalation")
+    is_of_target = isinstance(escalation, Mapping) and bool(escalation.get("source"))
+    return verdict.get("action") in ("abstain", "escalate") and not is_of_target
 
 
 def is_blank(text: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from guardrail.errors import EscalationError
 from guardrail.escalation.calling import in_thread
-from guardrail.escalation.case import Answered, Case, Queued, TargetKind, is_blank
+from guardrail.escalation.case import Answered, Case, Queued, TargetKind, is_blank, withholds
 from guardrail.escalation.queue import HumanQueue
 
 __all__ = ["CallableTarget", "ChatModelTarget", "QueueTarget", "Target"]
@@ -54,6 +54,8 @@ class ChatModelTarget:
 
     def _answered(self, reply: Any) -> Answered:
         metadata = getattr(reply, "response_metadata", None) or {}
+        if withholds(metadata.get("uncertainty")):
+            raise EscalationError("its own guard withheld its answer")
         name = metadata.get("model_name")
         # A message of LangChain has its content's text here; a chain that ends in a parser gives a text.
         text = reply if isinstance(reply, str) else getattr(reply, "text", None)

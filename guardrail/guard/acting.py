@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING
 from guardrail.escalation.case import Answered, Case, Escalation
 from guardrail.guard.answer import GuardedAnswer
 from guardrail.guard.judging import ON_ERROR
-from guardrail.guard.words import DEFAULT_MESSAGES
+from guardrail.guard.words import DEFAULT_MESSAGES, UNCHECKED
 
 if TYPE_CHECKING:
     from guardrail.guard.judging import Judged, Yardstick
 
 __all__ = ["case_of", "guarded", "is_escalated", "withheld"]
-
-_UNCHECKED = "This answer could not be checked, so it is not shown."
 
 
 def is_escalated(judged: "Judged") -> bool:
@@ -83,6 +81,8 @@ def guarded(
         profile_digest=yardstick.digest,
         # A clock that went back says nothing of how long something took.
         timings={stage: max(0.0, seconds) for stage, seconds in timings.items()},
+        turns_left_out=judged.job.turns_left_out,
+        repeats=judged.repeats,
     )
     if is_escalated(judged) and (escalation is None or escalation.reply is None):
         nobody = withheld(answer, "EscalationError: no target took the question")
@@ -101,11 +101,11 @@ def withheld(answer: GuardedAnswer, error: str) -> GuardedAnswer:
     errors = "; ".join(filter(None, (answer.error, error)))
     return replace(
         answer,
-        text=_UNCHECKED,
+        text=UNCHECKED,
         action="abstain",
         rule=ON_ERROR,
         reason=error,
-        message=_UNCHECKED,
+        message=UNCHECKED,
         enforced=True,
         error=errors,
     )
@@ -115,13 +115,13 @@ def _shown(judged: "Judged", escalation: Escalation | None) -> tuple[str, str | 
     """The text, and the policy's words where it has any to say."""
     decision, draft = judged.decision, judged.produced.draft
     if not decision.enforced:
-        return draft or _UNCHECKED, None
+        return draft or UNCHECKED, None
     if decision.action == "pass":
         return draft or "", None
     if escalation is not None and isinstance(escalation.reply, Answered):
         return escalation.reply.text, None
     default = DEFAULT_MESSAGES[decision.action]
     if decision.action == "abstain" and decision.rule == ON_ERROR:
-        default = _UNCHECKED
+        default = UNCHECKED
     message = decision.message or default
     return (draft or "", message) if decision.action == "flag" else (message, message)

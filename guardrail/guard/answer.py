@@ -29,7 +29,7 @@ class GuardedAnswer:
         action: What was done: ``pass``, ``flag``, ``abstain`` or ``escalate``. An escalation that all
             targets failed is an abstention.
         rule: Id of the rule that decided; ``on_error``, ``on_uncalibrated`` or ``on_outside_domain`` where
-            one of these did.
+            one of these did, and ``own_message`` where the answer repeats a message of the policy.
         reason: Why, in words for a person.
         message: The policy's words: beside a flagged answer, or in place of one that is withheld.
         confidence: Probability that the draft is correct, 0 to 1; None where no profile gives one. It says
@@ -49,6 +49,8 @@ class GuardedAnswer:
         policy_digest: SHA-256 of the policy.
         profile_digest: SHA-256 of the profile; None where none was used.
         timings: Seconds by stage, of the batch that the answer was in.
+        turns_left_out: How many earlier turns were no part of the prompt, since their answers were withheld.
+        repeats: The message of the policy that the draft repeats, as it stands in the policy; or empty.
         tool_calls: What is known of each call of a tool in the draft.
         sentences: Scores of each sentence of the draft, where the guard was told to score them and there are
             several. Nothing is decided by them.
@@ -83,6 +85,8 @@ class GuardedAnswer:
     answered_by: str = ""
     outside_domain: str = ""
     is_uncalibrated: bool = False
+    turns_left_out: int = 0
+    repeats: str = ""
 
     @property
     def is_withheld(self) -> bool:
@@ -99,6 +103,7 @@ class GuardedAnswer:
             scores={**self.uncertainty.scores(), "tokens": float(self.usage.completion_tokens)},
             quantiles=self.quantiles,
             guarantees=None if self.guarantees is None else frozenset(self.guarantees),
+            repeats=self.repeats,
             finish_reason=self.finish_reason,
             tool_calls=tuple(call.name for call in self.tool_calls),
             call_confidences=tuple((call.name, call.confidence) for call in self.tool_calls),
@@ -139,6 +144,7 @@ class GuardedAnswer:
             "outside_domain": self.outside_domain,
             "policy": self.policy_digest,
             "profile": self.profile_digest,
+            "turns_left_out": self.turns_left_out,
             "timings": dict(self.timings),
         }
         plain: dict[str, Any] = plain_json({**values, "draft": self.draft} if draft else values)

@@ -19,6 +19,7 @@ from guardrail.policy.model import Policy
 
 if TYPE_CHECKING:
     from guardrail.guard.answer import GuardedAnswer
+    from guardrail.guard.history import History
     from guardrail.models.loading import LoadOptions
     from guardrail.models.progress import ProgressCallback
     from guardrail.models.prompt import Prompt
@@ -121,6 +122,21 @@ class Guard:
         """How answers are scored: as the profile says, if there is one."""
         return self._pipeline.scoring
 
+    def spoken(self, messages: "Prompt") -> "History":
+        """A conversation as the model is asked, with whatever method: without turns that were withheld.
+
+        An answer that was withheld is the policy's message, and no turn of the model's: it and the question
+        before it are no part of the prompt, and the warning beside a flagged answer is not either. An
+        answer is known for withheld by the verdict that its message carries (``answer.as_plain()``, as
+        ``uncertainty`` or in its ``response_metadata``), or by its words, which are a message of the policy.
+        What an escalation's target answered stays: it was said, if not by the model. A policy that only
+        observes leaves nothing out.
+
+        Args:
+            messages: A question, or messages with ``role`` and ``content``.
+        """
+        return self._pipeline.spoken(job_of(messages, ()).messages)
+
     def ask(
         self,
         messages: "Prompt",
@@ -134,7 +150,9 @@ class Guard:
         """Answer a question or a conversation.
 
         Args:
-            messages: A question, or messages with ``role`` and ``content``.
+            messages: A question, or messages with ``role`` and ``content``. Turns that were withheld are no
+                part of the prompt (:meth:`spoken`): an answer's message may carry its verdict,
+                ``answer.as_plain()``, as ``uncertainty``.
             sampling: How to decode; as the profile's answers were if not given, and greedily without one.
             tags: What the policy's rules may go by, such as the part of an app that asks.
             steering: Tools that the model is shown, who listens to the draft while it grows (before it is

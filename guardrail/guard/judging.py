@@ -12,11 +12,13 @@ from guardrail.calibration.profile import Assessment, Guarantee, Profile
 from guardrail.errors import CalibrationError, GuardrailError
 from guardrail.escalation.case import is_blank
 from guardrail.guard.failures import failure
+from guardrail.guard.history import notices_of
 from guardrail.guard.producing import Job, Produced
 from guardrail.guard.tool_calls import CallVerdict, judged_calls, name_of
 from guardrail.models.sampling import Sampling
 from guardrail.policy.decide import decide
 from guardrail.policy.evidence import Action, Decision, Evidence
+from guardrail.policy.notices import Notices
 
 if TYPE_CHECKING:
     from guardrail.policy.model import Policy
@@ -68,6 +70,7 @@ class Judged:
         decision: What is to be done.
         error: Why the answer could not be scored, judged or decided, or empty.
         seconds: How long judging took.
+        repeats: The message of the policy that the answer repeats; or empty.
     """
 
     job: Job
@@ -79,10 +82,16 @@ class Judged:
     decision: Decision = field(repr=False)
     error: str
     seconds: float
+    repeats: str = ""
 
 
 def judge(
-    policy: "Policy", yardstick: Yardstick, job: Job, produced: Produced, sampling: Sampling | None = None
+    policy: "Policy",
+    yardstick: Yardstick,
+    job: Job,
+    produced: Produced,
+    sampling: Sampling | None = None,
+    notices: Notices | None = None,
 ) -> Judged:
     """Decide on one answer. Nothing is raised: what cannot be judged or decided is withheld.
 
@@ -92,25 +101,30 @@ def judge(
         job: The request.
         produced: What the model's part came to.
         sampling: How the answer was generated, if it was; greedily if not given.
+        notices: What the policy says; those that it says itself, if not given.
     """
     began = time.perf_counter()
-    error, caveat = produced.error, yardstick.missing
+    error, caveat, repeats = produced.error, yardstick.missing, ""
     assessment, guarantees, outside = None, None, "it is not known who gave the answer"
     try:
         outside = yardstick.outside_domain(job)
+        repeats = (notices or notices_of(policy)).repeated_in(produced.draft or "")
         if not error and yardstick.profile is not None and not outside:
             assessment = _assess(yardstick.profile, produced)
             caveat = _drawn_otherwise(yardstick.profile, job, sampling)
             guarantees = assessment.guarantees if yardstick.profile.is_calibrated and not caveat else None
     except Exception as problem:  # noqa: BLE001  (recorded; the answer is withheld)
         error, assessment = failure("judge", problem), None
+    if repeats:
+        # How sure a model is of what it has just read says nothing.
+        assessment, guarantees = None, None
     calls = judged_calls(produced.scored_calls, yardstick.profile, assessment, outside)
     try:
         evidence = _evidence(job, produced, assessment, guarantees, calls, error)
         is_uncalibrated = yardstick.profile is None
-        evidence = replace(evidence, outside_domain=outside, is_uncalibrated=is_uncalibrated)
+        evidence = replace(evidence, outside_domain=outside, is_uncalibrated=is_uncalibrated, repeats=repeats)
         decision = decide(policy, evidence)
-        _check(decision, policy, job, produced, error)
+        _check(decision, policy, job, produced, error or repeats)
     except Exception as problem:  # noqa: BLE001  (recorded; the answer is withheld)
         error = error or failure("decide", problem)
         decision = Decision("abstain", ON_ERROR, error, enforced=policy.mode == "enforce")
@@ -119,7 +133,7 @@ def judge(
     if decision.rule == "on_uncalibrated" and caveat:
         decision = replace(decision, reason=f"{decision.reason} ({caveat})")
     seconds = time.perf_counter() - began
-    return Judged(job, produced, assessment, guarantees, calls, outside, decision, error, seconds)
+    return Judged(job, produced, assessment, guarantees, calls, outside, decision, error, seconds, repeats)
 
 
 def _assess(profile: Profile, produced: Produced) -> Assessment:

@@ -3,9 +3,10 @@
 import asyncio
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from guardrail.escalation.case import Case, Escalation
+from guardrail.escalation.case import Answered, Case, Escalation
 from guardrail.escalation.escalate import aescalate, escalate
 from guardrail.escalation.opening import open_routes
 from guardrail.guard.acting import case_of, guarded, is_escalated, withheld
@@ -13,6 +14,7 @@ from guardrail.guard.answer import GuardedAnswer
 from guardrail.guard.batching import Line, Request
 from guardrail.guard.decision_log import DecisionLog, decision_record
 from guardrail.guard.failures import failure
+from guardrail.guard.history import History, notices_of, spoken
 from guardrail.guard.judging import Judged, judge
 from guardrail.guard.producing import Job, Produced, Wanted, produce
 from guardrail.guard.profiles import find_yardstick, sampling_of
@@ -39,6 +41,7 @@ class Pipeline:
     ) -> None:
         self._policy = policy
         self._digest = policy.digest
+        self._notices = notices_of(policy)
         self._model = model
         self._yardstick = find_yardstick(policy, model)
         profile = self._yardstick.profile
@@ -68,14 +71,16 @@ class Pipeline:
         self, jobs: Sequence[Job], sampling: "Sampling | None" = None, timeout: float | None = None
     ) -> list[GuardedAnswer]:
         """Answer, or read, and guard a batch."""
-        all_judged = self._line.result(Request(jobs, sampling or self._sampling), timeout)
+        request = Request([*map(self._as_spoken, jobs)], sampling or self._sampling)
+        all_judged = self._line.result(request, timeout)
         return [self._acted(judged) for judged in all_judged]
 
     async def arun(
         self, jobs: Sequence[Job], sampling: "Sampling | None" = None, timeout: float | None = None
     ) -> list[GuardedAnswer]:
         """The same beside an event loop."""
-        all_judged = await self._line.aresult(Request(jobs, sampling or self._sampling), timeout)
+        request = Request([*map(self._as_spoken, jobs)], sampling or self._sampling)
+        all_judged = await self._line.aresult(request, timeout)
         return list(await asyncio.gather(*map(self._aacted, all_judged)))
 
     def refuse(self, job: Job, draft: str | None, error: str) -> GuardedAnswer:
@@ -86,27 +91,47 @@ class Pipeline:
         """The same beside an event loop."""
         return await self._aacted(self._refused(job, draft, error))
 
+    def spoken(self, messages: Sequence[Any]) -> History:
+        """A conversation as the model is asked; a policy that only observes changes nothing in it."""
+        return spoken(messages, None if self._policy.mode == "observe" else self._notices)
+
+    def _as_spoken(self, job: Job) -> Job:
+        history = self.spoken(job.messages)
+        return replace(job, messages=history.messages, turns_left_out=history.turns_left_out)
+
     def _refused(self, job: Job, draft: str | None, error: str) -> Judged:
-        return judge(self._policy, self._yardstick, job, Produced(draft=draft, error=error))
+        produced = Produced(draft=draft, error=error)
+        return judge(self._policy, self._yardstick, self._as_spoken(job), produced, notices=self._notices)
 
     def _acted(self, judged: Judged) -> GuardedAnswer:
         escalation = None
         if is_escalated(judged):
             escalation = escalate(self._routes, judged.decision.to or "", self._case(judged))
+            escalation = self._answering(escalation)
         return self._recorded(judged, escalation)
 
     async def _aacted(self, judged: Judged) -> GuardedAnswer:
         escalation = None
         if is_escalated(judged):
             escalation = await aescalate(self._routes, judged.decision.to or "", self._case(judged))
+            escalation = self._answering(escalation)
         return await asyncio.to_thread(self._recorded, judged, escalation)
+
+    def _answering(self, escalation: Escalation) -> Escalation:
+        """What came of an escalation; another model that says what the policy says has not answered."""
+        reply, attempts = escalation.reply, escalation.attempts
+        is_repeated = isinstance(reply, Answered) and bool(self._notices.repeated_in(reply.text))
+        if not is_repeated or attempts[-1].kind != "chat_model":
+            return escalation
+        error = "EscalationError: its answer is a message of the policy"
+        return Escalation((*attempts[:-1], replace(attempts[-1], outcome="failed", error=error)))
 
     def _judged(
         self, jobs: Sequence[Job], sampling: "Sampling | None", goes_on: Callable[[], bool]
     ) -> list[Judged]:
         produced = produce(self._model, jobs, sampling, self._wanted, goes_on)
         return [
-            judge(self._policy, self._yardstick, job, one, sampling)
+            judge(self._policy, self._yardstick, job, one, sampling, self._notices)
             for job, one in zip(jobs, produced, strict=True)
         ]
 

@@ -45,6 +45,7 @@ class Job:
         steering: What a generation is told beyond its sampling.
         calls_in: Finds the tools that a generated answer calls, in its text with special tokens.
             Where it fails, the answer is withheld.
+        turns_left_out: How many turns of the conversation are no part of ``messages``.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Job:
     tool_calls: tuple[str | CalledTool, ...] = ()
     steering: Steering = NO_STEERING
     calls_in: Callable[[str], Iterable[str | CalledTool]] | None = field(default=None, repr=False)
+    turns_left_out: int = 0
 
 
 class Wanted(NamedTuple):

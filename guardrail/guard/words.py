@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from guardrail.policy.evidence import Action
 
-__all__ = ["BANDS", "DEFAULT_MESSAGES", "confidence_in_words", "confidence_percent"]
+__all__ = ["BANDS", "DEFAULT_MESSAGES", "UNCHECKED", "confidence_in_words", "confidence_percent"]
 
 # Where the policy has no words of its own.
 DEFAULT_MESSAGES: Mapping[Action, str] = {
@@ -12,6 +12,9 @@ DEFAULT_MESSAGES: Mapping[Action, str] = {
     "abstain": "I am not sure enough to answer that.",
     "escalate": "I am not sure enough to answer that. A person will look at it.",
 }
+
+# Where an answer could not be scored or judged, likewise.
+UNCHECKED = "This answer could not be checked, so it is not shown."
 
 # From this many percent on, rounded.
 BANDS = (

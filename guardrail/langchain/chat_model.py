@@ -40,6 +40,9 @@ class ChatGuardrail(BaseChatModel):
     that fails to be checked is then followed by the policy's message. Answers that may call tools are always
     decided on first.
 
+    In a conversation, answers that were withheld and their questions are no part of the prompt
+    (:meth:`Guard.spoken <guardrail.guard.guard.Guard.spoken>`); the messages themselves stay as they are.
+
     Many threads and tasks may use one chat model. Requests that wait are answered together, and chat models
     that name the same model share its weights.
 

@@ -9,10 +9,12 @@ from langchain_core.messages import BaseMessage, convert_to_messages
 from langchain_core.prompt_values import PromptValue
 
 from guardrail.errors import GuardrailError, InvalidInputError
+from guardrail.guard.history import VERDICT_FIELD
 from guardrail.guard.tool_calls import CalledTool
 from guardrail.langchain.authors import UNSEEN, AnsweredBy, author_of_call
 from guardrail.langchain.messages import prompt_of
 from guardrail.langchain.outcome import Verdict
+from guardrail.langchain.verdicts import verdict_of
 from guardrail.utils.plain_json import plain_json
 
 if TYPE_CHECKING:
@@ -111,7 +113,12 @@ def _reason(error: Exception) -> str:
 def _words(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
     """Messages for a person's eyes."""
     return [
-        {"role": _ROLES.get(message.type, message.type), "content": str(message.text)} for message in messages
+        {
+            "role": _ROLES.get(message.type, message.type),
+            "content": str(message.text),
+            **({VERDICT_FIELD: verdict} if (verdict := verdict_of(message)) else {}),
+        }
+        for message in messages
     ]
 
 

@@ -1,6 +1,6 @@
 """LangChain's messages as chat templates read them: dicts with ``role`` and ``content``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import (
@@ -14,9 +14,12 @@ from langchain_core.messages import (
 )
 
 from guardrail.errors import PromptError
+from guardrail.escalation.case import withholds
+from guardrail.guard.history import VERDICT_FIELD, spoken
+from guardrail.policy.notices import Notices
 from guardrail.utils.plain_json import plain_json
 
-__all__ = ["prompt_of"]
+__all__ = ["as_spoken", "prompt_of"]
 
 _ROLES: Sequence[tuple[type[BaseMessage], str]] = (
     (SystemMessage, "system"),
@@ -44,7 +47,8 @@ _BESIDE_TEXT = frozenset(
 def prompt_of(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
     """Messages as a local model reads them.
 
-    Blocks of text are joined. Calls of tools have the form that chat templates read, their arguments a dict.
+    Blocks of text are joined. An answer brings its verdict along, which a guard goes by and no template
+    reads. Calls of tools have the form that chat templates read, their arguments a dict.
 
     Raises:
         PromptError: A message holds what a text model cannot read, such as an image.
@@ -52,10 +56,54 @@ def prompt_of(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
     return [_plain(message, number) for number, message in enumerate(messages, start=1)]
 
 
-def _plain(message: BaseMessage, number: int) -> dict[str, Any]:
-    role = next((role for kind, role in _ROLES if isinstance(message, kind)), None)
+def as_spoken(messages: Sequence[Any], notices: Notices | None) -> tuple[list[Any], int]:
+    """Messages without the turns that were withheld, and how many these are.
+
+    They are kept as they are, whatever they hold, but for a policy's warnings beside an answer.
+
+    Args:
+        messages: Messages of LangChain.
+        notices: What the policy says; None to leave out nothing.
+    """
+    shown = [_outline(message) for message in messages]
+    history = spoken(shown, notices)
+    kept = []
+    for at, said in zip(history.kept, history.messages, strict=True):
+        message = messages[at]
+        if said.get("content") != shown[at].get("content"):
+            message = message.model_copy(update={"content": said["content"]})
+        kept.append(message)
+    return kept, history.turns_left_out
+
+
+def _outline(message: Any) -> dict[str, Any]:
+    """What a message says, and whose it is; for what no text model reads, too."""
+    if not isinstance(message, BaseMessage):
+        return {}
+    said: dict[str, Any] = {"role": _role(message), "content": message.content}
+    if isinstance(message, ToolMessage):
+        said["tool_call_id"] = message.tool_call_id
+    if isinstance(message, AIMessage):
+        said |= {"tool_calls": [*message.tool_calls, *message.invalid_tool_calls], **_carried(message)}
+    return said
+
+
+def _carried(message: AIMessage) -> dict[str, Any]:
+    """The verdict that a message carries, wherever a client kept it."""
+    places = (message.response_metadata, message.additional_kwargs)
+    verdicts = [place[VERDICT_FIELD] for place in places if isinstance(place.get(VERDICT_FIELD), Mapping)]
+    # One that withholds counts, if any does.
+    return {VERDICT_FIELD: next(filter(withholds, verdicts), verdicts[0])} if verdicts else {}
+
+
+def _role(message: BaseMessage) -> str | None:
     if isinstance(message, ChatMessage):
-        role = message.role
+        return message.role
+    return next((role for kind, role in _ROLES if isinstance(message, kind)), None)
+
+
+def _plain(message: BaseMessage, number: int) -> dict[str, Any]:
+    role = _role(message)
     if role is None:
         raise PromptError(f"Message {number} is a {type(message).__name__}, which no model can read.")
     plain: dict[str, Any] = {"role": role, "content": _text(message, number)}
@@ -63,6 +111,8 @@ def _plain(message: BaseMessage, number: int) -> dict[str, Any]:
         plain["name"] = message.name
     if isinstance(message, ToolMessage):
         plain["tool_call_id"] = message.tool_call_id
+    if isinstance(message, AIMessage):
+        plain |= _carried(message)
     if isinstance(message, AIMessage) and message.tool_calls:
         plain["tool_calls"] = [
             {

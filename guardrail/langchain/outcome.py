@@ -1,7 +1,7 @@
 """From the calls of a chain to what becomes of its output."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
@@ -68,6 +68,17 @@ class Outcome:
     verdicts: Sequence[Verdict]
     text: str | None = field(default=None, repr=False)
     withheld: bool = False
+
+    def with_turns_left_out(self, count: int) -> "Outcome":
+        """The same, where turns were left out before a guard was asked."""
+        if not count:
+            return self
+
+        def told(verdict: Verdict) -> Verdict:
+            known = verdict.plain.get("turns_left_out") or 0
+            return replace(verdict, plain={**verdict.plain, "turns_left_out": known + count})
+
+        return replace(self, verdict=told(self.verdict), verdicts=[told(one) for one in self.verdicts])
 
 
 def combined(verdicts: Sequence[Verdict], how: Literal["last", "worst"]) -> Outcome:

@@ -138,8 +138,8 @@ class Request:
         from guardrail.models.decoding import decode
         from guardrail.models.prompt import encode_prompt
 
-        tokenizer = self._guard.model.tokenizer
-        return decode(tokenizer, encode_prompt(tokenizer, self._prompt, self._options.tools).ids)
+        tokenizer, asked = self._guard.model.tokenizer, self._guard.spoken(self._prompt).messages
+        return decode(tokenizer, encode_prompt(tokenizer, asked, self._options.tools).ids)
 
 
 def _chunk(piece: str) -> ChatGenerationChunk:

@@ -10,6 +10,7 @@ from uuid import UUID
 from langchain_core.runnables.base import coerce_to_runnable
 
 from guardrail.errors import OptionError
+from guardrail.guard.history import notices_of
 from guardrail.langchain.authors import AnsweredBy, checked_declaration
 from guardrail.langchain.ending import OnAbstain
 from guardrail.langchain.guarded_chain import GuardedChain
@@ -58,6 +59,9 @@ class UncertaintyGuard:
     and any of LangGraph's stream modes. What may be shown is told afterwards, in the same order and chunks
     (times in a trace are then those of the telling); of what is withheld, that models ran and their tokens.
     ``annotate``: everything as it comes, and the verdict on the last chunk.
+
+    An answer is judged as one to the conversation without the turns that were withheld; what the chain's own
+    model reads of these is the chain's affair.
 
     What ``buffer`` cannot keep from others, since the chain has it of its own: callbacks that a model or a
     part of the chain was made with, ``set_debug`` and ``verbose``, a memory, checkpoint or ``@task`` of
@@ -108,6 +112,8 @@ class UncertaintyGuard:
         self.trace_drafts = trace_drafts
         self._model = model or self.policy.scorer_model
         self._targets = targets
+        # A policy that only observes changes nothing in a conversation.
+        self.notices = None if self.policy.mode == "observe" else notices_of(self.policy)
         self._opening = threading.Lock()
         self._guard: Guard | None = None
         if self._model is not None:

@@ -13,7 +13,10 @@ from guardrail.policy.evidence import Decision, Evidence
 from guardrail.policy.messages import render_message
 from guardrail.policy.model import OnError, OnOutsideDomain, OnUncalibrated, Policy, Rule
 
-__all__ = ["Explanation", "decide", "explain"]
+__all__ = ["OWN_MESSAGE", "Explanation", "decide", "explain"]
+
+# What decides on an answer that is a message of the policy itself.
+OWN_MESSAGE = "own_message"
 
 # By how much an action takes away of an answer.
 _STRICTNESS = {"pass": 0, "flag": 1, "escalate": 2, "abstain": 3}
@@ -38,7 +41,11 @@ def decide(policy: Policy, evidence: Evidence) -> Decision:
     """Decide on one answer. Raises nothing, and never passes what could not be scored or decided."""
     try:
         doubt = doubt_of(evidence)
-        return _failed(policy, doubt) if doubt else _decided(policy, evidence.within_domain())
+        if doubt:
+            return _failed(policy, doubt)
+        if evidence.repeats:
+            return _repeating(policy, evidence)
+        return _decided(policy, evidence.within_domain())
     except Exception as error:  # noqa: BLE001  (whatever the evidence is: an answer without a decision is shown to nobody)
         return _failed(policy, f"the evidence cannot be read ({type(error).__name__})")
 
@@ -49,6 +56,8 @@ def explain(policy: Policy, evidence: Evidence) -> list[Explanation]:
         doubt = doubt_of(evidence)
         if doubt:
             return [Explanation("on_error", "true", doubt)]
+        if evidence.repeats:
+            return [Explanation(OWN_MESSAGE, "true", _repetition(evidence))]
         known = evidence.within_domain()
         return [_explained(rule, _verdict(rule, known)) for rule in policy.rules]
     except Exception as error:  # noqa: BLE001  (as above)
@@ -75,6 +84,19 @@ def _undecided(policy: Policy, rule: Rule, verdict: Verdict, evidence: Evidence)
     if evidence.is_uncalibrated and _STRICTNESS[uncalibrated.action] > _STRICTNESS[outside.action]:
         return _decision(policy, uncalibrated, "on_uncalibrated", reason, evidence)
     return _decision(policy, outside, "on_outside_domain", reason, evidence)
+
+
+def _repeating(policy: Policy, evidence: Evidence) -> Decision:
+    """The model says what a policy says where nothing answers; so nothing does."""
+    reason, default = _repetition(evidence), policy.rules[-1]
+    if default.action in ("abstain", "escalate"):
+        # Its numbers are those of a sentence that was read a moment ago.
+        return _decision(policy, default, OWN_MESSAGE, reason, None)
+    return Decision("abstain", OWN_MESSAGE, reason, enforced=policy.mode == "enforce")
+
+
+def _repetition(evidence: Evidence) -> str:
+    return f"the answer repeats a message of the policy ({evidence.repeats!r}), and answers nothing"
 
 
 def _failed(policy: Policy, reason: str) -> Decision:

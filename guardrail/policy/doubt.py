@@ -60,6 +60,8 @@ def _doubt_of_facts(evidence: "Evidence") -> str:
         return "the guarantees are no set of pairs of shares"
     if evidence.finish_reason is not None and not isinstance(evidence.finish_reason, str):
         return f"the finish reason is {_shown(evidence.finish_reason)}"
+    if not isinstance(evidence.repeats, str):
+        return "what the answer repeats is no text"
     for what, names in (("tags", evidence.tags), ("tool calls", evidence.tool_calls)):
         is_list = isinstance(names, Sequence | Set) and not isinstance(names, str | bytes)
         if not is_list or not all(isinstance(name, str) for name in names):

@@ -27,6 +27,8 @@ class Evidence:
         tool_calls: Names of the tools that the answer calls.
         call_confidences: Calls that were judged by themselves: the tool's name, and the probability that the
             call is correct, None where it is unknown. For tools that are not here the answer's stands.
+        repeats: The message of the policy that the answer repeats, as it stands in the policy; empty where it
+            repeats none. Such an answer is an abstention, whatever else is known of it.
         error: Why the answer could not be scored or judged, or empty. Nothing else counts then.
         outside_domain: Why the profile does not hold for this answer (somebody else gave it), in words; empty
             where it holds. Confidence, quantiles and guarantees are then unknown, whatever stands here of
@@ -43,6 +45,7 @@ class Evidence:
     tags: frozenset[str] = frozenset()
     tool_calls: tuple[str, ...] = ()
     call_confidences: tuple[tuple[str, float | None], ...] = ()
+    repeats: str = ""
     error: str = ""
     outside_domain: str = ""
     is_uncalibrated: bool = False
@@ -62,7 +65,7 @@ class Decision:
     Attributes:
         action: What the policy decided.
         rule: Id of the rule that decided; ``on_error``, ``on_uncalibrated`` or ``on_outside_domain`` where
-            one of these did.
+            one of these did, and ``own_message`` where the answer repeats a message of the policy.
         reason: Why, in words for a person.
         message: What to show with the answer (flag) or in its place (abstain, or while a person decides),
             its placeholders filled in; None where the policy gives none.

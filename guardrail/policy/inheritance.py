@@ -5,9 +5,13 @@ an inherited rule that lets much through would make a new rule that withholds vo
 rules come first.
 """
 
+from typing import get_args
+
+from guardrail.policy.evidence import Action
+from guardrail.policy.notices import Notice
 from guardrail.policy.places import Entry, Node
 
-__all__ = ["merge"]
+__all__ = ["merge", "notices_in"]
 
 # Merged key by key: targets by their names, the log by its keys. Anything else is one value.
 _MERGED = ("escalation", "log")
@@ -30,6 +34,21 @@ def merge(base: Node, child: Node) -> Node:
             entry = Entry(entry.key, entry.node.with_entries(both))
         entries[key] = entry
     return child.with_entries(entries)
+
+
+def notices_in(root: Node) -> list[Notice]:
+    """The messages of a policy that is not checked yet."""
+    rules = root.get("rules")
+    said = [(_id(rule) or "", rule) for rule in (rules.items if rules else ())]
+    said += [(key, entry.node) for key, entry in root.entries.items() if key.startswith("on_")]
+    notices = []
+    for rule, node in said:
+        message, action = node.get("message"), node.get("action")
+        if message is not None and message.text:
+            named = action.text if action else None
+            known: Action = next((one for one in get_args(Action) if one == named), "abstain")
+            notices.append(Notice(message.text, known, rule))
+    return notices
 
 
 def _merge_rules(base: Node, child: Node) -> Node:

@@ -8,8 +8,9 @@ from pathlib import Path
 from guardrail.errors import PolicyError
 from guardrail.policy.boxes import Budget
 from guardrail.policy.builtin import BUILTIN, builtin_policy
-from guardrail.policy.inheritance import merge
+from guardrail.policy.inheritance import merge, notices_in
 from guardrail.policy.model import Policy
+from guardrail.policy.notices import Notice
 from guardrail.policy.places import Mistake, Node, Place, in_order
 from guardrail.policy.profiles import UNKNOWN_FILE, check_profile
 from guardrail.policy.soundness import check_ids, check_soundness
@@ -108,6 +109,8 @@ class _Gathering:
     budget: Budget = field(default_factory=Budget)
     # In the order in which they were read: the policy itself first.
     folders: dict[str, Path] = field(default_factory=dict)
+    # What the policies that are extended say, also where it is replaced.
+    inherited: list[Notice] = field(default_factory=list)
     is_whole: bool = True
 
     def resolve(self, read: ReadYaml, file: Path, shown: str, chain: tuple[Path, ...]) -> Node | None:
@@ -126,6 +129,7 @@ class _Gathering:
         if base is None:
             self.is_whole = False
             return root
+        self.inherited += notices_in(base)
         return merge(base, root)
 
     def named(self, file: Path) -> Path | None:
@@ -183,7 +187,7 @@ def _checked(gathering: _Gathering, root: Node | None) -> Checked:
             warnings += profiled.warnings
             # Whether a model is here is not for everybody to know.
             warnings += _doubtful_models(root) if gathering.known is None else []
-            policy = policy and policy.found_at(profiled.path)
+            policy = policy and policy.found_at(profiled.path).inheriting(gathering.inherited)
         # What could not be read, or is not set, is wrong once, whatever else it would be wrong for.
         known = {(mistake.place, mistake.path) for mistake in mistakes}
         mistakes += [

@@ -11,16 +11,17 @@ from typing import NamedTuple
 from guardrail.policy.nearest import did_you_mean
 from guardrail.policy.ranges import NUMBERS, QUANTILES
 
-__all__ = ["PLACEHOLDERS", "check_message", "render_message"]
+__all__ = ["PLACEHOLDERS", "TEXTS", "UNKNOWN", "Part", "check_message", "parts_of", "render_message"]
 
-_TEXTS = ("rule", "finish_reason")
+# Placeholders that stand for a word; all others stand for a number.
+TEXTS = ("rule", "finish_reason")
 PLACEHOLDERS = (
     "confidence",
     *NUMBERS,
     *(f"quantile_{name}" for name in QUANTILES),
-    *_TEXTS,
+    *TEXTS,
 )
-_UNKNOWN = "unknown"
+UNKNOWN = "unknown"
 # Literal text, doubled braces, a placeholder, or a brace that is none of these.
 _PART = re.compile(
     r"(?P<text>[^{}]+)|(?P<brace>\{\{|\}\})|\{(?P<name>[^{}:]*)(?::(?P<spec>[^{}]*))?\}|(?P<odd>[{}])"
@@ -28,7 +29,15 @@ _PART = re.compile(
 _SPEC = re.compile(r"(,?(\.\d{1,2})?[efg%]?)", re.IGNORECASE)
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
+    """A part of a message.
+
+    Attributes:
+        text: What it says as it is; empty for a placeholder.
+        name: The placeholder's name; None for a text.
+        spec: The placeholder's format.
+    """
+
     text: str
     name: str | None = None
     spec: str = ""
@@ -40,15 +49,15 @@ def check_message(template: str) -> str:
     Raises:
         ValueError: A placeholder or its format is none of those there are; the message says which.
     """
-    for part in _parts(template):
+    for part in parts_of(template):
         if part.name is None:
             continue
         if part.name not in PLACEHOLDERS:
             raise ValueError(
                 f"has the unknown placeholder {{{part.name}}}{did_you_mean(part.name, PLACEHOLDERS)}"
             )
-        example = part.name if part.name in _TEXTS else f"{part.name}:.2f"
-        if part.spec and (part.name in _TEXTS or not _SPEC.fullmatch(part.spec)):
+        example = part.name if part.name in TEXTS else f"{part.name}:.2f"
+        if part.spec and (part.name in TEXTS or not _SPEC.fullmatch(part.spec)):
             raise ValueError(f"has the format {part.spec!r} for {part.name}; write {{{example}}}")
     return template
 
@@ -57,23 +66,28 @@ def render_message(template: str, values: Mapping[str, float | str | None]) -> s
     """Fill in a message that was checked. What has no value, or None, reads ``unknown``."""
     return "".join(
         part.text if part.name is None else _shown(values.get(part.name), part.spec)
-        for part in _parts(template)
+        for part in parts_of(template)
     )
 
 
-def _parts(template: str) -> Iterator[_Part]:
+def parts_of(template: str) -> Iterator[Part]:
+    """The parts of a message, in their order.
+
+    Raises:
+        ValueError: A brace belongs to no placeholder.
+    """
     for found in _PART.finditer(template):
         if found["odd"]:
             raise ValueError(
                 f"has a {found['odd']} that belongs to no placeholder; write {found['odd'] * 2} for one"
             )
         if found["name"] is not None:
-            yield _Part("", found["name"], found["spec"] or "")
+            yield Part("", found["name"], found["spec"] or "")
         else:
-            yield _Part(found["text"] or found["brace"][0])
+            yield Part(found["text"] or found["brace"][0])
 
 
 def _shown(value: float | str | None, spec: str) -> str:
     if value is None:
-        return _UNKNOWN
+        return UNKNOWN
     return value if isinstance(value, str) else format(value, spec or ".3g")

@@ -6,7 +6,7 @@ The descriptions are shown by editors that read the JSON schema. Policies are ma
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -17,6 +17,7 @@ from guardrail.calibration.plain import PlainData
 from guardrail.policy.conditions import When
 from guardrail.policy.evidence import Action
 from guardrail.policy.messages import check_message
+from guardrail.policy.notices import Notice
 from guardrail.policy.targets import Target, conflict
 
 __all__ = ["Log", "OnError", "OnOutsideDomain", "OnUncalibrated", "Policy", "Rule"]
@@ -212,11 +213,20 @@ class Policy(PlainData):
     log: Log | None = Field(default=None, description="Where decisions are logged. Nowhere without it.")
 
     _profile_path: Path | None = PrivateAttr(default=None)
+    _inherited: tuple[Notice, ...] = PrivateAttr(default=())
 
     @property
     def profile_path(self) -> Path | None:
         """The profile's file; None for ``auto``, where it depends on the model in use."""
         return self._profile_path
+
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        """All its messages, and those of the policies that it extends, which it may have replaced."""
+        outcomes = {name: getattr(self, name) for name in type(self).model_fields if name.startswith("on_")}
+        said = [*((rule.id, rule) for rule in self.rules), *outcomes.items()]
+        own = [Notice(one.message, one.action, rule) for rule, one in said if one.message is not None]
+        return (*own, *self._inherited)
 
     @property
     def digest(self) -> str:
@@ -231,6 +241,12 @@ class Policy(PlainData):
         """The same policy, which knows where its profile lies."""
         copy = self.model_copy()
         copy._profile_path = profile
+        return copy
+
+    def inheriting(self, notices: Iterable[Notice]) -> Self:
+        """The same policy, which knows the messages of those that it extends."""
+        copy = self.model_copy()
+        copy._inherited = tuple(notices)
         return copy
 
     @model_validator(mode="after")

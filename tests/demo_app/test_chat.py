@@ -4,7 +4,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from demo_app import app as demo_page
+from guardrail.models.sampling import Sampling
 from guardrail.policy.loading import load_policy
+from tests.guard.making import guard_of
 
 APP = demo_page.__file__
 QUESTION = "Who wrote Faust?"
@@ -98,10 +100,34 @@ def test_what_was_withheld_is_not_part_of_the_next_prompt(demo, tmp_path):
     from demo_app.parts.conversation import history
 
     own_policy(demo, tmp_path, "abstain")
-    page = asked(AppTest.from_file(APP, default_timeout=60).run())
+    page = asked(asked(AppTest.from_file(APP, default_timeout=60).run()))
     turns = page.session_state["guardrail"].turns
     said = history(turns)
     assert said[1]["content"] == turns[0].answer.text != turns[0].answer.draft
+    first, second = (turn.answer for turn in turns)
+    assert (second.turns_left_out, second.usage) == (1, first.usage)
+    assert "asked without 1 earlier turn, withheld" in html(page)
+
+
+def test_ten_turns_go_on_without_those_that_were_withheld(one_thread):
+    from demo_app.parts.conversation import history
+    from demo_app.parts.visitor import Turn
+
+    hard = {"id": "hard", "when": {"tags": ["hard"]}, "action": "abstain"}
+    guard = guard_of(hard, {"id": "doubt", "action": "flag", "message": "Look it up."})
+    turns = []
+    for number in range(10):
+        asked_now = {"role": "user", "content": QUESTION}
+        tags = ["hard"] if number % 2 else []
+        answer = guard.ask([*history(turns), asked_now], Sampling(max_tokens=2), tags=tags)
+        assert answer.turns_left_out == number // 2
+        turns.append(Turn(QUESTION, answer, is_first=number == 0))
+    shown = [turn for turn in turns if turn.answer.action == "flag"]
+    alone = guard.ask([*history(shown), {"role": "user", "content": QUESTION}], Sampling(max_tokens=2))
+    assert (alone.turns_left_out, len(shown)) == (0, 5)
+    assert answer.usage.prompt_tokens < alone.usage.prompt_tokens
+    last = guard.ask([*history(turns), {"role": "user", "content": QUESTION}], Sampling(max_tokens=2))
+    assert last.usage == alone.usage
 
 
 @pytest.mark.slow

@@ -328,6 +328,7 @@ def test_the_plain_form_is_json_with_these_fields(tmp_path):
         "outside_domain",
         "policy",
         "profile",
+        "turns_left_out",
         "timings",
     ]
     assert plain["guarantees"] == [{"max_error": 0.1, "confidence": 0.9}]

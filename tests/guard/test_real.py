@@ -38,6 +38,24 @@ def test_an_answer_judged_is_decided_on_like_one_generated(guard):
     assert judged.uncertainty.hybridgrad == pytest.approx(asked.uncertainty.hybridgrad, rel=1e-3)
 
 
+def test_after_a_refusal_the_model_answers_as_if_it_was_never_given(guard):
+    refusal = "I am not sure enough to answer that."
+    whole, talk = [], Guard.from_policy("builtin:default", guard.model)
+    for number in range(10):
+        place = ("France", "Japan", "Italy", "Spain", "Egypt")[number // 2]
+        question = HARD if number % 2 else f"What is the capital of {place}?"
+        whole.append({"role": "user", "content": question})
+        alone = talk.ask(question, SHORT)
+        if number % 2 == 0:
+            # Nothing but refusals came before.
+            answer = talk.ask(whole, SHORT)
+            assert (answer.draft, answer.usage) == (alone.draft, alone.usage)
+            assert answer.turns_left_out == number
+        whole.append({"role": "assistant", "content": refusal})
+    repeated = talk.judge(EASY, refusal)
+    assert (repeated.action, repeated.rule, repeated.text) == ("abstain", "own_message", refusal)
+
+
 def test_the_default_policy_guards_the_default_model():
     answer = Guard.from_policy("builtin:default").ask(EASY, SHORT)
     assert answer.action in ("pass", "flag", "abstain")

@@ -21,6 +21,7 @@ from langgraph.types import Command, interrupt
 
 from guardrail.errors import OptionError
 from guardrail.langchain.authors import AnsweredBy
+from guardrail.langchain.messages import as_spoken
 from guardrail.langchain.middleware.results import Result, ends_agent, result_of
 from guardrail.langchain.middleware.review import Waiting, reply_type, request_of, reviewed
 from guardrail.langchain.middleware.targets import People, targets_within
@@ -70,6 +71,9 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
     stream mode, no callback, no trace. Of one that is withheld they hear that a model ran and what tokens it
     took, and no checkpoint has it. A draft that waits for a person is in the interrupt, and until it is
     decided on in the agent's private state (``uncertainty_waiting``), so in checkpoints of that time.
+
+    A turn that was withheld stays in the agent's state, and is no part of what the model is asked later:
+    neither what stands in the answer's place, nor the question and the calls that led to it.
 
     Give the middleware last: it is then next to the model, other middleware sees only what is let through,
     and what looks at calls of tools sees them as a person put them right.
@@ -124,11 +128,12 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ExtendedModelResponse[Any]:
         """Have the model answer, and give what the policy lets through."""
-        turn = Turn(request, handler)
+        turn, left_out = self._turn(request, handler)
         draft = turn.ask()
         call = self._call(draft)
         with turn.current():
             outcome = self._guard.decide([call], request.messages, run_id=call.run_id, tags=self._all_tags())
+        outcome = outcome.with_turns_left_out(left_out)
         result = result_of(turn, draft, outcome)
         draft.tell(redacted=result.shown is not draft)
         if result.shown is not None and result.shown is not draft:
@@ -143,13 +148,14 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
         handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
     ) -> ExtendedModelResponse[Any]:
         """As :meth:`wrap_model_call`, within an event loop."""
-        turn = Turn(request, handler)
+        turn, left_out = self._turn(request, handler)
         draft = await turn.aask()
         call = self._call(draft)
         with turn.current():
             outcome = await self._guard.adecide(
                 [call], request.messages, run_id=call.run_id, tags=self._all_tags()
             )
+        outcome = outcome.with_turns_left_out(left_out)
         result = result_of(turn, draft, outcome)
         await draft.atell(redacted=result.shown is not draft)
         if result.shown is not None and result.shown is not draft:
@@ -172,6 +178,11 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
     async def aafter_model(self, state: Any, runtime: "Runtime[Any]") -> dict[str, Any] | None:
         """As :meth:`after_model`, within an event loop."""
         return self.after_model(state, runtime)
+
+    def _turn(self, request: ModelRequest[Any], handler: Callable[..., Any]) -> tuple[Turn, int]:
+        """The turn, whose model is not asked with what was withheld before, and how many turns that is."""
+        said, left_out = as_spoken(request.messages, self._guard.notices)
+        return Turn(request.override(messages=said), handler), left_out
 
     def _call(self, draft: Held) -> ModelCall:
         """The model's call as it is judged; where it was not seen what was asked, ``on_error`` decides."""
