@@ -260,8 +260,8 @@ def _given(**values: Any) -> "Given":
 
 
 def _pairs(option: str, given: Iterable[str] | None) -> dict[str, float]:
-    from guardrail.policy.nearest import did_you_mean
     from guardrail.policy.ranges import QUANTILES
+    from guardrail.utils.nearest import did_you_mean
 
     pairs = {}
     for text in given or ():

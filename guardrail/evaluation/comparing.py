@@ -19,7 +19,7 @@ from guardrail.evaluation.confounding import MATCHED, Matched, matched_auroc
 from guardrail.evaluation.estimating import Estimated
 from guardrail.evaluation.records import EvaluatedAnswer
 from guardrail.models.progress import ProgressCallback, report
-from guardrail.policy.nearest import did_you_mean
+from guardrail.utils.nearest import did_you_mean
 
 __all__ = ["COVERAGES", "METRICS", "Comparison", "MethodFigures", "compare", "selective_accuracy"]
 

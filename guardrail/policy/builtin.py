@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from guardrail.errors import PolicyError
-from guardrail.policy.nearest import did_you_mean
+from guardrail.utils.nearest import did_you_mean
 
 __all__ = ["BUILTIN", "builtin_policies", "builtin_policy"]
 

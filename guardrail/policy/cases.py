@@ -25,12 +25,12 @@ from guardrail.policy.conditions import Certified
 from guardrail.policy.decide import decide
 from guardrail.policy.evidence import Action, Decision, Evidence
 from guardrail.policy.model import Policy
-from guardrail.policy.nearest import did_you_mean
 from guardrail.policy.places import Mistake, Node, Place, in_order
 from guardrail.policy.ranges import NUMBERS, QUANTILES
 from guardrail.policy.validation import validate
 from guardrail.policy.variables import fill_in
 from guardrail.policy.yaml_files import read_file
+from guardrail.utils.nearest import did_you_mean
 
 __all__ = ["Case", "CaseResult", "Expected", "Given", "read_cases", "run_cases"]
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from guardrail.policy.nearest import did_you_mean
 from guardrail.policy.ranges import NUMBERS, QUANTILES
+from guardrail.utils.nearest import did_you_mean
 
 __all__ = ["PLACEHOLDERS", "TEXTS", "UNKNOWN", "Part", "check_message", "parts_of", "render_message"]
 

@@ -11,10 +11,10 @@ from guardrail.calibration.builtin import builtin_profiles
 from guardrail.errors import ProfileError
 from guardrail.policy.builtin import BUILTIN
 from guardrail.policy.conditions import Certified
-from guardrail.policy.nearest import did_you_mean
 from guardrail.policy.places import Mistake, Node
 from guardrail.policy.ranges import QUANTILES
 from guardrail.policy.reach import conditions_of
+from guardrail.utils.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from guardrail.calibration.profile import Profile

@@ -7,10 +7,10 @@ elsewhere.
 from collections.abc import Iterator, Mapping
 
 from guardrail.policy.boxes import Budget
-from guardrail.policy.nearest import did_you_mean
 from guardrail.policy.places import Mistake, Node, step
 from guardrail.policy.reach import check_reach, rules_of
 from guardrail.policy.targets import ABSTAIN, KINDS
+from guardrail.utils.nearest import did_you_mean
 
 __all__ = ["check_ids", "check_soundness"]
 

@@ -7,9 +7,9 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from guardrail.policy.nearest import did_you_mean
 from guardrail.policy.places import Mistake, Node, step
 from guardrail.policy.ranges import QUANTILES
+from guardrail.utils.nearest import did_you_mean
 
 __all__ = ["kind_of", "validate"]
 

@@ -1,1 +1,1 @@
-"""What has nothing to do with models: JSON, files that are written whole, and files that are gone on with."""
+"""What any program might need: nothing here knows of models, answers or policies."""

@@ -11,7 +11,7 @@ from guardrail.evaluation.methods.one_pass import (
     gradient_method,
     one_pass_methods,
 )
-from guardrail.policy.nearest import did_you_mean
+from guardrail.utils.nearest import did_you_mean
 
 __all__ = ["CONFIDENCE", "GROUPS", "methods_named"]
 

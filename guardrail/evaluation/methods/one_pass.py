@@ -10,8 +10,8 @@ from typing import Any, get_args
 
 from guardrail.errors import OptionError
 from guardrail.evaluation.methods.method import Answered, Estimate, Method
-from guardrail.policy.nearest import did_you_mean
 from guardrail.scoring.options import Layers, Norm, Reduction, ScoringOptions
+from guardrail.utils.nearest import did_you_mean
 
 __all__ = ["GRADIENTS", "ablations", "gradient_method", "one_pass_methods"]
 
