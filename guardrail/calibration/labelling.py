@@ -1,7 +1,6 @@
 """Questions answered by the model, or read with the answers given, then scored and judged, in batches."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from guardrail.calibration.answers import AnswerMaker, AnswerRecord, Judgement
@@ -105,10 +104,7 @@ def _answer(
     if given:
         traces = model.read_encoded(prompts, given, depths=depths)
     else:
-        sampling = options.sampling
-        if sampling.seed is not None:
-            # Otherwise every batch would draw by the same random numbers.
-            sampling = replace(sampling, seed=sampling.seed + int(jobs[0].question.digest[:8], 16))
+        sampling = options.sampling.drawn_apart(int(jobs[0].question.digest[:8], 16))
         traces = model.generate_encoded(prompts, sampling, depths=depths)
     return list(zip(traces, score_batch(model, traces, options.scoring), strict=True))
 

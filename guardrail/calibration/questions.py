@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from guardrail.errors import RecordError
+from guardrail.errors import PromptError, RecordError
+from guardrail.models.content import part_text, with_text
 from guardrail.scoring.records import Failure
 from guardrail.utils.json_lines import is_text, json_object, kind_of, shown, text_of
 
@@ -122,11 +123,17 @@ def question_text(values: Mapping[str, Any]) -> str:
             return str(values[name])
     messages = values.get("messages")
     turns = [
-        (message.get("role"), str(message.get("content")))
+        (message.get("role"), _said(message))
         for message in (messages if isinstance(messages, list) else [])
         if isinstance(message, dict) and message.get("role") != "system"
     ]
     return turns[0][1] if len(turns) == 1 else "\n\n".join(f"{role}: {content}" for role, content in turns)
+
+
+def _said(message: Mapping[str, Any]) -> str:
+    content = message.get("content")
+    parts = content if isinstance(content, list) else [str(content)]
+    return "".join(part_text(part) or "" for part in parts)
 
 
 def accepted_answers(values: Mapping[str, Any]) -> tuple[str, ...]:
@@ -205,7 +212,10 @@ def _prompt(values: Mapping[str, Any]) -> "Prompt":
         raise RecordError(f"messages is {kind_of(messages)}, and a list of messages is expected.")
     if not is_text(json.dumps(messages, ensure_ascii=False)):
         raise RecordError("messages holds half a surrogate pair, which is no text.")
-    return messages
+    try:
+        return with_text(messages)
+    except PromptError as error:
+        raise RecordError(str(error)) from error
 
 
 def _digest(prompt: "Prompt", response: str | None, finish_reason: "FinishReason | None") -> str:

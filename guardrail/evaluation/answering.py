@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from guardrail.calibration.asking import Job, messages_of
 from guardrail.calibration.confidence import HiddenState
-from guardrail.calibration.questions import Question
 from guardrail.evaluation.methods.method import Answered
 from guardrail.evaluation.needs import EvaluationOptions, Missing, Needs
 from guardrail.evaluation.records import Costs, EvaluatedAnswer
@@ -108,14 +107,11 @@ def _traces(
     given = [job.response_ids for job in jobs if job.response_ids is not None]
     if given:
         return model.read_encoded(prompts, given, depths=depths)
-    return model.generate_encoded(prompts, _for_batch(options.sampling, jobs[0].question), depths=depths)
+    return model.generate_encoded(prompts, _for_batch(options.sampling, jobs[0]), depths=depths)
 
 
-def _for_batch(sampling: "Sampling", first: Question) -> "Sampling":
-    if sampling.seed is None:
-        return sampling
-    # Otherwise every batch would draw by the same random numbers.
-    return replace(sampling, seed=sampling.seed + int(first.digest[:8], 16))
+def _for_batch(sampling: "Sampling", first: Job) -> "Sampling":
+    return sampling.drawn_apart(int(first.question.digest[:8], 16))
 
 
 def _new(model: "LocalModel", job: Job, trace: "Trace", options: EvaluationOptions, batch: int) -> Known:
@@ -166,7 +162,7 @@ def _with_samples(
     model: "LocalModel", known: Sequence[Known], jobs: Sequence[Job], sampling: "Sampling", count: int
 ) -> list[Known]:
     began = time.perf_counter()
-    drawn = draw_samples(model, [job.prompt for job in jobs], _for_batch(sampling, jobs[0].question), count)
+    drawn = draw_samples(model, [job.prompt for job in jobs], _for_batch(sampling, jobs[0]), count)
     seconds = (time.perf_counter() - began) / len(jobs)
     return [
         one._replace(

@@ -9,6 +9,7 @@ from guardrail.calibration.author import Author, author_of
 from guardrail.errors import OptionError, ResponseError
 from guardrail.guard.producing import Job
 from guardrail.guard.tool_calls import CalledTool
+from guardrail.models.content import with_text
 
 if TYPE_CHECKING:
     from guardrail.models.prompt import Prompt
@@ -23,7 +24,7 @@ def job_of(messages: "Prompt", tags: Iterable[str], answered_by: str | Author | 
     """A question or a conversation to be answered, or that somebody answered."""
     if isinstance(tags, str):
         raise OptionError("tags is a list of texts.")
-    asked = [{"role": "user", "content": messages}] if isinstance(messages, str) else [*messages]
+    asked = [{"role": "user", "content": messages}] if isinstance(messages, str) else with_text(messages)
     return Job(id=uuid4().hex, messages=asked, tags=frozenset(tags), answered_by=author_of(answered_by))
 
 

@@ -17,6 +17,7 @@ from guardrail.errors import PromptError
 from guardrail.escalation.case import withholds
 from guardrail.guard.history import VERDICT_FIELD, spoken
 from guardrail.policy.notices import Notices
+from guardrail.models.content import content_text
 from guardrail.utils.plain_json import plain_json
 
 __all__ = ["as_spoken", "prompt_of"]
@@ -126,20 +127,11 @@ def _plain(message: BaseMessage, number: int) -> dict[str, Any]:
 
 
 def _text(message: BaseMessage, number: int) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    parts = []
-    for block in message.content:
-        kind = "text" if isinstance(block, str) else str(block.get("type", "a block without a type"))
-        if isinstance(block, str):
-            parts.append(block)
-        elif kind == "text" and isinstance(block.get("text"), str):
-            parts.append(block["text"])
-        elif kind == "refusal" and isinstance(block.get("refusal"), str):
-            parts.append(block["refusal"])
-        elif not (isinstance(message, AIMessage) and kind in _BESIDE_TEXT):
-            raise PromptError(
-                f"Message {number} holds {kind!r}, and this model reads text alone. Leave it out, or say it "
-                "in words."
-            )
-    return "".join(parts)
+    content = message.content
+    if isinstance(message, AIMessage) and not isinstance(content, str):
+        content = [part for part in content if not _is_beside_text(part)]
+    return content_text(content, f"Message {number}")
+
+
+def _is_beside_text(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") in _BESIDE_TEXT

@@ -4,7 +4,7 @@ What is scored are the model's own probabilities, as if nothing had been ruled o
 """
 
 import json
-import threading
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -14,6 +14,8 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 from guardrail.errors import GenerationError, MissingDependencyError, OptionError
+from guardrail.models.json_schema import closed
+from guardrail.utils.fork import ForkSafeLock
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,29 +27,37 @@ __all__ = ["calls_grammar", "held_to", "json_grammar"]
 # As models mostly write it. With free white space, one that is not sure writes line after line of nothing.
 _STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _HERMES = "<tool_call>"
+_GRAMMAR_LINES = re.compile(r"\n\s*\d+ \|")
 
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _tokenizers: "WeakKeyDictionary[PreTrainedTokenizerBase, Any]" = WeakKeyDictionary()
 
 
-def json_grammar(schema: Mapping[str, Any]) -> str:
+def json_grammar(schema: Mapping[str, Any] | bool) -> str:
     """The grammar of JSON that fits a schema. Objects have the properties that it names, and no others."""
-    return str(_llguidance().LLMatcher.grammar_from_json_schema(_closed(schema), defaults=_STYLE))
+    return f"start: answer\nanswer: {_json(closed(schema))}"
 
 
-def calls_grammar(tools: Sequence[Mapping[str, Any]], template: str) -> str:
+def calls_grammar(
+    tools: Sequence[Mapping[str, Any]], template: str, schema: Mapping[str, Any] | None = None
+) -> str:
     """The grammar of a call of one of some tools, written as a chat template shows it to the model.
 
     Args:
         tools: The tools, as for :class:`~guardrail.models.steering.Steering`.
         template: The chat template.
+        schema: What may be said in place of a call: JSON that fits it; None where a tool must be called.
     """
     hermes = _HERMES in template
     arguments = "arguments" if hermes or "arguments" in template else "parameters"
-    calls = [_call(tool["function"], arguments) for tool in tools]
-    call = json.dumps({"anyOf": calls, "x-guidance": _STYLE})
-    begin, end = (f'"{_HERMES}\\n"', '"\\n</tool_call>"') if hermes else ("", "")
-    return f"start: {begin} call {end}\ncall: %json {call}"
+    calls = [_call(tool["function"], arguments, at) for at, tool in enumerate(tools)]
+    if not hermes:
+        others = [] if schema is None else [{"$id": "urn:answer", **closed(schema)}]
+        return f"start: call\ncall: {_json({'anyOf': [*calls, *others]})}"
+    called = f'"{_HERMES}\\n" call "\\n</tool_call>"\ncall: {_json({"anyOf": calls})}'
+    if schema is None:
+        return f"start: {called}"
+    return f"start: called | answer\nanswer: {_json(closed(schema))}\ncalled: {called}"
 
 
 def held_to(grammar: str) -> "Callable[[Machine], LogitsProcessor]":
@@ -62,7 +72,9 @@ def held_to(grammar: str) -> "Callable[[Machine], LogitsProcessor]":
     """
     problem = _llguidance().LLMatcher.validate_grammar(grammar)
     if problem and not problem.startswith("WARNING"):
-        raise OptionError(f"No answer can be held to this schema: {problem.splitlines()[0]}")
+        # Without the lines of the grammar, which nobody but this file has written.
+        why = _GRAMMAR_LINES.split(problem)[0].rpartition("failed to compile JSON schema: ")[2]
+        raise OptionError(f"No answer can be held to this schema: {' '.join(why.split())}")
     return lambda machine: _Held(machine, grammar)
 
 
@@ -102,19 +114,24 @@ def _tokenizer(machine: "Machine") -> Any:
         return _tokenizers[tokenizer]
 
 
-def _call(function: Mapping[str, Any], arguments: str) -> Any:
+def _call(function: Mapping[str, Any], arguments: str, number: int) -> dict[str, Any]:
     accepts = function.get("parameters") or {"type": "object", "properties": {}}
+    # A document of its own within the whole, in which what it refers to is found where it says.
+    accepts = {"$id": f"urn:tool:{number}", **closed(accepts)}
     properties = {"name": {"const": function["name"]}, arguments: accepts}
-    return _closed({"type": "object", "properties": properties, "required": ["name", arguments]})
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": ["name", arguments],
+        "additionalProperties": False,
+    }
 
 
-def _closed(schema: Any) -> Any:
-    if isinstance(schema, Mapping):
-        closed = {key: _closed(value) for key, value in schema.items()}
-        if isinstance(closed.get("properties"), dict):
-            closed.setdefault("additionalProperties", False)
-        return closed
-    return [_closed(one) for one in schema] if isinstance(schema, list) else schema
+def _json(schema: Any) -> str:
+    _llguidance()
+    if schema is False:
+        raise OptionError("No answer can be held to this schema: nothing fits it.")
+    return f"%json {json.dumps({**({} if schema is True else schema), 'x-guidance': _STYLE})}"
 
 
 def _llguidance() -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2.exceptions import TemplateError
 
 from guardrail.errors import PromptError
+from guardrail.models.content import with_text
 from guardrail.models.control_tokens import Marks, control_tokens, encode_text, encode_with
 from guardrail.utils.json_lines import is_text
 
@@ -159,7 +160,7 @@ def _checked(prompt: Prompt) -> list[dict[str, Any]]:
     if isinstance(prompt, str):
         prompt = [{"role": "user", "content": prompt}]
     messages = []
-    for number, message in enumerate(prompt, start=1):
+    for number, message in enumerate(with_text(prompt), start=1):
         fields = message if isinstance(message, Mapping) else {}
         role, content = fields.get("role"), fields.get("content")
         if not isinstance(role, str) or not isinstance(content, str):

@@ -1,7 +1,6 @@
 """Other answers to the same questions, drawn from the model's own distribution."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import repeat
 from typing import TYPE_CHECKING
 
@@ -52,8 +51,7 @@ def draw_samples(
     for first in range(0, len(prompts), at_once):
         rows = [row for prompt in prompts[first : first + at_once] for row in repeat(prompt, count)]
         # Another run's answers are not drawn by the same noise.
-        seed = None if sampling.seed is None else sampling.seed + first
-        traces = model.generate_encoded(rows, replace(sampling, seed=seed), depths=[EMBEDDING_DEPTH])
+        traces = model.generate_encoded(rows, sampling.drawn_apart(first), depths=[EMBEDDING_DEPTH])
         samples = [_sample(trace) for trace in traces]
         drawn += [tuple(samples[at : at + count]) for at in range(0, len(samples), count)]
     return drawn
