@@ -15,13 +15,13 @@ the errors it is that each is wrong with a chance of at most ``max_error``, what
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
-from threading import Lock
 from typing import Any, Self
 
 from guardrail.calibration.confidence import Observation
 from guardrail.calibration.evidence import ErrorEvidence, ShiftEvidence
 from guardrail.calibration.profile import Assessment, Guarantee, Profile
 from guardrail.errors import CalibrationError, OptionError, ProfileError
+from guardrail.utils.fork import ForkSafeLock
 
 __all__ = ["DriftStatus", "Monitor"]
 
@@ -69,7 +69,7 @@ class Monitor:
             raise OptionError(f"false_alarms is {false_alarms}; it lies between 0 and 1, both left out.")
         self._profile = profile
         self._false_alarms = false_alarms
-        self._lock = Lock()
+        self._lock = ForkSafeLock()
         self._shifts = {
             name: ShiftEvidence(profile.reference[name].values, f"{profile.digest} {name}")
             for name in _WATCHED

@@ -12,7 +12,7 @@ from guardrail.escalation.targets import CallableTarget, ChatModelTarget, QueueT
 if TYPE_CHECKING:
     from guardrail.policy.targets import Target as Named
 
-__all__ = ["given_target", "named_target", "open_routes"]
+__all__ = ["check_keyless", "given_target", "named_target", "open_routes"]
 
 # A queue gives up waiting for other writers well before its caller gives up waiting for the ticket: a case
 # that failed here must not turn up there.
@@ -117,3 +117,17 @@ def _function(place: str) -> CallableTarget:
 def _model_name(model: Any) -> str:
     names = (getattr(model, attribute, None) for attribute in ("model_name", "model", "name"))
     return next((name for name in names if isinstance(name, str) and name), type(model).__name__)
+
+
+def check_keyless(targets: Mapping[str, Any] | None) -> None:
+    """See that targets may be pickled: a chat model may hold a key, which is not to lie in a pickle.
+
+    Raises:
+        OptionError: One is a chat model.
+    """
+    for name, target in (targets or {}).items():
+        if hasattr(target, "invoke"):
+            raise OptionError(
+                f"The escalation target {name!r} is a chat model, which may hold a key, so what it is given "
+                "to is not pickled. Name it in the policy instead: {chat_model: provider:model}."
+            )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from guardrail.errors import AnswerTimeoutError
 from guardrail.guard.producing import Job
+from guardrail.utils.fork import renew_after_fork
 
 if TYPE_CHECKING:
     from guardrail.guard.judging import Judged
@@ -90,10 +91,18 @@ class Line:
 
     def __init__(self, run: RunJobs, turn: Callable[[], AbstractContextManager[None]], most: int) -> None:
         self._run, self._turn, self._most = run, turn, most
+        self._begin()
+        renew_after_fork(self)
+
+    def _begin(self) -> None:
         self._waiting: deque[Request] = deque()
         self._lock = Lock()
         # For tasks, which must not wait in the event loop's thread.
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="guardrail")
+
+    def renew_after_fork(self) -> None:
+        """Begin empty: whoever waits, and the thread that serves tasks, is in the other process."""
+        self._begin()
 
     def result(self, request: Request, within: float | None = None) -> "list[Judged]":
         """Give what comes of a request, once it is its turn.

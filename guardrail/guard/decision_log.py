@@ -11,7 +11,6 @@ import json
 import os
 import stat
 import sys
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from guardrail.errors import GuardrailError, OptionError
+from guardrail.utils.fork import ForkSafeLock
 from guardrail.utils.plain_json import plain_json
 
 if sys.platform != "win32":
@@ -52,7 +52,7 @@ class DecisionLog:
         # A process may change its working directory.
         self.path = Path(path).absolute()
         self.texts = texts
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         try:
             os.close(self._open())
         except OSError as error:

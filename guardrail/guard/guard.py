@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from guardrail.calibration.author import Author
 from guardrail.errors import OptionError
+from guardrail.escalation.opening import check_keyless
 from guardrail.guard.jobs import Response, job_of, jobs_of, reading_job
 from guardrail.guard.pipeline import Pipeline
 from guardrail.guard.tool_calls import CalledTool
@@ -16,6 +17,7 @@ from guardrail.models.sampling import Sampling
 from guardrail.models.steering import NO_STEERING, Steering
 from guardrail.policy.loading import load_policy
 from guardrail.policy.model import Policy
+from guardrail.utils.arguments import takes_no_others
 
 if TYPE_CHECKING:
     from guardrail.guard.answer import GuardedAnswer
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Guard"]
 
 
+@takes_no_others
 class Guard:
     """A local model with a policy in front of it.
 
@@ -37,7 +40,9 @@ class Guard:
     is only what the caller has to mend (an empty question, a prompt too long), and what stops the program.
 
     A guard may be used by many threads and tasks at once. The model runs one request, or one batch, at a
-    time; requests that wait meanwhile are run together, as far as ``batch_size`` allows.
+    time; requests that wait meanwhile are run together, as far as ``batch_size`` allows. A process that is
+    forked off may use it as well, with one thread of its processor; one that was forked off while an answer
+    was being made is refused it.
 
     Example:
         >>> guard = Guard.from_policy("builtin:default")
@@ -73,7 +78,20 @@ class Guard:
             raise OptionError(f"batch_size is {batch_size}; it is at least 1.")
         self.policy = policy
         self.model = model
+        self._options: dict[str, Any] = {"targets": targets, "batch_size": batch_size, "sentences": sentences}
         self._pipeline = Pipeline(policy, model, targets, batch_size, sentences)
+
+    def __getstate__(self) -> dict[str, Any]:
+        check_keyless(self._options["targets"])
+        return {"policy": self.policy, "model": self.model, **self._options}
+
+    def __setstate__(self, made_by: Mapping[str, Any]) -> None:
+        # A guard is what it was made by.
+        self.__init__(**made_by)  # type: ignore[misc]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # There is nothing in it that is changed, and the weights are shared.
+        return self
 
     @property
     def profile_digest(self) -> str | None:
@@ -81,6 +99,7 @@ class Guard:
         return self._pipeline.profile_digest
 
     @classmethod
+    @takes_no_others
     def from_policy(
         cls,
         policy: str | Path | Policy,

@@ -1,6 +1,5 @@
 """Opening what a chat model stands on: one set of weights for all chat models that name the same."""
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,11 @@ from guardrail.escalation.queue import HumanQueue
 from guardrail.models.reference import DEFAULT_MODEL, ModelReference
 from guardrail.policy.loading import load_policy
 from guardrail.policy.model import Policy
+from guardrail.utils.fork import ForkSafeLock
 
 if TYPE_CHECKING:
+    from langchain_core.language_models.model_profile import ModelProfile
+
     from guardrail.guard.guard import Guard
     from guardrail.models.fingerprint import ModelFingerprint
     from guardrail.models.loading import LoadOptions
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Opened", "Source", "open_source", "shared_model"]
 
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _models: "WeakValueDictionary[tuple[str, str], LocalModel]" = WeakValueDictionary()
 _fingerprints: "WeakKeyDictionary[LocalModel, ModelFingerprint]" = WeakKeyDictionary()
 
@@ -49,12 +51,14 @@ class Opened:
         guard: The guard over the model.
         identity: Digests of everything that tells its answers and verdicts from another's.
         shows_tools: Whether the model's chat template shows tools.
+        model_profile: What the model can do, in LangChain's form.
     """
 
     source: Source
     guard: "Guard"
     identity: Mapping[str, Any]
     shows_tools: bool
+    model_profile: "ModelProfile"
 
     def is_of(self, source: Source) -> bool:
         """Whether it was opened by the same things: the same objects, or equal texts and numbers."""
@@ -73,6 +77,7 @@ def open_source(source: Source) -> Opened:
     # Before the weights, which take longer: mistakes in a policy are told at once.
     policy = source.policy if isinstance(source.policy, Policy) else load_policy(source.policy)
     from guardrail.guard.guard import Guard
+    from guardrail.langchain.model_profile import model_profile
     from guardrail.models.loading import LoadOptions
     from guardrail.models.local import LocalModel
     from guardrail.models.prompt import shows_tools
@@ -90,7 +95,7 @@ def open_source(source: Source) -> Opened:
         "profile": guard.profile_digest,
         "targets": _identities(source.targets),
     }
-    return Opened(source, guard, identity, shows_tools(model.tokenizer))
+    return Opened(source, guard, identity, shows_tools(model.tokenizer), model_profile(model))
 
 
 def shared_model(name: str, options: "LoadOptions") -> "LocalModel":
@@ -105,7 +110,7 @@ def shared_model(name: str, options: "LoadOptions") -> "LocalModel":
     place = (str(reference), repr(options))
     with _lock:
         model = _models.get(place)
-        if model is None:
+        if model is None or model.is_torn:
             model = _models[place] = LocalModel.load(reference, options)
         return model
 

@@ -3,7 +3,6 @@
 A verdict is ``GuardedAnswer.as_plain()``: plain values for JSON, without a word of the draft.
 """
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,6 +13,7 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.tracers.context import register_configure_hook
 
 from guardrail.policy.evidence import Action
+from guardrail.utils.fork import ForkSafeLock
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -64,7 +64,7 @@ class Verdicts(Sequence[dict[str, Any]]):
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._verdicts: list[dict[str, Any]] = []
 
     def add(self, verdict: Mapping[str, Any], run_id: "UUID | str") -> None:

@@ -1,16 +1,16 @@
 """A guard around any chain of LangChain."""
 
 import asyncio
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 from uuid import UUID
 
 from langchain_core.runnables.base import coerce_to_runnable
 
 from guardrail.errors import OptionError
 from guardrail.guard.history import notices_of
+from guardrail.escalation.opening import check_keyless
 from guardrail.langchain.authors import AnsweredBy, checked_declaration
 from guardrail.langchain.ending import OnAbstain
 from guardrail.langchain.guarded_chain import GuardedChain
@@ -20,6 +20,8 @@ from guardrail.langchain.outcome import Outcome, Verdict, combined
 from guardrail.models.reference import DEFAULT_MODEL
 from guardrail.policy.loading import load_policy
 from guardrail.policy.model import Policy
+from guardrail.utils.arguments import takes_no_others
+from guardrail.utils.fork import ForkSafeLock
 
 if TYPE_CHECKING:
     from langchain_core.runnables.base import RunnableLike
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["UncertaintyGuard"]
 
 
+@takes_no_others
 class UncertaintyGuard:
     """A policy that is put around chains.
 
@@ -115,9 +118,19 @@ class UncertaintyGuard:
         # A policy that only observes changes nothing in a conversation.
         self.notices = None if self.policy.mode == "observe" else notices_of(self.policy)
         self._opening = threading.Lock()
+        self._opening = ForkSafeLock()
         self._guard: Guard | None = None
         if self._model is not None:
             self._open()
+
+    def __getstate__(self) -> dict[str, Any]:
+        check_keyless(self._targets)
+        # Opened anew, and shared where the same is open already.
+        return {**self.__dict__, "_guard": None}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # There is nothing in it that is changed.
+        return self
 
     @property
     def streams_live(self) -> bool:

@@ -7,7 +7,6 @@ names of an architecture's tensors for every module of the model: two thirds of 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
-from threading import Lock
 from typing import Any
 
 import gguf
@@ -15,11 +14,12 @@ import numpy as np
 from transformers import modeling_gguf_pytorch_utils as reader
 
 from guardrail.models.progress import ProgressCallback, report
+from guardrail.utils.fork import ForkSafeLock
 
 __all__ = ["read_once"]
 
 # Names of other modules are replaced meanwhile: a second reader would put the first one's back.
-_reading = Lock()
+_reading = ForkSafeLock()
 
 
 class _Reader(gguf.GGUFReader):

@@ -32,12 +32,14 @@ from guardrail.models.progress import ProgressCallback, report
 from guardrail.models.quiet import quiet_transformers
 from guardrail.models.reference import ModelReference
 from guardrail.models.sources import local_folder
+from guardrail.utils.arguments import takes_no_others
 
 __all__ = ["LoadOptions", "OpenedModel", "local_folder", "open_model"]
 
 _BYTES_PER_QUANTIZED_VALUE = {"8bit": 1.0, "4bit": 0.6}
 
 
+@takes_no_others
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
     """How a model is to be opened.

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from threading import RLock
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from guardrail.errors import OptionError, PromptError, ResponseError
+from guardrail.errors import GenerationError, OptionError, PromptError, ResponseError
 from guardrail.models.anatomy import Anatomy, dissect
 from guardrail.models.control_tokens import encode_text
 from guardrail.models.decoding import has_stop, response_text, token_texts
@@ -30,6 +30,8 @@ from guardrail.models.running import Run, generate, read
 from guardrail.models.sampling import Sampling
 from guardrail.models.steering import NO_STEERING, Steering
 from guardrail.models.trace import FinishReason, Kept, KeptBatch, Trace
+from guardrail.utils.arguments import takes_no_others
+from guardrail.utils.fork import renew_after_fork
 from guardrail.utils.json_lines import is_text
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from guardrail.models.progress import ProgressCallback
 
 
+@takes_no_others
 class LocalModel:
     """A model that answers, and leaves what is needed to say how sure it was.
 
@@ -59,6 +62,11 @@ class LocalModel:
         self.name = name
         self.anatomy: Anatomy = dissect(model)
         self.lock = RLock()
+        # What it can be opened by once more; None where it was not opened by a name.
+        self.opened_by: tuple[str, LoadOptions] | None = None
+        # Whether this process was forked off while another thread used it.
+        self.is_torn = False
+        renew_after_fork(self)
         # Why the short way of scoring does not hold for this model; None until it was looked into.
         self.distrust: str | None = None
 
@@ -85,12 +93,44 @@ class LocalModel:
             reference = ModelReference.parse(reference)
         with torch.inference_mode(False):
             opened = open_model(reference, options or LoadOptions(), progress)
-        return cls(opened.model, opened.tokenizer, str(reference))
+        model = cls(opened.model, opened.tokenizer, str(reference))
+        model.opened_by = (str(reference), options or LoadOptions())
+        return model
+
+    def renew_after_fork(self) -> None:
+        """Be free in a forked process; what another thread was in the middle of can never be ended there."""
+        # The threads that torch computes by are not in it either, and it would wait for them for ever.
+        torch.set_num_threads(1)
+        if self.lock.acquire(blocking=False):
+            self.lock.release()
+        else:
+            self.lock, self.is_torn = RLock(), True
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # The weights are shared: runs are one after the other anyway.
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.opened_by is None:
+            raise OptionError(
+                f"The model {self.name!r} was not opened by a name, so that nothing but its weights could be "
+                "pickled. Open it by LocalModel.load, or where it is needed."
+            )
+        return (type(self).load, self.opened_by)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Have the model to oneself, and tensors that autograd may use whatever mode the caller is in."""
+        """Have the model to oneself, and tensors that autograd may use whatever mode the caller is in.
+
+        Raises:
+            GenerationError: This process was forked off while another thread used the model.
+        """
         with self.lock, torch.inference_mode(False):
+            if self.is_torn:
+                raise GenerationError(
+                    f"This process was forked off while {self.name} answered, which leaves it in the middle "
+                    "of that. Fork while no request runs, or open the model in the new process."
+                )
             yield
 
     @cached_property
@@ -222,6 +262,14 @@ class LocalModel:
             "stop" if response[-1] in self.machine.end_ids else None for response in responses
         ]
         return self._traces(prompts, run, reasons, ())
+
+    def token_ids(self, text: str) -> list[int]:
+        """The ids of a text's tokens, as they are in a message: none of them is a control token.
+
+        Raises:
+            PromptError: It spells a control token that this tokenizer cannot write in any other way.
+        """
+        return encode_text(self.tokenizer, text)
 
     def encode_ids(self, ids: Sequence[int]) -> EncodedPrompt:
         """Take a prompt that is token ids already."""

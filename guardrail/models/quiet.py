@@ -5,16 +5,17 @@ What matters of it (missing weights, remote code, damage) is checked by this lib
 
 import importlib
 import logging
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+
+from guardrail.utils.fork import ForkSafeLock
 
 __all__ = ["quiet_hub", "quiet_transformers"]
 
 # The switches are global to the process. With two threads loading at once, the first in turns them off
 # and the last out turns them on again; otherwise one would save the other's "off" as the state to restore.
-_guard = threading.RLock()
+_guard = ForkSafeLock()
 _holders = 0
 _restore = ExitStack()
 

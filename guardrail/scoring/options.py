@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from guardrail.errors import OptionError
+from guardrail.utils.arguments import takes_no_others
 
 Reduction = Literal["mean", "sum"]
 Norm = Literal["l1", "l2"]
@@ -11,6 +12,7 @@ Layers = Literal["upper", "lower", "last", "all"]
 Computation = Literal["short", "plain"]
 
 
+@takes_no_others
 @dataclass(frozen=True, slots=True)
 class ScoringOptions:
     """How a response is scored. The defaults are those of the paper's text.

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NotRequired, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, Self, cast, get_args
 from uuid import uuid4
 
 from langchain.agents.middleware import (
@@ -20,6 +20,7 @@ from langchain_core.runnables.config import ensure_config
 from langgraph.types import Command, interrupt
 
 from guardrail.errors import OptionError
+from guardrail.escalation.opening import check_keyless
 from guardrail.langchain.authors import AnsweredBy
 from guardrail.langchain.messages import as_spoken
 from guardrail.langchain.middleware.results import Result, ends_agent, result_of
@@ -31,6 +32,7 @@ from guardrail.langchain.verdicts import VERDICT_EVENT, verdict_of
 from guardrail.langchain.wrapper import UncertaintyGuard
 from guardrail.policy.loading import load_policy
 from guardrail.policy.model import Policy
+from guardrail.utils.arguments import takes_no_others
 
 if TYPE_CHECKING:
     from langgraph.runtime import Runtime
@@ -48,6 +50,7 @@ class UncertaintyState(AgentState[Any]):
     uncertainty_waiting: NotRequired[Annotated[Waiting | None, PrivateStateAttr]]
 
 
+@takes_no_others
 class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
     """A policy for every answer of an agent's model, before the agent or anybody else sees it.
 
@@ -114,10 +117,24 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
             raise OptionError(f"people is {people!r}; it can be {' or '.join(get_args(People))}.")
         if isinstance(tags, str):
             raise OptionError("tags is a list of texts.")
+        self._made_by: dict[str, Any] = {"policy": policy, "scorer_model": scorer_model, "targets": targets}
         policy = policy if isinstance(policy, Policy) else load_policy(policy)
         self._tags = tuple(tags)
+        self._made_by |= {"people": people, "tags": self._tags, "answered_by": answered_by}
         within = targets_within(policy, targets, people)
         self._guard = UncertaintyGuard(policy, scorer_model, targets=within, answered_by=answered_by)
+
+    def __getstate__(self) -> dict[str, Any]:
+        check_keyless(self._made_by["targets"])
+        return self._made_by
+
+    def __setstate__(self, made_by: Mapping[str, Any]) -> None:
+        # It is what it was made by.
+        self.__init__(**made_by)  # type: ignore[misc]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # There is nothing in it that is changed.
+        return self
 
     @property
     def policy(self) -> Policy:

@@ -8,6 +8,7 @@ from langchain_core.messages import AIMessage
 from guardrail.errors import OptionError
 from guardrail.langchain.middleware.review import REVIEW_KEY, STOOD
 from guardrail.langchain.verdicts import verdict_of
+from guardrail.utils.arguments import takes_no_others
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import ToolCallRequest
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["when_uncertain"]
 
 
+@takes_no_others
 def when_uncertain(threshold: float) -> "Callable[[ToolCallRequest], bool]":
     """Have a person review a call of a tool only where the model is not sure enough of it.
 
