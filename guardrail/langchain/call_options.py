@@ -2,17 +2,33 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
 from guardrail.errors import OptionError
 from guardrail.langchain.showing import OnAbstain
-from guardrail.models.sampling import Sampling
+from guardrail.langchain.structured import schema_asked
+from guardrail.langchain.tools import offer
+from guardrail.models.sampling import Sampling, check_number
+from guardrail.utils.nearest import did_you_mean
 
-__all__ = ["CallOptions", "check_names"]
+__all__ = ["ALIASES", "CallOptions", "in_own_names"]
 
-# What LangChain and others' code pass to any chat model, and what means nothing to a local one.
-_IGNORED = frozenset({"parallel_tool_calls", "stream", "stream_usage", "streaming", "strict"})
+# What LangChain's other chat models call the same thing.
+ALIASES = {"max_completion_tokens": "max_tokens", "request_timeout": "timeout", "stop_sequences": "stop"}
+_NUMBERS = ("max_tokens", "temperature", "top_p", "seed", "timeout")
+_TEXTS = ("policy_tags", "stop")
+# What others' code passes to any chat model, with the values that are followed as it is, and what to do else.
+_AS_IT_IS: Mapping[str, tuple[tuple[Any, ...], str]] = {
+    "n": ((1,), "one answer is given; ask again for another"),
+    "parallel_tool_calls": ((True, False), "it is True or False"),
+    # LangChain itself looks at it, and has an answer streamed or not.
+    "stream": ((True, False), "it is True or False"),
+    "stream_usage": ((True,), "the tokens that were used are told with the last chunk"),
+    "strict": ((True, False), "it is True or False"),
+}
+# What can be promised of a call that must be made alone.
+_HELD_CALLS = {"parallel_tool_calls": False, "strict": True}
+_ANOTHER_MODEL = ("model", "model_name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +41,9 @@ class CallOptions:
         top_p: Draw from the smallest set of tokens with this much probability.
         seed: Makes drawing repeatable.
         stop: Strings that end the answer.
-        timeout: Seconds that the caller waits for the verdict; None for as long as it takes.
         on_abstain: What happens where nothing answers.
         policy_tags: What the policy's rules may go by.
+        timeout: Seconds that the caller waits for the verdict; None for as long as it takes.
         tools: Functions that the model may call, as chat templates read them.
         tool_choice: ``auto``, or ``any`` where one of the tools must be called.
         json_schema: What the answer is held to; None for nothing.
@@ -50,14 +66,10 @@ class CallOptions:
             raise OptionError(
                 f"on_abstain is {self.on_abstain!r}; it can be {', '.join(get_args(OnAbstain))}."
             )
-        for name in ("max_tokens", "temperature", "top_p", "seed", "timeout"):
-            value = getattr(self, name)
-            number = int if name in ("max_tokens", "seed") else int | float
-            if value is not None and (not isinstance(value, number) or isinstance(value, bool)):
-                kind = "whole number" if number is int else "number"
-                raise OptionError(f"{name} is {value!r}; give a {kind}.")
-        if self.timeout is not None and not self.timeout > 0:
-            raise OptionError(f"timeout is {self.timeout:g}; it is a number of seconds, more than 0.")
+        if self.timeout is not None:
+            check_number("timeout", self.timeout)
+            if not self.timeout > 0:
+                raise OptionError(f"timeout is {self.timeout:g}; it is a number of seconds, more than 0.")
         _ = self.sampling
 
     @property
@@ -73,37 +85,83 @@ class CallOptions:
         """These options with what a call gives; None gives nothing.
 
         Raises:
-            OptionError: An option is unknown, or out of its range.
+            OptionError: An option is unknown, out of its range, or given by two names with two values.
         """
         known = [field.name for field in fields(self)]
         values = {name: getattr(self, name) for name in known}
-        if stop is not None:
-            values["stop"] = _texts("stop", stop)
-        for name, value in given.items():
-            if name in ("policy_tags", "stop") and value is not None:
-                values[name] = _texts(name, value)
-            elif name in known and value is not None:
-                values[name] = tuple(value) if name == "tools" else value
-            elif name not in known and name not in _IGNORED and value is not None:
-                near = get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"It takes {', '.join(known)}."
-                raise OptionError(f"The chat model has no option {name!r}; {hint}")
+        asked = in_own_names([*given.items(), ("stop", stop)])
+        for name, value in asked.items():
+            if name in _ANOTHER_MODEL:
+                raise OptionError(
+                    f"A call has no option {name!r}: a profile is of one model, and another model is another "
+                    "ChatGuardrail."
+                )
+            if name not in (*known, "response_format", *_AS_IT_IS):
+                names = (*known, "response_format", *ALIASES)
+                raise OptionError(f"The chat model has no option {name!r}{did_you_mean(name, names)}")
+            if value is None:
+                continue
+            if name in _AS_IT_IS:
+                check_as_it_is(name, value)
+            elif name in known:
+                values[name] = _texts(name, value) if name in _TEXTS else value
+        values |= offer(values["tools"], values["tool_choice"])
+        for name, value in _HELD_CALLS.items():
+            if asked.get(name) is value and values["tools"] and values["tool_choice"] != "any":
+                raise OptionError(
+                    f"{name} is {value}, but only a call that must be made is held to a form. Leave it out, "
+                    'or have a tool called: tool_choice="any".'
+                )
+        if (schema := schema_asked(asked.get("response_format"))) is not None:
+            if values["json_schema"] not in (None, schema):
+                raise OptionError("json_schema and response_format are two forms of an answer; give one.")
+            values["json_schema"] = schema
         return CallOptions(**values)
 
 
-def check_names(given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse what is a slip of the pen; other names are ignored, as LangChain's chat models do.
+def in_own_names(given: Iterable[tuple[str, Any]], aliases: Mapping[str, str] = ALIASES) -> dict[str, Any]:
+    """Options by the names that they have here; None gives nothing, where another name gives something.
+
+    Args:
+        given: Options, each by any of its names.
+        aliases: The names of others, with ours.
 
     Raises:
-        OptionError: A name is nearly one of those known.
+        OptionError: One is given twice, and differs.
     """
-    for name in given:
-        near = get_close_matches(name, known, n=1, cutoff=0.8)
-        if near and name not in known:
-            raise OptionError(f"The chat model has no option {name!r}; did you mean {near[0]}?")
+    named: dict[str, tuple[str, Any]] = {}
+    for name, value in given:
+        own = aliases.get(name, name)
+        first, before = named.get(own, (name, None))
+        if before is None:
+            named[own] = (name, value)
+        elif value is not None and not _are_equal(before, value):
+            raise OptionError(
+                f"{first} is {before!r} and {name} is {value!r}; they are one option, so give it once."
+            )
+    return {own: value for own, (_, value) in named.items()}
+
+
+def check_as_it_is(name: str, value: Any) -> None:
+    """See that an option asks for what is done anyway.
+
+    Raises:
+        OptionError: It asks for something else.
+    """
+    values, instead = _AS_IT_IS[name]
+    if not any(type(value) is type(one) and value == one for one in values):
+        raise OptionError(f"{name} is {value!r}, which cannot be followed: {instead}.")
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    return (list(one) == list(other)) if _is_list(one) and _is_list(other) else bool(one == other)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str | Mapping)
 
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:
-    if isinstance(value, str) or not all(isinstance(one, str) for one in value):
+    if not _is_list(value) or not all(isinstance(one, str) for one in value):
         raise OptionError(f"{name} is a list of texts, such as [{str(value)!r}].")
     return tuple(value)

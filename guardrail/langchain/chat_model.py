@@ -3,29 +3,39 @@
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
 from pydantic import Field, PrivateAttr
 
-from guardrail.langchain.call_options import CallOptions, check_names
-from guardrail.langchain.offering import offer
+from guardrail.errors import OptionError
+from guardrail.escalation.opening import check_keyless
+from guardrail.langchain.call_options import ALIASES, CallOptions, check_as_it_is, in_own_names
+from guardrail.langchain.messages import prompt_of
 from guardrail.langchain.opening import Opened, Source, open_source
 from guardrail.langchain.request import Request
 from guardrail.langchain.showing import OnAbstain
-from guardrail.langchain.structured import parsed_by, schema_of
-from guardrail.models.sampling import Sampling
+from guardrail.langchain.structured import parsed_by, schema_of, told_to_tracers
+from guardrail.langchain.tools import offer
+from guardrail.models.sampling import Sampling, check_number
+from guardrail.utils.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from guardrail.guard.guard import Guard
 
 __all__ = ["ChatGuardrail"]
+
+_Method = Literal["json_schema", "function_calling", "json_mode"]
+_NUMBERS = ("max_tokens", "temperature", "top_p", "seed", "timeout")
+_NAMES_OF_OTHERS = {**ALIASES, "model_name": "model"}
+# What all copies share: services, and what is never changed in place.
+_SHARED = ("model", "policy", "targets", "cache", "rate_limiter", "callbacks", "custom_get_token_ids")
 
 
 class ChatGuardrail(BaseChatModel):
@@ -51,6 +61,13 @@ class ChatGuardrail(BaseChatModel):
         >>> message = chat.invoke("What is the capital of France?")
         >>> message.response_metadata["uncertainty"]["action"]
 
+    An option that is not understood is an error, here and in a call. LangChain's names are understood too:
+    ``model_name``, ``max_completion_tokens``, ``stop_sequences``, ``request_timeout``; ``max_retries`` is a
+    most that is kept, since nothing is retried (``with_retry`` does).
+
+    A copy shares the weights. A pickle holds names and options alone: what was opened by name is opened anew
+    when it is first used there.
+
     Attributes:
         model: A model's name (``smollm2-135m``, a folder, a ``.gguf`` file, a hub id) or a ``LocalModel``;
             the policy's own, and otherwise the built-in, if not given.
@@ -71,6 +88,7 @@ class ChatGuardrail(BaseChatModel):
         targets: Chat models, functions or queues for names of the policy's ``escalation``.
         policy_tags: What the policy's rules may go by.
         batch_size: How many waiting requests are answered together at most.
+        streaming: Have ``invoke`` stream inside, so that whoever listens hears the chunks.
         with_draft: Put drafts into verdicts, withheld or not; for debugging.
         device: Where a model given by name is opened; ``auto`` chooses.
         dtype: Type that its weights are read in; ``auto`` chooses.
@@ -94,6 +112,7 @@ class ChatGuardrail(BaseChatModel):
     targets: Any = None
     policy_tags: list[str] = Field(default_factory=list)
     batch_size: int = 8
+    streaming: bool = False
     with_draft: bool = False
     device: str = "auto"
     dtype: str = "auto"
@@ -105,11 +124,37 @@ class ChatGuardrail(BaseChatModel):
         # Not in a validator: pydantic wraps what is raised there. Hidden: the fields are the arguments.
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             """Open everything, so that what cannot work is known at once."""
-            check_names(kwargs, type(self).model_fields)
-            super().__init__(*args, **kwargs)
-            # Before the weights, which take longer.
-            _ = self._options_over(Sampling())
+            given = self._named(kwargs)
+            # Before pydantic, which takes True for 1; and before the weights, which take longer.
+            _ = _options(Sampling(), given)
+            super().__init__(*args, **given)
             self._open()
+
+    @classmethod
+    def _named(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Fields by their names, from any of the names that they have."""
+        named = in_own_names(given.items(), _NAMES_OF_OTHERS)
+        fields = cls.model_fields
+        for name in [*named.keys() - fields.keys()]:
+            value = named.pop(name)
+            if value is not None and name == "max_retries":
+                check_number(name, value, whole=True, least=0)
+            elif value is not None and name in ("n", "stream_usage"):
+                check_as_it_is(name, value)
+            elif value is None and name in ("max_retries", "n", "stream_usage"):
+                continue
+            else:
+                known = (*fields, *_NAMES_OF_OTHERS)
+                raise OptionError(f"ChatGuardrail has no option {name!r}{did_you_mean(name, known)}")
+        # Where None is no value of a field, it gives nothing.
+        return {
+            name: value for name, value in named.items() if value is not None or fields[name].default is None
+        }
+
+    @property
+    def model_name(self) -> str:
+        """What messages call the model."""
+        return self.guard.model.name
 
     @property
     def guard(self) -> "Guard":
@@ -127,7 +172,12 @@ class ChatGuardrail(BaseChatModel):
         options = {f"default_{name}": value for name, value in asdict(self._options).items()}
         # No answer hangs on it.
         del options["default_timeout"]
-        return {**self._open().identity, **options, "with_draft": self.with_draft}
+        return {
+            **self._open().identity,
+            **options,
+            "with_draft": self.with_draft,
+            "output_version": self.output_version,
+        }
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         # Another model's name, or what only a request would refuse, is told as it was given.
@@ -153,21 +203,8 @@ class ChatGuardrail(BaseChatModel):
 
     @property
     def _options(self) -> CallOptions:
-        return self._options_over(self.guard.sampling)
-
-    def _options_over(self, sampling: Sampling) -> CallOptions:
-        plain = CallOptions(
-            max_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            seed=sampling.seed,
-            stop=sampling.stop,
-            on_abstain=self.on_abstain,
-            policy_tags=tuple(self.policy_tags),
-        )
-        names = ("max_tokens", "temperature", "top_p", "seed", "timeout")
-        given = {name: getattr(self, name) for name in names}
-        return plain.changed(self.stop, given)
+        names = ("on_abstain", "policy_tags", "stop", *_NUMBERS)
+        return _options(self.guard.sampling, {name: getattr(self, name) for name in names})
 
     def _open(self) -> Opened:
         source = Source(
@@ -181,7 +218,11 @@ class ChatGuardrail(BaseChatModel):
         )
         # Fields may be set anew, and copies made with others: a guard of another policy must not go on.
         if self._opened is None or not self._opened.is_of(source):
+            before = self._opened.model_profile if self._opened else None
             self._opened = open_source(source)
+            # Unless a caller gave another: what was said of one model does not hold for the next.
+            if self.profile in (None, before):
+                self.profile = self._opened.model_profile
         return self._opened
 
     def _generate(
@@ -228,11 +269,81 @@ class ChatGuardrail(BaseChatModel):
         options = self._options.changed(stop, given)
         return Request(self.guard, messages, options, with_draft=self.with_draft)
 
+    def get_token_ids(self, text: str) -> list[int]:
+        """The ids of a text's tokens, by the model's own tokenizer."""
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
+        return self.guard.model.token_ids(text)
+
+    def get_num_tokens_from_messages(
+        self, messages: Sequence[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
+        """How many tokens the model reads of a conversation, with all that its chat template writes.
+
+        That is exact for what it can be asked. Parts of a conversation that are none by themselves, at which
+        ``trim_messages`` looks, are rather counted too long than too short.
+
+        Args:
+            messages: The conversation.
+            tools: The tools that are offered, as for :meth:`bind_tools`.
+
+        Raises:
+            PromptError: A message holds what no text model can read.
+        """
+        from guardrail.langchain.model_profile import count_tokens
+
+        offered = offer(tools or (), "auto")["tools"]
+        return count_tokens(self.guard.model.tokenizer, prompt_of(messages), offered)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, which shares the weights.
+
+        Args:
+            update: Fields to be others; options by any of their names.
+            deep: Copy also what the fields hold.
+
+        Raises:
+            OptionError: A name is none of a field.
+        """
+        copied = super().model_copy(update=self._named(update or {}), deep=deep)
+        copied._open()
+        return copied
+
+    def with_config(self, config: RunnableConfig | None = None, **kwargs: Any) -> Runnable[Any, Any]:
+        """As LangChain has it; an option of the model is none of a config, where nobody would look at it.
+
+        Raises:
+            OptionError: One is among what is given.
+        """
+        given = {**(config or {}), **kwargs}
+        options = {*type(self).model_fields, *_NAMES_OF_OTHERS} - RunnableConfig.__annotations__.keys()
+        for name in (*given, *(given.get("configurable") or ())):
+            if name in options:
+                raise OptionError(
+                    f"{name} is no part of a config; bind it: chat.bind({name}=…), or make it one with "
+                    "configurable_fields."
+                )
+        return super().with_config(config, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        memo = {} if memo is None else memo
+        shared = [*(getattr(self, name) for name in _SHARED), self._opened]
+        return super().__deepcopy__({**memo, **{id(one): one for one in shared}})
+
+    def __getstate__(self) -> dict[Any, Any]:
+        check_keyless(self.targets)
+        state = super().__getstate__()
+        # Whoever unpickles it opens the model anew.
+        fields = dict(state["__dict__"])
+        if self._opened is not None and fields["profile"] == self._opened.model_profile:
+            fields["profile"] = None
+        return {**state, "__dict__": fields, "__pydantic_private__": {"_opened": None}}
+
     def bind_tools(
         self,
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
         *,
-        tool_choice: str | None = None,
+        tool_choice: str | bool | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """Let the model call tools.
@@ -243,28 +354,31 @@ class ChatGuardrail(BaseChatModel):
 
         Args:
             tools: Tools, functions, pydantic classes or JSON schemas.
-            tool_choice: ``auto``, ``none``, ``any`` (or ``required``: one of them must be called) or a tool's
-                name. A call that must be made is held to the form of the tool's arguments.
+            tool_choice: ``auto``, ``none``, ``any`` (or ``required``, or True: one of them must be called) or
+                a tool's name; also as a dict, in the form of OpenAI or of Anthropic. A call that must be made
+                is held to the form of the tool's arguments.
             **kwargs: Bound as they are.
 
         Raises:
             NotImplementedError: The model's chat template shows no tools.
-            OptionError: ``tool_choice`` is none of these.
+            OptionError: A tool is none, or ``tool_choice`` is none of these, or another option is none.
             MissingDependencyError: A call must be made, and llguidance is not installed.
         """
-        if not self._open().shows_tools:
+        if tools and not self._open().shows_tools:
             raise NotImplementedError(
                 f"The chat template of {self.guard.model.name} shows no tools to the model. Choose a model "
                 "that was trained to call tools, such as Qwen/Qwen3-4B."
             )
-        return self.bind(**offer(tools, tool_choice), **kwargs)
+        offered = offer(tools, tool_choice)
+        _ = self._options.changed(None, {**kwargs, **offered})
+        return self.bind(**offered, **kwargs)
 
     def with_structured_output(
         self,
         schema: dict[str, Any] | type,
         *,
         include_raw: bool = False,
-        method: Literal["json_schema", "function_calling", "json_mode"] = "json_schema",
+        method: _Method = "json_schema",
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
@@ -279,7 +393,7 @@ class ChatGuardrail(BaseChatModel):
             include_raw: Give ``{"raw": message, "parsed", "parsing_error"}``, and raise nothing for what
                 cannot be read or is withheld.
             method: All are the same here: answers are always held to the schema.
-            strict: Likewise.
+            strict: Likewise; they are never held to less.
             **kwargs: Bound as they are.
 
         Raises:
@@ -288,9 +402,26 @@ class ChatGuardrail(BaseChatModel):
         """
         from guardrail.models.grammar import held_to, json_grammar
 
+        if method not in get_args(_Method):
+            raise OptionError(f"method is {method!r}; it can be {', '.join(get_args(_Method))}.")
         form = schema_of(schema)
         # What cannot be is known at once.
         held_to(json_grammar(form))
-        tracing = {"kwargs": {"method": method}, "schema": schema}
-        model = self.bind(json_schema=form, ls_structured_output_format=tracing, **kwargs)
+        _ = self._options.changed(None, {**kwargs, "strict": strict, "json_schema": form})
+        model = self.bind(json_schema=form, **told_to_tracers(schema, method), **kwargs)
         return parsed_by(model, schema, include_raw=include_raw)
+
+
+def _options(sampling: Sampling, given: Mapping[str, Any]) -> CallOptions:
+    """Options where a call gives none: those of the fields, and of the sampling where these say nothing."""
+    plain = CallOptions(
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        seed=sampling.seed,
+        stop=sampling.stop,
+        on_abstain="message",
+        policy_tags=(),
+    )
+    names = ("on_abstain", "policy_tags", *_NUMBERS)
+    return plain.changed(given.get("stop"), {name: given.get(name) for name in names})

@@ -130,9 +130,10 @@ class Request:
             return None
         from guardrail.models.grammar import calls_grammar, held_to, json_grammar
 
-        if must_call:
-            return held_to(calls_grammar(options.tools, str(self._guard.model.tokenizer.chat_template)))
-        return held_to(json_grammar(options.json_schema or {}))
+        if not options.tools:
+            return held_to(json_grammar(options.json_schema or {}))
+        template = str(self._guard.model.tokenizer.chat_template)
+        return held_to(calls_grammar(options.tools, template, None if must_call else options.json_schema))
 
     def _rendered(self) -> str:
         from guardrail.models.decoding import decode

@@ -112,7 +112,7 @@ def test_an_answer_ends_before_a_stop_string_of_the_model_or_of_the_call():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"temprature": 1}, "did you mean temperature"),
+        ({"temprature": 1}, "did you mean 'temperature'"),
         ({"model": "other"}, "no option 'model'"),
         ({"temperature": -1}, "temperature is -1"),
         ({"max_tokens": 0}, "max_tokens is 0"),
@@ -130,7 +130,7 @@ def test_an_option_that_cannot_be_followed_is_no_option_that_is_ignored(options,
 
 
 def test_what_cannot_work_is_known_when_the_chat_model_is_made(tmp_path):
-    with pytest.raises(OptionError, match="did you mean temperature"):
+    with pytest.raises(OptionError, match="did you mean 'temperature'"):
         ChatGuardrail(model=tiny(), temprature=1)
     with pytest.raises(OptionError, match="top_p"):
         ChatGuardrail(model=tiny(), top_p=7)

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from guardrail.errors import AbstainedError, OptionError
 from guardrail.langchain import verdict_of
+from guardrail.langchain.structured import schema_of
 from tests.guard.making import ASKED, PASS
 from tests.langchain.making import ABSTAIN, chat_of
 
@@ -80,3 +81,74 @@ def test_a_schema_that_nothing_can_be_held_to_is_refused_at_once():
                 "properties": {"a": {"type": "colour"}},
             },
         )
+
+
+class Part(BaseModel):
+    """A part of a whole."""
+
+    kind: Literal["leaf"]
+    parts: list["Part"]
+
+
+OPENAI_FORM = {"name": "Part", "description": "A part.", "parameters": Part.model_json_schema()}
+
+
+@pytest.mark.parametrize(
+    "schema", [Part, Part.model_json_schema(), OPENAI_FORM], ids=["class", "schema", "openai"]
+)
+def test_a_schema_that_refers_to_itself_stays_whole(schema):
+    form = schema_of(schema)
+    assert form["$defs"]["Part"]["properties"]["parts"]["items"] == {"$ref": "#/$defs/Part"}
+    structured(PASS, schema=schema)
+
+
+@pytest.mark.parametrize(
+    ("schema", "may_be"),
+    [
+        (
+            {"type": ["object", "null"], "properties": {"a": {"const": {"title": "T", "$ref": "#/x"}}}},
+            (dict, type(None)),
+        ),
+        ({"enum": [{"properties": 1}, 2]}, (dict, int)),
+        ({"type": "array", "items": {"type": "boolean"}, "maxItems": 3}, (list,)),
+        ({"$defs": {"K": {"enum": [1, 2]}}, "$ref": "#/$defs/K"}, (int,)),
+    ],
+)
+def test_any_schema_may_be_given(schema, may_be):
+    assert isinstance(structured(PASS, schema=schema).invoke(ASKED), may_be)
+
+
+@pytest.mark.parametrize("schema", [7, "x", ["a"], {"name": "f"}, {"title": "only"}])
+def test_what_is_no_schema_is_refused(schema):
+    with pytest.raises(OptionError, match="schema"):
+        structured(PASS, schema=schema)
+
+
+def test_an_unknown_way_is_refused():
+    with pytest.raises(OptionError, match="method is 'yaml'"):
+        structured(PASS, method="yaml")
+
+
+@pytest.mark.parametrize(
+    ("form", "fits"),
+    [
+        ({"type": "json_schema", "json_schema": {"name": "b", "schema": Book.model_json_schema()}}, True),
+        (Book, True),
+        ({"type": "text"}, False),
+        (None, False),
+    ],
+)
+def test_openais_response_format_is_followed(form, fits):
+    said = chat_of(PASS, max_tokens=60).invoke(ASKED, response_format=form).content
+    if fits:
+        Book.model_validate_json(said)
+    else:
+        assert said == chat_of(PASS, max_tokens=60).invoke(ASKED).content
+
+
+def test_an_agent_gives_its_answer_in_the_form_that_it_was_made_with():
+    from langchain.agents import create_agent
+
+    agent = create_agent(chat_of(PASS, max_tokens=60), [], response_format=Book)
+    answered = agent.invoke({"messages": [{"role": "user", "content": ASKED}]})
+    assert isinstance(answered["structured_response"], Book)

@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
+from pydantic import BaseModel
 
 from guardrail.errors import OptionError
 from guardrail.langchain import verdict_of
 from guardrail.langchain.tool_calls import ToolReader, read_answer
+from guardrail.langchain.tools import offer
 from guardrail.models.local import LocalModel
 from tests.chat import tiny_chat
 from tests.guard.making import ASKED, PASS
@@ -190,6 +192,104 @@ def test_a_call_that_must_be_made_is_made_with_arguments_of_the_tools_form(llgui
         assert call["id"]
     (call,) = chat.bind_tools([add], tool_choice="any").invoke(ASKED).tool_calls
     assert call["name"] == "add"
+
+
+CHOSEN = [
+    True,
+    "any",
+    "required",
+    "add",
+    {"type": "function", "function": {"name": "add"}},
+    {"type": "function", "name": "add"},
+    {"type": "tool", "name": "add"},
+    {"type": "any"},
+]
+
+
+@pytest.mark.parametrize("choice", CHOSEN, ids=str)
+def test_a_choice_may_have_any_form_and_be_bound_or_given_to_a_call(llguidance, choice):
+    chat = calling(PASS)
+    for message in (
+        chat.bind_tools([add], tool_choice=choice).invoke(ASKED),
+        chat.invoke(ASKED, tools=[add], tool_choice=choice, parallel_tool_calls=False, strict=True),
+    ):
+        assert [call["name"] for call in message.tool_calls] == ["add"]
+
+
+@pytest.mark.parametrize("choice", [None, False, "auto", "none", {"type": "auto"}, {"type": "none"}], ids=str)
+def test_a_choice_that_leaves_it_to_the_model_makes_no_call(choice):
+    assert calling(PASS).bind_tools([add], tool_choice=choice).invoke(ASKED).tool_calls == []
+
+
+@pytest.mark.parametrize(
+    "choice", [{}, {"type": "function"}, {"type": "tool", "name": "no"}, 7, ["add"]], ids=str
+)
+def test_a_choice_of_no_known_form_is_refused_bound_or_given_to_a_call(choice):
+    for use in (
+        lambda: calling(PASS).bind_tools([add], tool_choice=choice),
+        lambda: calling(PASS).invoke(ASKED, tools=[add], tool_choice=choice),
+    ):
+        with pytest.raises(OptionError, match="tool_choice is"):
+            use()
+
+
+@pytest.mark.parametrize("option", [{"parallel_tool_calls": False}, {"strict": True}], ids=str)
+def test_what_only_a_call_that_must_be_made_can_keep_is_refused_for_others(option):
+    with pytest.raises(OptionError, match="but only a call that must be made is held to a form"):
+        calling(PASS).bind_tools([add], **option)
+
+
+class Node(BaseModel):
+    """A node."""
+
+    kind: Literal["leaf", "title"]
+    parts: list["Node"]
+
+
+NODE_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "plant",
+        "parameters": {
+            "type": "object",
+            "properties": {"tree": {"$ref": "#/$defs/Node"}},
+            "required": ["tree"],
+            "$defs": {"Node": Node.model_json_schema()["$defs"]["Node"]},
+        },
+    },
+}
+
+
+@tool
+def plant(tree: Node) -> str:
+    """Plant a tree."""
+    return tree.kind
+
+
+def plain_plant(tree: Node) -> str:
+    """Plant a tree."""
+    return tree.kind
+
+
+@pytest.mark.parametrize(
+    "planted", [plant, plain_plant, NODE_TOOL, Node], ids=["tool", "function", "dict", "model"]
+)
+def test_a_tool_that_refers_to_itself_is_offered_whole(planted):
+    (offered,) = offer([planted], "auto")["tools"]
+    parameters = offered["function"]["parameters"]
+    definition = parameters["$defs"]["Node"]
+    assert definition["properties"]["parts"]["items"] == {"$ref": "#/$defs/Node"}
+    assert definition["properties"]["kind"]["enum"] == ["leaf", "title"]
+    assert offer([offered], "auto")["tools"] == (offered,)
+
+
+def test_an_openai_tool_with_definitions_can_be_demanded(llguidance):
+    flat = Node.model_json_schema()["$defs"]["Node"]["properties"]["kind"]
+    parameters = {"type": "object", "properties": {"kind": {"$ref": "#/$defs/K"}}, "required": ["kind"]}
+    demanded = {"name": "plant", "parameters": {**parameters, "$defs": {"K": flat}}}
+    tools = [{"type": "function", "function": demanded}]
+    (call,) = calling(PASS).bind_tools(tools, tool_choice="any").invoke(ASKED).tool_calls
+    assert call["args"]["kind"] in ("leaf", "title")
 
 
 def test_rules_see_the_tools_that_are_called_and_a_withheld_call_is_withheld(llguidance):
