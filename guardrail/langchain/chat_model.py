@@ -293,7 +293,9 @@ class ChatGuardrail(BaseChatModel):
         from guardrail.langchain.model_profile import count_tokens
 
         offered = offer(tools or (), "auto")["tools"]
-        return count_tokens(self.guard.model.tokenizer, prompt_of(messages), offered)
+        # As the guard reads it: turns that were withheld are none.
+        spoken = self.guard.spoken(prompt_of(messages)).messages
+        return count_tokens(self.guard.model.tokenizer, spoken, offered)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy, which shares the weights.

@@ -16,8 +16,8 @@ from langchain_core.messages import (
 from guardrail.errors import PromptError
 from guardrail.escalation.case import withholds
 from guardrail.guard.history import VERDICT_FIELD, spoken
-from guardrail.policy.notices import Notices
 from guardrail.models.content import content_text
+from guardrail.policy.notices import Notices
 from guardrail.utils.plain_json import plain_json
 
 __all__ = ["as_spoken", "prompt_of"]

@@ -9,8 +9,8 @@ from uuid import UUID
 from langchain_core.runnables.base import coerce_to_runnable
 
 from guardrail.errors import OptionError
-from guardrail.guard.history import notices_of
 from guardrail.escalation.opening import check_keyless
+from guardrail.guard.history import notices_of
 from guardrail.langchain.authors import AnsweredBy, checked_declaration
 from guardrail.langchain.ending import OnAbstain
 from guardrail.langchain.guarded_chain import GuardedChain
@@ -117,7 +117,6 @@ class UncertaintyGuard:
         self._targets = targets
         # A policy that only observes changes nothing in a conversation.
         self.notices = None if self.policy.mode == "observe" else notices_of(self.policy)
-        self._opening = threading.Lock()
         self._opening = ForkSafeLock()
         self._guard: Guard | None = None
         if self._model is not None:
