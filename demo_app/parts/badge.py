@@ -43,6 +43,8 @@ def legend_html() -> str:
 
 
 def _confidence(answer: "GuardedAnswer") -> str:
+    if answer.confidence is None and answer.outside_domain:
+        return '<span class="gr-soft">no confidence: the profile is of another model’s answers</span>'
     if answer.confidence is None:
         return '<span class="gr-soft">no confidence: it is not known how often this model is right</span>'
     words, share = confidence_in_words(answer.confidence), confidence_percent(answer.confidence)

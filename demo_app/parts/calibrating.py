@@ -18,7 +18,7 @@ from guardrail.calibration.held_out import write_held_out
 from guardrail.calibration.judges.named import as_judge
 from guardrail.calibration.label_options import LabelOptions
 from guardrail.calibration.profile import Guarantee, write_profile
-from guardrail.calibration.questions import Questions, parse_questions
+from guardrail.calibration.questions import Questions, of_one_author, parse_questions
 from guardrail.models.sampling import Sampling
 from guardrail.utils.whole_files import write_whole
 
@@ -113,6 +113,7 @@ class Calibration:
         judge = as_judge(self.request.judge)
         lines = self.request.questions.split("\n")
         parsed = parse_questions(lines, judge_needs_answers=judge.needs_answers)
+        parsed, author = of_one_author(parsed, None, self.request.model)
         self.refused = len(parsed.refused)
         _check(parsed)
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +124,7 @@ class Calibration:
             judge,
             self._folder / "answers.jsonl",
             self._open_model,
-            LabelOptions(sampling=Sampling(self.request.max_tokens), batch_size=_BATCH),
+            LabelOptions(sampling=Sampling(self.request.max_tokens), batch_size=_BATCH, answered_by=author),
             model_name=self.request.model,
             progress=self._note,
         )

@@ -88,7 +88,8 @@ def _scores(value: "Uncertainty") -> str:
 
 def _places(answer: "GuardedAnswer", profile: "Profile | None") -> Iterator[str]:
     """Where the answer lies among those of the calibration, if it was judged by this profile."""
-    if profile is None or answer.uncertainty is None or profile.digest != answer.profile_digest:
+    is_judged_by = profile is not None and profile.digest == answer.profile_digest
+    if profile is None or not is_judged_by or answer.uncertainty is None or answer.outside_domain:
         return
     plots = []
     if among := profile.reference.get("hybridgrad"):
@@ -130,7 +131,9 @@ def _circumstances(answer: "GuardedAnswer", policy: "Policy") -> str:
     if answer.turns_left_out:
         turns = "1 earlier turn" if answer.turns_left_out == 1 else f"{answer.turns_left_out} earlier turns"
         rows.append(f"asked without {turns}, withheld")
-    rows.append(f"model {answer.model}")
+    rows.append(f"model {answer.answered_by or answer.model}")
+    if answer.answered_by not in ("", answer.model):
+        rows.append(f"scored by {answer.model}")
     rows.append(f"policy {policy.name} {answer.policy_digest[:8]}")
     rows.append(f"profile {answer.profile_digest[:8]}" if answer.profile_digest else "no profile")
     if answer.escalation is not None:

@@ -135,7 +135,7 @@ def _show_held_out(before: Policy, after: Policy) -> Callable[[], None]:
     old, new = decided(before, found), decided(after, found)
     st.markdown(effect(old, new))
     st.caption(
-        f"{len(found.answers):,} answers of {plain(found.profile.model.name)} to other questions than those "
+        f"{len(found.answers):,} answers of {plain(found.profile.author)} to other questions than those "
         f"that its profile learned from or was certified on. {unused(new)}"
     )
     place = st.empty()

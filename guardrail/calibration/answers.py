@@ -11,6 +11,7 @@ from hashlib import sha256
 from math import isfinite
 from typing import Any, NamedTuple
 
+from guardrail.calibration.author import name_problem
 from guardrail.calibration.confidence import HiddenState, Observation
 from guardrail.calibration.packing import packed_hidden, unpacked_hidden
 from guardrail.calibration.questions import ANSWER_FIELDS, question_text
@@ -55,21 +56,25 @@ class AnswerMaker:
     """What made an answer: a profile holds for answers of one maker.
 
     Attributes:
-        model: The model.
+        model: The model that scored it.
         scorer: How the answer was scored.
         generation: Arguments that it was generated with.
+        answered_by: Who gave it, by a declared name; None for the model itself.
     """
 
     model: ModelFingerprint
     scorer: ScorerFingerprint
     generation: Mapping[str, Any]
+    answered_by: str | None = None
 
     def difference(self, other: "AnswerMaker") -> str:
         """What keeps another from being the same, in words; empty where nothing does."""
         return difference_in(self._arguments(), other._arguments())
 
     def _arguments(self) -> dict[str, Any]:
-        return {**self.model.as_plain(), **self.scorer.as_plain(), **self.generation}
+        author = (self.answered_by or "the model itself").casefold()
+        made = {**self.model.as_plain(), **self.scorer.as_plain(), **self.generation}
+        return {**made, "answered_by": author}
 
 
 class Judgement(NamedTuple):
@@ -157,6 +162,8 @@ class AnswerRecord:
             "uncertainty": dict(self.scores),
             "usage": dict(self.usage),
             "model": name,
+            # Answers of before who gave them was recorded are taken to be the model's.
+            **({} if self.maker.answered_by is None else {"answered_by": self.maker.answered_by}),
             "scoring": {
                 "line": self.digest,
                 "response": _digest(self.response),
@@ -221,11 +228,18 @@ def parse_answer(line: str) -> AnswerRecord:
                 ModelFingerprint(name=values["model"], **scoring["model"]),
                 ScorerFingerprint(**scoring["scorer"]),
                 dict(scoring["generation"]),
+                _author(values.get("answered_by")),
             ),
             digest=scoring["line"],
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecordError(f"A part of it is missing or was changed: {error}.") from error
+
+
+def _author(name: Any) -> str | None:
+    if name is not None and (problem := name_problem(name)):
+        raise RecordError(f"answered_by {problem}.")
+    return None if name is None else str(name)
 
 
 def _scores(values: Mapping[str, Any]) -> dict[str, float]:

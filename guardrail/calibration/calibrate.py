@@ -32,17 +32,22 @@ def calibrate(collected: Collected, questions: Path, options: FitOptions) -> Fit
         judge=collected.judge,
         generation=collected.maker.generation,
     )
-    model, scorer = collected.maker.model, collected.maker.scorer
+    maker = collected.maker
+    model, scorer, answered_by = maker.model, maker.scorer, maker.answered_by
     # The parts are drawn by the place of an answer: the order in which they came must not change a profile.
     records = sorted(collected.records, key=lambda record: record.digest)
     labelled = [answer for answer in (record.labelled() for record in records) if answer]
     if labelled:
-        return fit_profile(labelled, model=model, scorer=scorer, making=making, options=options)
+        return fit_profile(
+            labelled, model=model, answered_by=answered_by, scorer=scorer, making=making, options=options
+        )
     if any(record.judgement.judged_by for record in records):
         reason = next(record.judgement.reason for record in records if record.judgement.judged_by)
         raise CalibrationError(f"The judge could not tell of one answer whether it is right. {reason}")
     observations = [record.observation for record in records]
-    profile = reference_profile(observations, model=model, scorer=scorer, making=making)
+    profile = reference_profile(
+        observations, model=model, answered_by=answered_by, scorer=scorer, making=making
+    )
     notes = ("No line says what is right: the profile has quantiles, and gives no confidence.",)
     return Fitted(profile, HeldOut((), (), ()), notes)
 

@@ -231,7 +231,7 @@ def _keep(
     options = _where_scored(kept, options)
     scorer, generation = fingerprint_scorer(options.scoring), generation_arguments(options)
     for record in kept:
-        _check_maker([record], AnswerMaker(record.maker.model, scorer, generation), path)
+        _check_maker([record], AnswerMaker(record.maker.model, scorer, generation, options.answered_by), path)
     cases = [_asked_case(record, asked[record.digest]) for record in kept]
     fresh = _judge_again(cases, judge, path, progress)
     if fresh:

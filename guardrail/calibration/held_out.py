@@ -7,7 +7,7 @@ more than it will ever know in traffic. The file holds no hidden states, and nam
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
-from math import isfinite
+from math import isclose, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def write_held_out(profile: Profile, answers: Sequence[HeldOutAnswer], path: Pat
     lines = "".join(f"{as_json(asdict(answer))}\n" for answer in answers)
     header = {
         _HEADER: profile.digest,
-        "model": profile.model.name,
+        "model": profile.author,
         "answers": len(answers),
         "sha256": _digest(lines),
     }
@@ -109,10 +109,13 @@ def read_held_out(path: Path, profile: Profile) -> tuple[HeldOutAnswer, ...]:
         raise RecordError(
             f"{path} was altered since it was written. guardrail profile held-out makes it again."
         )
-    return tuple(
+    answers = tuple(
         _answer(line, number, path)
         for number, line in enumerate(lines.removesuffix("\n").split("\n"), start=2)
     )
+    if problem := _contradiction(profile, answers):
+        raise RecordError(f"{path} does not fit its profile: {problem}. guardrail profile held-out makes it.")
+    return answers
 
 
 def _header(line: str, path: Path) -> dict[str, Any]:
@@ -134,6 +137,21 @@ def _answer(line: str, number: int, path: Path) -> HeldOutAnswer:
     except (TypeError, ValueError, AttributeError) as error:
         raise RecordError(f"Line {number} of {path} is no held-out answer: {error}.") from error
     return answer
+
+
+def _contradiction(profile: Profile, answers: Sequence[HeldOutAnswer]) -> str:
+    """What the profile says otherwise, in words; empty where nothing does."""
+    told, expected = len(answers), profile.making.parts.get("report")
+    if told != expected:
+        return f"it holds {told:,} answers, and {expected:,} were held out"
+    right = sum(answer.correct for answer in answers)
+    if right != profile.report.get("correct", right):
+        return f"{right:,} of its answers are right, and the profile's report counts others"
+    for number, answer in enumerate(answers, start=2):
+        confidence = profile.assess_score(answer.confidence_score, answer.scores).confidence
+        if confidence is None or not isclose(confidence, answer.confidence, rel_tol=1e-9, abs_tol=1e-12):
+            return f"the profile gives another confidence to the answer of line {number}"
+    return ""
 
 
 def _digest(lines: str) -> str:

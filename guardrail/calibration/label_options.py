@@ -24,6 +24,7 @@ class LabelOptions:
         scoring: How they are scored.
         depth: Fraction of the layers at which a hidden state is kept for a probe; None for none.
         batch_size: How many questions the model reads at once.
+        answered_by: Who gave the answers, if it was not the model.
 
     Raises:
         OptionError: The batch size is less than 1.
@@ -34,6 +35,7 @@ class LabelOptions:
     scoring: ScoringOptions = field(default_factory=ScoringOptions)
     depth: float | None = DEFAULT_DEPTH
     batch_size: int = 16
+    answered_by: str | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:

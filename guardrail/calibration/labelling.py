@@ -71,7 +71,8 @@ def label(
 def answer_maker(model: "LocalModel", options: LabelOptions) -> AnswerMaker:
     """What makes the answers of a run."""
     scorer = fingerprint_scorer(options.scoring)
-    return AnswerMaker(fingerprint_model(model), scorer, generation_arguments(options))
+    generation = generation_arguments(options)
+    return AnswerMaker(fingerprint_model(model), scorer, generation, options.answered_by)
 
 
 def _label_window(

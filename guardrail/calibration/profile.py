@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, JsonValue, ValidationError, model_va
 from guardrail.calibration.author import Author, name_problem, same_name
 from guardrail.calibration.calibrators import Calibrator, VennAbers
 from guardrail.calibration.confidence import ConfidenceModel, Observation
+from guardrail.calibration.consistency import contradiction_in
 from guardrail.calibration.plain import PlainData
 from guardrail.calibration.reference import ReferenceDistribution
 from guardrail.errors import ForeignProfileError, ProfileError
@@ -39,6 +40,8 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+# More than anybody labels: checking a certificate takes its time.
+_MOST_ANSWERS = 1_000_000_000
 PARTS: tuple[Literal["fit", "certify", "report"], ...] = ("fit", "certify", "report")
 # Reference answers and a probe make a profile large, and none is nearly as large as this.
 _MOST_BYTES = 256_000_000
@@ -73,7 +76,7 @@ class CertifiedThreshold(PlainData):
     max_error: Annotated[float, Field(gt=0, lt=1)]
     confidence: Annotated[float, Field(gt=0, lt=1)]
     threshold: float | None
-    n: Annotated[int, Field(ge=0)]
+    n: Annotated[int, Field(ge=0, le=_MOST_ANSWERS)]
     accepted: Annotated[int, Field(ge=0)]
     errors: Annotated[int, Field(ge=0)]
     needed: Annotated[int, Field(gt=0)]
@@ -88,8 +91,8 @@ class CertifiedThreshold(PlainData):
     def _is_sound(self) -> Self:
         if self.threshold is not None and not self.needed <= self.accepted <= self.n:
             raise ValueError(f"certified by {self.accepted} accepted answers, and {self.needed} are needed")
-        if self.errors > self.accepted:
-            raise ValueError(f"{self.errors} errors among {self.accepted} accepted answers")
+        if self.errors > self.accepted or self.accepted > self.n:
+            raise ValueError(f"{self.errors} errors among {self.accepted} accepted of {self.n} answers")
         if self.threshold is None and not self.reason:
             raise ValueError("infeasible without a reason")
         return self
@@ -117,9 +120,9 @@ class Making(PlainData):
     questions: str
     questions_sha256: str
     judge: str
-    correct: int
-    answers: int
-    parts: Mapping[Literal["fit", "certify", "report"], int]
+    correct: Annotated[int, Field(ge=0)]
+    answers: Annotated[int, Field(ge=0)]
+    parts: Mapping[Literal["fit", "certify", "report"], Annotated[int, Field(ge=0, le=_MOST_ANSWERS)]]
     seed: int
     generation: Mapping[str, JsonValue] = Field(default_factory=dict)
     candidates: tuple[Mapping[str, JsonValue], ...] = ()
@@ -332,6 +335,10 @@ def read_profile(path: str | Path) -> Profile:
         )
     try:
         profile = Profile.model_validate(values)
+        if problem := contradiction_in(profile):
+            raise ProfileError(
+                f"{path} contradicts itself: {problem}. Make it again with guardrail calibrate."
+            )
         altered = digest != profile.digest
     except ValidationError as error:
         first = error.errors()[0]

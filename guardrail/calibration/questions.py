@@ -10,16 +10,19 @@ A line is a JSON object in one of these forms; what else is in it is passed thro
 What the model reads may be ``question``, ``query``, ``prompt`` or ``messages``; accepted answers may be
 ``answers``, ``answer`` or ``truthful answer``, a list or one alone. Where a prompt holds more than the
 question (instructions, passages), give ``question`` beside it: that is what a judge is told.
-``finish_reason`` ("stop" or "length") says whether a given response was cut off.
+``finish_reason`` ("stop" or "length") says whether a given response was cut off, and ``model`` who gave it: a
+profile is made of the answers of one model. Without it, that is the model that scores it.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from guardrail.errors import PromptError, RecordError
+from guardrail.calibration.author import author_of, name_problem, same_name
+from guardrail.errors import OptionError, PromptError, RecordError
 from guardrail.models.content import part_text, with_text
 from guardrail.scoring.records import Failure
 from guardrail.utils.json_lines import is_text, json_object, kind_of, shown, text_of
@@ -28,7 +31,15 @@ if TYPE_CHECKING:
     from guardrail.models.prompt import Prompt
     from guardrail.models.trace import FinishReason
 
-__all__ = ["ANSWER_FIELDS", "Question", "Questions", "accepted_answers", "parse_questions", "question_text"]
+__all__ = [
+    "ANSWER_FIELDS",
+    "Question",
+    "Questions",
+    "accepted_answers",
+    "of_one_author",
+    "parse_questions",
+    "question_text",
+]
 
 # What the record of an answer holds of ours; a field of the line by one of these names gives way.
 ANSWER_FIELDS = (
@@ -41,6 +52,7 @@ ANSWER_FIELDS = (
     "usage",
     "hidden",
     "model",
+    "answered_by",
     "scoring",
     "error",
     "error_type",
@@ -49,6 +61,8 @@ ANSWER_FIELDS = (
 _PROMPTS = ("messages", "prompt", "question", "query")
 _ACCEPTED = ("answers", "answer", "truthful answer")
 _FINISH_REASONS = ("stop", "length")
+# Who gave a response: our own word goes before a provider's.
+_AUTHORS = ("answered_by", "model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +78,7 @@ class Question:
         response: What was answered; None where the model is to answer.
         correct: Whether that was right, where the line says so.
         finish_reason: Why the response ended, where the line says so.
+        answered_by: Who gave the response, where the line says so.
         digest: What tells it from another: the prompt and the response given.
     """
 
@@ -76,6 +91,7 @@ class Question:
     correct: bool | None
     finish_reason: "FinishReason | None"
     digest: str
+    answered_by: str | None = None
 
 
 class Questions(NamedTuple):
@@ -114,6 +130,46 @@ def parse_questions(lines: Iterable[str], *, judge_needs_answers: bool = True) -
         else:
             usable[question.digest] = question
     return Questions(list(usable.values()), refused)
+
+
+def of_one_author(questions: Questions, answered_by: str | None, model: str) -> tuple[Questions, str | None]:
+    """The lines whose answers are of one author, and the author's name: None for the model that scores them.
+
+    Args:
+        questions: The lines. One without a response is answered by that model; a response that names nobody
+            is of whoever ``answered_by`` names, or else of that model too.
+        answered_by: The author. Lines of others are refused then.
+        model: What the model is called that scores the answers.
+
+    Raises:
+        OptionError: Nobody was named, and the answers are of several authors; or it is no name.
+    """
+    declared = author_of(answered_by)
+    if declared is None:
+        named = [_named(question, None, model) for question in questions.usable]
+        counts = Counter(name.casefold() for name in named)
+        if len(counts) > 1:
+            listed = ", ".join(f"{name} ({count:,} lines)" for name, count in counts.most_common())
+            raise OptionError(
+                f"The answers are of several models, and a profile is of one: {listed}. Take those of one of "
+                "them with --answered-by NAME."
+            )
+        author = named[0] if named else model
+        return questions, None if same_name(author, model) else author
+    usable, refused = [], [*questions.refused]
+    for question in questions.usable:
+        name = _named(question, declared.name, model)
+        if same_name(name, declared.name):
+            usable.append(question)
+        else:
+            said = f"The answer is {name}'s, and the profile is to be of {declared.name}'s answers."
+            refused.append(Failure(question.line, said, RecordError.exit_status))
+    author = declared.name
+    return Questions(usable, sorted(refused)), None if same_name(author, model) else author
+
+
+def _named(question: Question, otherwise: str | None, model: str) -> str:
+    return model if question.response is None else question.answered_by or otherwise or model
 
 
 def question_text(values: Mapping[str, Any]) -> str:
@@ -194,7 +250,17 @@ def _question(values: Mapping[str, Any], number: int) -> Question:
         correct=correct,
         finish_reason=finish_reason,
         digest=_digest(prompt, response, finish_reason),
+        answered_by=None if response is None else _author(values),
     )
+
+
+def _author(values: Mapping[str, Any]) -> str | None:
+    name = next((name for name in _AUTHORS if values.get(name) is not None), None)
+    if name is None:
+        return None
+    if problem := name_problem(values[name]):
+        raise RecordError(f"{name} {problem}.")
+    return str(values[name]).strip()
 
 
 def _prompt(values: Mapping[str, Any]) -> "Prompt":

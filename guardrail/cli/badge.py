@@ -73,7 +73,9 @@ def _facts(answer: "GuardedAnswer", policy: str, *, show_draft: bool) -> Table:
         rows.append(("Draft", answer.draft or "none"))
     rows.append(("Policy", f"{policy} ({answer.policy_digest[:12]})"))
     rows.append(("Profile", answer.profile_digest[:12] if answer.profile_digest else "none"))
-    rows.append(("Model", answer.model))
+    rows.append(("Model", answer.answered_by or answer.model))
+    if answer.answered_by not in ("", answer.model):
+        rows.append(("Scored by", answer.model))
     stages = {"answer_s": "to answer", "score_s": "to score", "escalate_s": "to escalate"}
     times = [f"{answer.timings[at]:.2f} s {words}" for at, words in stages.items() if at in answer.timings]
     rows.append(("Time", ", ".join(times)))

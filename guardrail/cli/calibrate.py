@@ -1,5 +1,6 @@
 """``guardrail calibrate``: from questions with known answers to a profile."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -39,6 +40,7 @@ _OF_GENERATION = (
     "batch_size",
     "resume",
     "limit",
+    "answered_by",
     "system",
     "max_tokens",
     "temperature",
@@ -101,6 +103,17 @@ def calibrate(
     limit: Annotated[
         int | None,
         typer.Option(min=1, help="Take only so many lines.", show_default=False, rich_help_panel=_ANSWERS),
+    ] = None,
+    answered_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help='Who gave the responses of lines that do not say it (as "model"), if it was not --model: '
+            "the profile then holds for that model's answers. Lines of others are left out.",
+            callback=readable,
+            show_default=False,
+            rich_help_panel=_ANSWERS,
+        ),
     ] = None,
     system: Annotated[
         str | None,
@@ -173,13 +186,13 @@ def calibrate(
     from guardrail.calibration.judges.named import as_judge
     from guardrail.calibration.label_options import LabelOptions
     from guardrail.calibration.profile import Guarantee
-    from guardrail.calibration.questions import parse_questions
+    from guardrail.calibration.questions import of_one_author, parse_questions
     from guardrail.utils.json_lines import read_json_lines
     from guardrail.utils.whole_files import check_destination
 
     targets = dict.fromkeys(target_error or _TARGET_ERRORS)
     fit_options = FitOptions(inputs, calibrator, [Guarantee(error, confidence) for error in targets], seed)
-    label_options = LabelOptions(
+    options = LabelOptions(
         sampling=Sampling(max_tokens, temperature, top_p, seed if temperature else None),
         system=system,
         scoring=ScoringOptions(semantic_token=semantic_token, reduction=reduction),
@@ -198,12 +211,14 @@ def calibrate(
         if has_answers:
             collected = reuse(file, decided, stored, progress)
         else:
+            parsed = parse_questions(lines, judge_needs_answers=decided is None or decided.needs_answers)
+            questions, author = of_one_author(parsed, answered_by, name)
             collected = collect(
-                parse_questions(lines, judge_needs_answers=decided is None or decided.needs_answers),
+                questions,
                 decided,
                 stored,
                 lambda: open_model(model, device, dtype, quantization, progress),
-                label_options,
+                replace(options, answered_by=author),
                 model_name=name,
                 overwrite=not resume,
                 progress=progress,

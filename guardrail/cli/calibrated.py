@@ -49,6 +49,7 @@ def summary(
         "profile": str(output),
         "sha256": profile.digest,
         "model": profile.model.name,
+        "answered_by": profile.author,
         "answers_file": str(stored),
         "html": str(report) if report else None,
         **_counts(collected),

@@ -291,8 +291,9 @@ def _notes_on(
 ) -> list[str]:
     if profile is None or path is None:
         return []
-    from guardrail.evaluation.profiled import generation_notes, refuse_known_questions
+    from guardrail.evaluation.profiled import generation_notes, refuse_known_questions, refuse_others_answers
 
+    refuse_others_answers(profile, questions.usable)
     unsure = refuse_known_questions(profile, path, source, questions.usable)
     return [*generation_notes(profile, generation), *([unsure] if unsure else [])]
 

@@ -160,7 +160,9 @@ def _print_item(item: "Item") -> None:
     rows = [("Ticket", item.ticket), ("Created", item.created)]
     rows += [(str(message.get("role", "?")), str(message.get("content", ""))) for message in case.messages]
     rows += [("draft", case.draft), ("Confidence", _percent(case.confidence))]
-    rows += [("Rule", f"{case.rule}: {case.reason}"), ("Model", case.model)]
+    rows += [("Rule", f"{case.rule}: {case.reason}"), ("Model", case.answered_by or case.model)]
+    if case.answered_by not in ("", case.model):
+        rows.append(("Scored by", case.model))
     said = item.answer
     if said is not None:
         rows.append(("Answer", f"{said.verdict}, by {said.by} at {said.at}"))

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from guardrail.calibration.segments import NOT_CALIBRATED, SegmentAssessment, assess_segment
 from guardrail.cli.answer import print_answer, shown_pieces, visible
+from guardrail.errors import ForeignProfileError
 from guardrail.scoring.combining import Combination, combined_scores
 from guardrail.scoring.options import ScoringOptions
 
@@ -52,6 +53,8 @@ def profile_for(model: "LocalModel", path: Path) -> "Profile":
 
     profile = read_profile(path)
     profile.check(fingerprint_model(model), fingerprint_scorer(profile.scorer.options()))
+    if outside := profile.outside_domain(None, model.name):
+        raise ForeignProfileError(f"The profile {path} does not hold here: {outside}.", ["answered_by"])
     return profile
 
 

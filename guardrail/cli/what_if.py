@@ -62,7 +62,7 @@ def what_if(
     if as_json:
         print_json(_plain(found, read))
         return
-    typer.echo(f"{len(held_out):,} answers of {read.model.name} that were held out of its profile\n")
+    typer.echo(f"{len(held_out):,} answers of {read.author} that were held out of its profile\n")
     for action, count in found.actions.items():
         typer.echo(f"{action:<9} {count:>6,}")
     typer.echo("")

@@ -96,8 +96,9 @@ def check_answer(case: Case, verdict: Verdict, text: str | None) -> None:
 def labels(items: Iterable[Item]) -> Iterator[dict[str, Any]]:
     """What people said as lines that ``guardrail calibrate`` reads: was the model's own draft correct?
 
-    An edited draft counts as wrong, and the person's text stands beside it as ``correction``. Cases without a
-    draft say nothing of the model and are left out.
+    Each names who gave the draft as ``model``, for whom a profile made of it holds, and who scored it as
+    ``scorer``. An edited draft counts as wrong, and the person's text stands beside it as ``correction``.
+    Cases without a draft say nothing of the model and are left out.
 
     These are the answers that a policy did not let through: a profile made of them alone would not hold for
     all traffic. Join them with answers that were not chosen.
@@ -110,6 +111,8 @@ def labels(items: Iterable[Item]) -> Iterator[dict[str, Any]]:
             "response": item.case.draft,
             "correct": item.answer.verdict == "approve",
         }
+        if item.case.answered_by:
+            line |= {"model": item.case.answered_by, "scorer": item.case.model}
         if item.case.finish_reason is not None:
             line["finish_reason"] = item.case.finish_reason
         if item.answer.text is not None:

@@ -7,9 +7,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from guardrail.calibration.author import Author
 from guardrail.calibration.confidence import Observation
 from guardrail.calibration.questions import Question, question_text
-from guardrail.errors import OptionError, ProfileError, RecordError
+from guardrail.errors import ForeignProfileError, OptionError, ProfileError, RecordError
 from guardrail.evaluation.datasets.opening import QuestionSource
 from guardrail.evaluation.methods.method import Answered, Method
 from guardrail.evaluation.methods.named import CONFIDENCE
@@ -18,7 +19,7 @@ from guardrail.utils.json_lines import json_object, read_json_lines, split_lines
 if TYPE_CHECKING:
     from guardrail.calibration.profile import Profile
 
-__all__ = ["confidence_method", "generation_notes", "refuse_known_questions"]
+__all__ = ["confidence_method", "generation_notes", "refuse_known_questions", "refuse_others_answers"]
 
 
 def confidence_method(profile: "Profile") -> Method:
@@ -82,6 +83,22 @@ def refuse_known_questions(
             "first): take them out, or evaluate without --profile."
         )
     return ""
+
+
+def refuse_others_answers(profile: "Profile", questions: Iterable[Question]) -> None:
+    """Make sure that a profile gives its confidence to no answers but those of its author.
+
+    Raises:
+        ForeignProfileError: An answer is somebody else's.
+    """
+    for question in questions:
+        named = question.answered_by if question.response is not None else None
+        if outside := profile.outside_domain(Author(named) if named else None, profile.model.name):
+            raise ForeignProfileError(
+                f"The profile gives no confidence to the answer of line {question.line}: {outside}. Evaluate "
+                'answers of that model (named as "model" in their lines), or leave out --profile.',
+                ["answered_by"],
+            )
 
 
 def generation_notes(profile: "Profile", generation: dict[str, Any]) -> list[str]:

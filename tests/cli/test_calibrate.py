@@ -260,3 +260,21 @@ def test_a_run_that_was_killed_goes_on_and_loses_a_batch_at_most(source, tmp_pat
     whole = before[: before.rindex(b"\n") + 1]
     assert kept.read_bytes().startswith(whole)
     assert len(answers_of(kept)) == len(QUESTIONS)
+
+
+def test_a_profile_of_labelled_lines_holds_for_the_model_that_they_name(calibrate, source, tmp_path):
+    lines = [
+        {"prompt": f"What is {at}?", "response": f"It is {at % 3}.", "correct": at % 2 == 0, "model": "gpt-9"}
+        for at in range(120)
+    ]
+    shown = calibrate(source(*lines), "--target-error", 0.5, "--json")
+    assert shown.exit_code == 0, shown.stderr
+    assert json.loads(shown.stdout)["answered_by"] == "gpt-9"
+    profile = read_profile(tmp_path / "profile.json")
+    assert (profile.answered_by, profile.author) == ("gpt-9", "gpt-9")
+    assert profile.model.name != "gpt-9"
+    mixed = calibrate(
+        source(*lines, {"prompt": "Who?", "response": "I", "correct": True}, name="mixed.jsonl")
+    )
+    assert mixed.exit_code == 2
+    assert "--answered-by" in mixed.stderr

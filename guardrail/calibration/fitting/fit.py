@@ -54,15 +54,17 @@ def fit_profile(
     scorer: ScorerFingerprint,
     making: MakingSource,
     options: FitOptions | None = None,
+    answered_by: str | None = None,
 ) -> Fitted:
     """Fit, certify and report on disjoint parts of labelled answers.
 
     Args:
         answers: Answers of one model, scored one way.
-        model: The model.
+        model: The model that scored them.
         scorer: The way.
         making: Where they came from.
         options: What the profile is to be made of, and what thresholds are wanted.
+        answered_by: Who gave the answers, if it was not the model.
 
     Raises:
         CalibrationError: They are too few, all of one kind, or lack what is to be fitted on.
@@ -92,6 +94,7 @@ def fit_profile(
     ]
     profile = Profile(
         model=model,
+        answered_by=answered_by,
         scorer=scorer,
         confidence_model=learned.model,
         calibrator=learned.calibrator,
@@ -118,6 +121,7 @@ def reference_profile(
     model: ModelFingerprint,
     scorer: ScorerFingerprint,
     making: MakingSource,
+    answered_by: str | None = None,
 ) -> Profile:
     """Make a profile of answers that nobody judged: it knows what scores are usual, and no confidence.
 
@@ -130,6 +134,7 @@ def reference_profile(
     parts = {"fit": 0, "certify": 0, "report": len(observations)}
     return Profile(
         model=model,
+        answered_by=answered_by,
         scorer=scorer,
         confidence_model=None,
         calibrator=None,

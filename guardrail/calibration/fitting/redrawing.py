@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from math import isclose
 
 from guardrail.calibration.answers import AnswerRecord
+from guardrail.calibration.author import Author
 from guardrail.calibration.figure import Figure
 from guardrail.calibration.fitting.options import Shares
 from guardrail.calibration.fitting.split import split
@@ -11,7 +12,7 @@ from guardrail.calibration.held_out import HeldOutAnswer
 from guardrail.calibration.metrics import auroc, brier
 from guardrail.calibration.profile import Profile
 from guardrail.calibration.report.words import figure_of
-from guardrail.errors import CalibrationError
+from guardrail.errors import CalibrationError, ForeignProfileError
 
 __all__ = ["redraw"]
 
@@ -36,7 +37,11 @@ def redraw(profile: Profile, records: Iterable[AnswerRecord]) -> tuple[HeldOutAn
         raise CalibrationError("The profile was made without labels: no part was held out to report on.")
     labelled = sorted((one for one in records if one.correct is not None), key=lambda record: record.digest)
     if labelled:
-        profile.check(labelled[0].maker.model, labelled[0].maker.scorer)
+        maker = labelled[0].maker
+        profile.check(maker.model, maker.scorer)
+        author = Author(maker.answered_by) if maker.answered_by else None
+        if outside := profile.outside_domain(author, maker.model.name):
+            raise ForeignProfileError(f"These are not the profile's answers: {outside}.", ["answered_by"])
     correct = [bool(record.correct) for record in labelled]
     making = profile.making
     if (len(labelled), sum(correct)) != (making.answers, making.correct):

@@ -34,7 +34,8 @@ class Fact(NamedTuple):
 def model_facts(profile: Profile) -> Iterator[Fact]:
     """The model and the scorer that a profile holds for."""
     model, scorer = profile.model, profile.scorer
-    yield Fact("Model", visible(model.name))
+    yield Fact("Answered by", visible(profile.author))
+    yield Fact("Scored by", visible(model.name))
     quantized = f"quantized {visible(model.quantization)}" if model.quantization else "not quantized"
     yield Fact("Weights", f"{visible(model.dtype)}, {quantized}")
     yield Fact("Weights’ fingerprint", visible(model.weights), is_code=True)

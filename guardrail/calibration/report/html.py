@@ -60,7 +60,7 @@ def html_report(profile: Profile, held_out: HeldOut | None = None) -> str:
     template = environment.from_string((files(__package__) / "report.html.jinja").read_text("utf-8"))
     return template.render(
         style=house_style(),
-        name=visible(profile.model.name),
+        name=visible(profile.author),
         profile=profile,
         verdict=verdict(profile),
         figures=list(figure_rows(profile.report)),

@@ -27,7 +27,7 @@ _SIGNS: dict[Tone, tuple[str, str]] = {
 
 def print_profile(console: Console, profile: Profile) -> None:
     """Print what a profile comes to, its figures and thresholds, and how it was made."""
-    console.print(Text(f"Profile of {visible(profile.model.name)}", "bold"))
+    console.print(Text(f"Profile of {visible(profile.author)}", "bold"))
     console.print(_verdict(profile))
     _section(console, "Figures on the held-out answers", _figures(profile))
     _section(console, "Thresholds", _thresholds(profile))

@@ -1,0 +1,130 @@
+"""A profile held to its own numbers: what it promises is recomputed from what it says that it was made of.
+
+The hash of a profile shows that nobody altered it since it was written, and not that it is true.
+Without numpy and scipy, which are slow to load: a policy is checked in an instant.
+"""
+
+from collections.abc import Iterator, Mapping
+from math import exp, isclose, lgamma, log, log1p
+from typing import TYPE_CHECKING, Any
+
+from guardrail.calibration.figure import Figure
+
+if TYPE_CHECKING:
+    from guardrail.calibration.profile import CertifiedThreshold, Profile
+
+__all__ = ["binomial_cdf", "contradiction_in"]
+
+# Of sums of many probabilities.
+_ROUNDING = 1e-6
+# What is left of a sum that falls at least geometrically is less than this share of it.
+_NEGLIGIBLE = 1e-18
+
+
+def contradiction_in(profile: "Profile") -> str:
+    """What in a profile cannot be true by its other numbers, in words; empty where nothing is found."""
+    try:
+        return next(_contradictions(profile), "")
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        return f"its report cannot be read ({type(error).__name__})"
+
+
+def binomial_cdf(most: int, trials: int, chance: float) -> float:
+    """P(X ≤ most), X the number of successes in so many independent trials.
+
+    Args:
+        most: Largest number of successes that counts.
+        trials: How many there are.
+        chance: Of a success, between 0 and 1, both left out.
+    """
+    if most >= trials:
+        return 1.0
+    odds = chance / (1 - chance)
+    if most < trials * chance:
+        total = term = exp(_log_mass(most, trials, chance))
+        for at in range(most, 0, -1):
+            term *= at / ((trials - at + 1) * odds)
+            total += term
+            if term <= _NEGLIGIBLE * total:
+                break
+        return min(total, 1.0)
+    # Above the mode, the sum of what lies beyond is the one that falls.
+    total = term = exp(_log_mass(most + 1, trials, chance))
+    for at in range(most + 1, trials):
+        term *= (trials - at) * odds / (at + 1)
+        total += term
+        if term <= _NEGLIGIBLE * total:
+            break
+    return max(1 - total, 0.0)
+
+
+def _log_mass(successes: int, trials: int, chance: float) -> float:
+    choices = lgamma(trials + 1) - lgamma(successes + 1) - lgamma(trials - successes + 1)
+    return choices + successes * log(chance) + (trials - successes) * log1p(-chance)
+
+
+def _contradictions(profile: "Profile") -> Iterator[str]:
+    making, parts = profile.making, profile.making.parts
+    if making.correct > making.answers:
+        yield f"{making.correct} of {making.answers} answers are said to be correct"
+    # Without labels nothing was judged, and the answers are all in the last part.
+    if profile.is_calibrated and sum(parts.values()) > making.answers:
+        yield f"its parts have {sum(parts.values())} answers, of {making.answers}"
+    for one in profile.certified:
+        if one.n != parts.get("certify", 0):
+            yield f"a threshold is certified on {one.n} answers, and that part has {parts.get('certify', 0)}"
+        yield from _of_certificate(one)
+    if len({one.guarantee for one in profile.certified}) < len(profile.certified):
+        yield "it has two thresholds for one guarantee"
+    unseen = parts.get("certify", 0) + parts.get("report", 0)
+    for name, reference in profile.reference.items():
+        if reference.n > unseen:
+            yield f"the reference of {name} is of {reference.n} answers, and {unseen} are there"
+    confidences = profile.reference.get("confidence")
+    if confidences is not None and (confidences.values[0] < 0 or confidences.values[-1] > 1):
+        yield "a confidence of its reference is not between 0 and 1"
+    yield from _of_report(profile.report, parts.get("report", 0))
+
+
+def _of_certificate(one: "CertifiedThreshold") -> Iterator[str]:
+    alpha, delta = one.max_error, 1 - one.confidence
+    if not one.errors <= one.accepted <= one.n:
+        yield f"{one.errors} errors among {one.accepted} accepted of {one.n} answers"
+    below, enough = ((1 - alpha) ** accepted for accepted in (one.needed - 1, one.needed))
+    if not enough * (1 - _ROUNDING) <= delta <= below * (1 + _ROUNDING):
+        yield f"{one.guarantee} does not need {one.needed} accepted answers"
+    if one.threshold is None:
+        return
+    # However thresholds were searched, the one that was found passed the exact test of it alone.
+    chance = binomial_cdf(one.errors, one.accepted, alpha)
+    if chance > delta * (1 + _ROUNDING):
+        yield (
+            f"{one.errors} errors among {one.accepted} accepted answers do not certify {one.guarantee}: were "
+            f"{alpha:.3g} of them wrong, so few would be seen with probability {chance:.3g}"
+        )
+
+
+def _of_report(report: Mapping[str, Any], answers: int) -> Iterator[str]:
+    correct = report.get("correct", 0)
+    if report.get("n", answers) != answers or not 0 <= correct <= answers:
+        yield f"its report is not of the {answers} answers that were held out"
+    for name, values in report.items():
+        if isinstance(values, Mapping) and "value" in values:
+            figure = Figure.model_validate(values)
+            if figure.n > answers:
+                yield f"{name} is of {figure.n} answers, and {answers} were held out"
+            if name == "accuracy" and "correct" in report and not _is_share(figure, correct, answers):
+                yield f"its accuracy is not that of {correct} right answers among {answers}"
+    for one in report.get("certified", ()):
+        accepted, errors = one["accepted"], one["errors"]
+        shares = [(Figure.model_validate(one["error"]), errors, accepted)]
+        if one["threshold"] is not None:
+            shares.append((Figure.model_validate(one["coverage"]), accepted, answers))
+        if not 0 <= errors <= accepted <= answers or not all(_is_share(*share) for share in shares):
+            yield f"its report says otherwise of {errors} wrong among {accepted} held-out answers"
+
+
+def _is_share(figure: Figure, part: int, whole: int) -> bool:
+    if figure.value is None:
+        return True
+    return whole > 0 and isclose(figure.value, part / whole, rel_tol=1e-9, abs_tol=1e-12)
