@@ -56,6 +56,18 @@ def close(one, other):
         assert a["uncertainty"] == pytest.approx(b["uncertainty"], rel=1e-3)
 
 
+def test_messages_in_parts_are_scored_as_texts_are_and_what_is_no_text_is_told(run, source):
+    parts = [{"type": "text", "text": "Who"}, {"type": "input_text", "text": "?"}]
+    image = [*parts, {"type": "image_url", "image_url": {"url": "https://x/y.png"}}]
+    lines = [
+        {"id": 1, "messages": [{"role": "user", "content": content}], "response": "Somebody"}
+        for content in (parts, "Who?", image)
+    ]
+    in_parts, as_text, refused = records(run("score", source(*lines)).stdout)
+    assert in_parts["uncertainty"] == pytest.approx(as_text["uncertainty"], rel=1e-3)
+    assert "Message 1 holds 'image_url'" in json.dumps(refused)
+
+
 def test_a_line_comes_out_for_each_line_in_and_in_order(run, source):
     result = run("score", source(*QUESTIONS), "--batch-size", 2)
     assert result.exit_code == 0

@@ -1,12 +1,16 @@
 """What the content of a message says."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from guardrail.calibration.questions import parse_questions
 from guardrail.errors import PromptError
 from guardrail.models.content import content_text, with_text
 from guardrail.models.prompt import encode_prompt
+from tests.guard.making import ASKED, PASS, SHORT, guard_of
 from tests.tiny import CHATML, tiny_tokenizer
 
 IMAGE = {"type": "image_url", "image_url": {"url": "https://x/y.png"}}
@@ -85,3 +89,31 @@ def test_whatever_a_content_is_it_is_a_text_a_sentence_or_left_to_be_refused(con
 def test_a_turn_that_only_calls_tools_says_nothing():
     call = {"type": "function", "function": {"name": "add", "arguments": {}}}
     assert with_text([{"role": "assistant", "content": None, "tool_calls": [call]}])[0]["content"] == ""
+
+
+def line(content):
+    return json.dumps(
+        {"messages": [{"role": "user", "content": content}], "response": "Ann.", "correct": True}
+    )
+
+
+def test_every_way_in_reads_parts_as_it_reads_a_text():
+    parts = [{"type": "text", "text": "Who wrote "}, {"type": "input_text", "text": "Faust?"}]
+    guard = guard_of(PASS)
+    asked = [[{"role": "user", "content": content}] for content in (parts, ASKED)]
+    answers = [guard.ask(messages, SHORT) for messages in asked]
+    assert answers[0].text == answers[1].text
+    assert (
+        guard.judge(asked[0], "Ann.").uncertainty.scores()
+        == guard.judge(asked[1], "Ann.").uncertainty.scores()
+    )
+    (question,), (same,) = (parse_questions([line(content)]).usable for content in (parts, ASKED))
+    assert (question.text, question.prompt, question.digest) == (ASKED, same.prompt, same.digest)
+
+
+def test_every_way_in_refuses_what_is_no_text():
+    content = ["Who is on it?", IMAGE]
+    with pytest.raises(PromptError, match="Message 1 holds 'image_url'"):
+        guard_of(PASS).ask([{"role": "user", "content": content}], SHORT)
+    (refused,) = parse_questions([line(content)]).refused
+    assert "Message 1 holds 'image_url'" in refused.reason
