@@ -1,6 +1,8 @@
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from guardrail.escalation.case import Case
 from guardrail.guard.history import notices_of, spoken
@@ -172,6 +174,38 @@ def test_roles_go_on_alternating_in_a_conversation_of_ten_turns():
     roles = [one["role"] for one in history.messages]
     assert roles == ["system", *["user", "assistant"] * 5, "user"]
     assert history.turns_left_out == 5
+
+
+ANSWERS = st.sampled_from(
+    [
+        [said()],
+        [said(REFUSAL)],
+        [said("Goethe.\n\nI am 72% sure.")],
+        [said("x", uncertainty=QUEUED)],
+        [said("Goethe.", uncertainty=ANSWERED)],
+        [calls("a"), result("a"), said()],
+        [calls("a"), result("a"), said(REFUSAL)],
+        [calls("a", "b", uncertainty=WITHHELD), result("b"), result("a")],
+        [said(REFUSAL), said("In 1808.")],
+    ]
+)
+
+
+@given(st.lists(ANSWERS, max_size=10), st.booleans())
+def test_whatever_is_left_out_what_is_left_is_a_conversation(answers, with_system):
+    asked = [SYSTEM] * with_system
+    for answer in answers:
+        asked += [user("When?"), *answer]
+    history = spoken([*asked, user()], NOTICES)
+    assert history.messages[-1] == user()
+    assert (history.messages[0] == SYSTEM) is with_system
+    roles = [one["role"] for one in history.messages if one["role"] not in ("system", "tool")]
+    # A call is followed by the answer that was given by it.
+    spoken_in_turn = [role for at, role in enumerate(roles) if role != "assistant" or roles[at - 1] != role]
+    assert spoken_in_turn == ["user", "assistant"] * (len(spoken_in_turn) // 2) + ["user"]
+    assert REFUSAL not in repr(history.messages)
+    assert "sure" not in repr(history.messages)
+    assert spoken(history.messages, NOTICES) == (history.messages, [*range(len(history.messages))], 0)
 
 
 WAYS = {
