@@ -45,10 +45,9 @@ def test_after_a_refusal_the_model_answers_as_if_it_was_never_given(guard):
         place = ("France", "Japan", "Italy", "Spain", "Egypt")[number // 2]
         question = HARD if number % 2 else f"What is the capital of {place}?"
         whole.append({"role": "user", "content": question})
-        alone = talk.ask(question, SHORT)
-        if number % 2 == 0:
+        if number % 4 == 0:
             # Nothing but refusals came before.
-            answer = talk.ask(whole, SHORT)
+            answer, alone = talk.ask(whole, SHORT), talk.ask(question, SHORT)
             assert (answer.draft, answer.usage) == (alone.draft, alone.usage)
             assert answer.turns_left_out == number
         whole.append({"role": "assistant", "content": refusal})
