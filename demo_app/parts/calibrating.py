@@ -68,6 +68,7 @@ class Calibration:
         problem: Why there is none, as a sentence.
         is_cancelled: Whether somebody stopped it; what was answered is kept.
         refused: Lines of the file that do not count.
+        shapes: In which shapes the lines say what is right.
     """
 
     def __init__(self, request: Request, folder: Path, open_model: "Callable[[], LocalModel]") -> None:
@@ -78,6 +79,7 @@ class Calibration:
         self.problem = ""
         self.is_cancelled = False
         self.refused = 0
+        self.shapes = ""
         self._folder = folder
         self._open_model = open_model
         self._stop = Event()
@@ -114,7 +116,7 @@ class Calibration:
         lines = self.request.questions.split("\n")
         parsed = parse_questions(lines, judge_needs_answers=judge.needs_answers)
         parsed, author = of_one_author(parsed, None, self.request.model)
-        self.refused = len(parsed.refused)
+        self.refused, self.shapes = len(parsed.refused), parsed.shapes
         _check(parsed)
         self._folder.mkdir(parents=True, exist_ok=True)
         questions = self._folder / "questions.jsonl"

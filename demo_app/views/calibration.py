@@ -133,6 +133,8 @@ def _show_result(run: Calibration) -> None:
     st.subheader("The profile")
     if run.refused:
         st.warning(f"{run.refused:,} lines of the file could not be used, and do not count.")
+    if run.shapes:
+        st.caption(f"What is right, by the lines: {plain(run.shapes)}.")
     _show_saving(run)
     show_report(run.fitted)
 

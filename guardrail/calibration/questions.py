@@ -8,7 +8,9 @@ A line is a JSON object in one of these forms; what else is in it is passed thro
     {"question": "…"}                                       the model answers, nobody decides
 
 What the model reads may be ``question``, ``query``, ``prompt`` or ``messages``; accepted answers may be
-``answers``, ``answer`` or ``truthful answer``, a list or one alone. Where a prompt holds more than the
+``answers``, ``answer`` or ``truthful answer``, a list or one alone, or have the shape of a common data set
+(SQuAD, TriviaQA, TruthfulQA, PopQA, MMLU, ARC, GSM8K, BoolQ, HotpotQA, SciQ), whose passage and choices the
+model reads too. Where a prompt holds more than the
 question (instructions, passages), give ``question`` beside it: that is what a judge is told.
 ``finish_reason`` ("stop" or "length") says whether a given response was cut off, and ``model`` who gave it: a
 profile is made of the answers of one model. Without it, that is the model that scores it.
@@ -21,6 +23,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from guardrail.calibration.accepted_answers import Shape, shape_of
 from guardrail.calibration.author import author_of, name_problem, same_name
 from guardrail.errors import OptionError, PromptError, RecordError
 from guardrail.models.content import part_text, with_text
@@ -59,7 +62,7 @@ ANSWER_FIELDS = (
 )
 # What the model reads: where there are several, the first of these.
 _PROMPTS = ("messages", "prompt", "question", "query")
-_ACCEPTED = ("answers", "answer", "truthful answer")
+_LABELLED = "correct"
 _FINISH_REASONS = ("stop", "length")
 # Who gave a response: our own word goes before a provider's.
 _AUTHORS = ("answered_by", "model")
@@ -80,6 +83,7 @@ class Question:
         finish_reason: Why the response ended, where the line says so.
         answered_by: Who gave the response, where the line says so.
         digest: What tells it from another: the prompt and the response given.
+        shape: In which shape the line says what is right, such as ``SQuAD``; empty where it does not.
     """
 
     line: int
@@ -92,6 +96,7 @@ class Question:
     finish_reason: "FinishReason | None"
     digest: str
     answered_by: str | None = None
+    shape: str = ""
 
 
 class Questions(NamedTuple):
@@ -99,6 +104,12 @@ class Questions(NamedTuple):
 
     usable: Sequence[Question]
     refused: Sequence[Failure]
+
+    @property
+    def shapes(self) -> str:
+        """In which shapes the lines say what is right, each with how many do; empty where none does."""
+        counted = Counter(question.shape for question in self.usable if question.shape)
+        return "; ".join(f"{shape} ({number:,})" for shape, number in counted.most_common())
 
 
 def parse_questions(lines: Iterable[str], *, judge_needs_answers: bool = True) -> Questions:
@@ -193,35 +204,16 @@ def _said(message: Mapping[str, Any]) -> str:
 
 
 def accepted_answers(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """The accepted answers of a line; none where it gives none.
+    """The accepted answers of a line, in whichever common shape; none where it gives none.
 
     Raises:
-        RecordError: What it gives is no list of texts, or is empty.
+        RecordError: They have no shape that is known.
     """
-    name = next((name for name in _ACCEPTED if values.get(name) is not None), None)
-    if name is None:
-        return ()
-    given = values[name] if isinstance(values[name], list) else [values[name]]
-    answers = tuple(_answer(one, name) for one in given)
-    if not answers:
-        raise RecordError(f"{name} is empty: give at least one answer that is right, or leave it out.")
-    return answers
+    return tuple(one if isinstance(one, str) else json.dumps(one) for one in shape_of(values).accepted)
 
 
 def _can_be_judged(question: Question) -> bool:
     return question.correct is not None or bool(question.accepted)
-
-
-def _answer(value: Any, name: str) -> str:
-    # "answer": 7 is how people write it; true is an int to Python, and no answer.
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return json.dumps(value)
-    if not isinstance(value, str):
-        raise RecordError(f"{name} holds {kind_of(value)}, and texts are expected.")
-    answer = text_of(value, name)
-    if not answer.strip():
-        raise RecordError(f"{name} holds an empty text: every answer would hold it.")
-    return answer
 
 
 def _question(values: Mapping[str, Any], number: int) -> Question:
@@ -229,7 +221,7 @@ def _question(values: Mapping[str, Any], number: int) -> Question:
         raise RecordError(
             "The line is a result of guardrail score. Give the line it was made of, with correct or answers."
         )
-    prompt = _prompt(values)
+    values = _flat(values)
     response, correct = values.get("response"), values.get("correct")
     if response is not None:
         response = text_of(response, "response")
@@ -240,17 +232,24 @@ def _question(values: Mapping[str, Any], number: int) -> Question:
     finish_reason = values.get("finish_reason")
     if finish_reason is not None and finish_reason not in _FINISH_REASONS:
         raise RecordError(f'finish_reason is {shown(finish_reason)}; it can be "stop" or "length".')
+    shape = Shape(_LABELLED) if correct is not None else shape_of(values)
+    # What a given response was an answer to is what the line says, and nothing is added.
+    prompt = _prompt(values, shape if response is None else Shape(shape.name))
+    accepted = () if correct is not None else accepted_answers(values)
+    for answer in accepted:
+        text_of(answer, shape.name)
     return Question(
         line=number,
         fields={name: value for name, value in values.items() if name not in ANSWER_FIELDS},
         prompt=prompt,
         text=question_text(values),
-        accepted=() if correct is not None else accepted_answers(values),
+        accepted=accepted,
         response=response,
         correct=correct,
         finish_reason=finish_reason,
         digest=_digest(prompt, response, finish_reason),
         answered_by=None if response is None else _author(values),
+        shape=shape.name,
     )
 
 
@@ -263,7 +262,17 @@ def _author(values: Mapping[str, Any]) -> str | None:
     return str(values[name]).strip()
 
 
-def _prompt(values: Mapping[str, Any]) -> "Prompt":
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A line whose question stands where it is looked for: some sets have it beside its choices."""
+    question = values.get("question")
+    if isinstance(question, Mapping) and isinstance(question.get("stem"), str):
+        return {"choices": question.get("choices"), **values, "question": question["stem"]}
+    if question is None and isinstance(values.get("question_stem"), str):
+        return {**values, "question": values["question_stem"]}
+    return dict(values)
+
+
+def _prompt(values: Mapping[str, Any], shape: Shape) -> "Prompt":
     name = next((name for name in _PROMPTS if values.get(name) is not None), None)
     if name is None:
         given = ", ".join(sorted(values)[:8]) or "nothing"
@@ -272,7 +281,11 @@ def _prompt(values: Mapping[str, Any]) -> "Prompt":
         text = text_of(values[name], name)
         if not text.strip():
             raise RecordError(f"{name} is empty.")
-        return text
+        if name == "prompt":
+            return text
+        choices = "".join(f"\n- {choice}" for choice in shape.choices)
+        parts = [shape.context, f"{text}\n{choices}" if choices else text]
+        return text_of("\n\n".join(filter(None, parts)), name)
     messages = values["messages"]
     if not isinstance(messages, list):
         raise RecordError(f"messages is {kind_of(messages)}, and a list of messages is expected.")

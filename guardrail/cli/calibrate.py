@@ -212,6 +212,8 @@ def calibrate(
             collected = reuse(file, decided, stored, progress)
         else:
             parsed = parse_questions(lines, judge_needs_answers=decided is None or decided.needs_answers)
+            if parsed.shapes:
+                typer.echo(f"What is right, by the lines: {parsed.shapes}.", err=True)
             questions, author = of_one_author(parsed, answered_by, name)
             collected = collect(
                 questions,

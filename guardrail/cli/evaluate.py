@@ -289,13 +289,14 @@ def _notes_on(
     questions: "Questions",
     generation: dict[str, Any],
 ) -> list[str]:
+    shapes = [f"What is right, by the lines: {questions.shapes}."] if questions.shapes else []
     if profile is None or path is None:
-        return []
+        return shapes
     from guardrail.evaluation.profiled import generation_notes, refuse_known_questions, refuse_others_answers
 
     refuse_others_answers(profile, questions.usable)
     unsure = refuse_known_questions(profile, path, source, questions.usable)
-    return [*generation_notes(profile, generation), *([unsure] if unsure else [])]
+    return [*shapes, *generation_notes(profile, generation), *([unsure] if unsure else [])]
 
 
 def _check_destinations(paths: list[Path], source: "QuestionSource", reports: list[Path]) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from guardrail.errors import RecordError
 from guardrail.evaluation.datasets.hub import HUB_DATASETS, hub_rows
-from guardrail.evaluation.datasets.shapes import in_common_shape
-from guardrail.utils.json_lines import json_object, read_json_lines
+from guardrail.utils.json_lines import read_json_lines
 
 __all__ = ["QuestionSource", "open_questions"]
 
@@ -55,12 +54,5 @@ def open_questions(source: str, limit: int | None = None) -> QuestionSource:
         raise RecordError(
             f"There is no file {source}, and no data set of that name: there are {', '.join(HUB_DATASETS)}."
         )
-    lines = [_shaped(line) for line in read_json_lines(path)[:limit]]
+    lines = read_json_lines(path)[:limit]
     return QuestionSource(path.name, path.stem, path, lines, sha256(path.read_bytes()).hexdigest())
-
-
-def _shaped(line: str) -> str:
-    try:
-        return json.dumps(in_common_shape(json_object(line)), ensure_ascii=False)
-    except RecordError:
-        return line
