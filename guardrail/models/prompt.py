@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jinja2.exceptions import TemplateError
-
 from guardrail.errors import PromptError
 from guardrail.models.content import with_text
 from guardrail.models.control_tokens import Marks, control_tokens, encode_text, encode_with
 from guardrail.utils.json_lines import is_text
+from guardrail.utils.plain_json import plain_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -167,7 +166,8 @@ def _checked(prompt: Prompt) -> list[dict[str, Any]]:
             raise PromptError(f'Message {number} is not of the form {{"role": "user", "content": "…"}}.')
         if not is_text(content):
             raise PromptError(f"Message {number} holds half of a surrogate pair, which is no character.")
-        messages.append({**message, "role": role, "content": content})
+        # Templates write calls of tools as JSON, and a call may hold what JSON does not.
+        messages.append({**plain_json(message), "content": content})
     if not messages or not any(m["content"].strip() for m in messages if m["role"] != "system"):
         raise PromptError("The question is empty.")
     return messages
@@ -189,7 +189,8 @@ def _render(
                 add_generation_prompt=add_generation_prompt,
             )
         )
-    except TemplateError as error:
+    # A template may do anything with what a message holds beside its text.
+    except Exception as error:
         raise PromptError(
             f"The model's chat template refuses this conversation: {error}. "
             "Change the roles or their order (many templates take no system message)."

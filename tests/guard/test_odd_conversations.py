@@ -1,14 +1,18 @@
 """What a conversation may hold beside texts loses neither its decision nor its case for a person."""
 
 import json
+from functools import cache
 
 import pytest
 
 from guardrail.escalation.queue import HumanQueue
 from guardrail.guard.decision_log import text_digest
+from guardrail.models.local import LocalModel
 from guardrail.utils.json_lines import json_object
 from guardrail.utils.plain_json import plain_json
-from tests.guard.making import SAID, guard_of
+from tests.chat import tiny_chat
+from tests.guard.making import SAID, guard_of, tiny
+from tests.templates import HERMES
 from tests.utils.hostile import HOSTILE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -24,22 +28,33 @@ def conversation(value):
     ]
 
 
-def guard_for(tmp_path, texts):
+def guard_for(tmp_path, texts, model=None):
     url = f"sqlite:///{tmp_path}/queue.db"
     policy = {
         "escalation": {"people": {"queue": url}},
         "on_error": {"action": "escalate", "to": "people"},
         "log": {"file": str(tmp_path / "log.jsonl"), "text": texts},
     }
-    return guard_of(ESCALATE, **policy), HumanQueue(url)
+    return guard_of(ESCALATE, model=model or caller(), **policy), HumanQueue(url)
 
 
-@pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
-def test_a_person_gets_the_case_and_the_decision_is_recorded(tmp_path, value):
-    guard, queue = guard_for(tmp_path, "full")
+@cache
+def caller():
+    """A tiny model whose template writes the calls of earlier turns."""
+    model, tokenizer = tiny_chat()
+    tokenizer.chat_template = HERMES
+    return LocalModel(model, tokenizer, "caller")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_person_gets_the_case_and_the_decision_is_recorded(tmp_path, name):
+    value = HOSTILE[name]
+    # The tiny model reads no more than 512 tokens, and without a template for calls it does not read these.
+    guard, queue = guard_for(tmp_path, "full", tiny() if name in ("deep", "huge", "huger") else caller())
     asked = conversation(value)
     answer = guard.judge(asked, SAID)
     (item,) = queue.items()
+    assert answer.error == ""
     assert answer.escalation.ticket == item.ticket == answer.request
     assert [message["content"] for message in item.case.messages] == ["Pay him.", "Yes.", "Did you?"]
     assert "pay" in str(item.case.messages[1]["tool_calls"])
