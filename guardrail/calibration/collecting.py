@@ -86,6 +86,7 @@ def collect(
     options: LabelOptions,
     *,
     model_name: str | None = None,
+    recheck: bool = False,
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Collected:
@@ -102,6 +103,7 @@ def collect(
         options: How to answer and score. Without a t*, stored answers say where; or else what is known of
             the model (:func:`guardrail.scoring.sps.registry.with_known_token`), or its template's rule.
         model_name: What the model is called; None to take that of stored answers on trust.
+        recheck: Open the model, and compare it, also where it has this name and no answer is missing.
         overwrite: Start afresh, whatever is in the file.
         progress: Told of each batch.
 
@@ -121,6 +123,7 @@ def collect(
             open_model,
             options,
             model_name=model_name,
+            recheck=recheck,
             overwrite=overwrite,
             progress=progress,
         )
@@ -134,6 +137,7 @@ def _collect(
     options: LabelOptions,
     *,
     model_name: str | None,
+    recheck: bool,
     overwrite: bool,
     progress: ProgressCallback | None,
 ) -> Collected:
@@ -142,7 +146,7 @@ def _collect(
     results = {record.digest: record for record in kept}
     missing = [question for question in questions.usable if question.digest not in results]
     failures = list(questions.refused)
-    if missing or any(model_name not in (None, record.maker.model.name) for record in kept):
+    if missing or recheck or any(model_name not in (None, record.maker.model.name) for record in kept):
         from guardrail.calibration.labelling import answer_maker, label
 
         if missing:

@@ -187,6 +187,7 @@ def calibrate(
     from guardrail.calibration.label_options import LabelOptions
     from guardrail.calibration.profile import Guarantee
     from guardrail.calibration.questions import of_one_author, parse_questions
+    from guardrail.models.sources import is_newer
     from guardrail.utils.json_lines import read_json_lines
     from guardrail.utils.whole_files import check_destination
 
@@ -198,7 +199,7 @@ def calibrate(
         scoring=ScoringOptions(semantic_token=semantic_token, reduction=reduction),
         batch_size=batch_size,
     )
-    name = str(ModelReference.parse(model))
+    reference = ModelReference.parse(model)
     lines = read_json_lines(file)[:limit]
     has_answers = holds_answers(lines)
     if has_answers:
@@ -214,14 +215,15 @@ def calibrate(
             parsed = parse_questions(lines, judge_needs_answers=decided is None or decided.needs_answers)
             if parsed.shapes:
                 typer.echo(f"What is right, by the lines: {parsed.shapes}.", err=True)
-            questions, author = of_one_author(parsed, answered_by, name)
+            questions, author = of_one_author(parsed, answered_by, str(reference))
             collected = collect(
                 questions,
                 decided,
                 stored,
                 lambda: open_model(model, device, dtype, quantization, progress),
                 replace(options, answered_by=author),
-                model_name=name,
+                model_name=str(reference),
+                recheck=resume and is_newer(reference, stored),
                 overwrite=not resume,
                 progress=progress,
             )

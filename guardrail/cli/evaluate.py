@@ -168,6 +168,7 @@ def evaluate(
     from guardrail.evaluation.needs import EvaluationOptions, needs_of
     from guardrail.evaluation.report.html import write_report
     from guardrail.evaluation.report.setting import Setting
+    from guardrail.models.sources import is_newer
     from guardrail.utils.record_store import RecordStore
 
     reports = list(dict.fromkeys(report or ()))
@@ -187,6 +188,7 @@ def evaluate(
     _check_destinations([stored, *reports], source, reports)
     parsed = parse_questions(source.lines, judge_needs_answers=decided.needs_answers)
     notes = _notes_on(known, profile, source, parsed, options.generation)
+    answering = ModelReference.parse(model)
     with RecordStore(stored, REMEDY) as store, progress_bar() as progress:
         kept = stored_answers(store, parsed) if resume else {}
         opened = cache(lambda: _open(model, device, dtype, quantization, known, progress))
@@ -201,7 +203,8 @@ def evaluate(
             opened,
             needs,
             options,
-            model_name=str(ModelReference.parse(model)),
+            model_name=str(answering),
+            recheck=resume and is_newer(answering, stored),
             progress=progress,
         )
     tell(collected, stored)

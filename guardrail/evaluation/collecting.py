@@ -73,6 +73,7 @@ def collect_answers(
     options: EvaluationOptions,
     *,
     model_name: str | None = None,
+    recheck: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Evaluated:
     """Answer, score and judge questions, going on with what a file of results holds already.
@@ -89,6 +90,7 @@ def collect_answers(
         needs: What is to be known of each answer.
         options: How to answer.
         model_name: What the model is called; None to take that of stored answers on trust.
+        recheck: Open the model, and compare it, also where it has this name and nothing is missing.
         progress: Told of each batch.
 
     Raises:
@@ -106,7 +108,7 @@ def collect_answers(
     names = {record.maker["model"]["name"] for record in kept.values()}
     for record in again.values():
         store.append(record.as_plain())
-    if incomplete or (model_name and names - {model_name}):
+    if incomplete or recheck or (model_name and names - {model_name}):
         model = open_model()
         for result in _completed(model, incomplete, judge, needs, options, results, store.path, progress):
             if isinstance(result, Failure):

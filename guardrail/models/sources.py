@@ -13,7 +13,21 @@ from guardrail.models.progress import ProgressCallback
 from guardrail.models.reference import ModelReference
 from guardrail.models.store import obtain, stored
 
-__all__ = ["builtin_source", "local_folder", "present_folder"]
+__all__ = ["builtin_source", "is_newer", "local_folder", "present_folder"]
+
+
+def is_newer(reference: ModelReference, made: Path) -> bool:
+    """Whether a file of a model was written, replaced or renamed since a file was made with it.
+
+    Args:
+        reference: The model; one that is no folder or file of this machine never is.
+        made: What was made, if it is there.
+    """
+    if reference.path is None or not made.exists():
+        return False
+    files = [*reference.path.iterdir()] if reference.path.is_dir() else [reference.path]
+    at = made.stat().st_mtime_ns
+    return any(max(one.st_mtime_ns, one.st_ctime_ns) >= at for one in map(Path.stat, files))
 
 
 def local_folder(

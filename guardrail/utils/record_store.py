@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from guardrail.errors import FileInUseError, GuardrailError, OptionError, RecordError
 from guardrail.utils.json_lines import as_json, json_value, split_lines
-from guardrail.utils.whole_files import whole_file
+from guardrail.utils.whole_files import check_destination, whole_file
 
 __all__ = ["RecordStore", "StoredRecords", "UnreadLine", "read_records"]
 
@@ -147,6 +147,7 @@ class RecordStore:
         self._end, self._lead = end, b""
 
     def __enter__(self) -> Self:
+        check_destination(self.path)
         try:
             self._lock.acquire()
         except Timeout:
