@@ -102,9 +102,10 @@ class AnswerRecord:
         response: What was answered.
         correct: Whether it is right: what counts. A person may have changed it.
         judgement: What the judge said.
-        finish_reason: Why the answer ended: ``stop``, ``length``, or None where it is not known.
-        scores: Its uncertainty scores by name.
-        usage: Tokens read and written.
+        finish_reason: Why the answer ended: ``stop``, ``length``, ``reasoning_length`` (there is none), or
+            None where it is not known.
+        scores: Its uncertainty scores by name; none where there is no answer.
+        usage: Tokens read and written, and thought.
         hidden: Its hidden state at one depth, if it was kept.
         maker: What made it.
         digest: The question's digest.
@@ -134,7 +135,8 @@ class AnswerRecord:
     @property
     def observation(self) -> Observation:
         """What the pass tells of it."""
-        return Observation({**self.scores, "tokens": float(self.usage["completion_tokens"])}, self.hidden)
+        tokens = self.usage["completion_tokens"] - self.usage.get("reasoning_tokens", 0)
+        return Observation({**self.scores, "tokens": float(tokens)}, self.hidden)
 
     def judged(self, judgement: Judgement, fields: Mapping[str, Any] | None = None) -> "AnswerRecord":
         """The same answer, judged anew."""
@@ -143,7 +145,7 @@ class AnswerRecord:
 
     def labelled(self) -> LabelledAnswer | None:
         """The answer with its label; None where it has none, and does not count."""
-        if self.correct is None:
+        if self.correct is None or not self.scores:
             return None
         return LabelledAnswer(self.observation, self.correct, self.question, self.response)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from guardrail.calibration.questions import Question
-from guardrail.models.prompt import EncodedPrompt, encode_prompt
+from guardrail.models.prompt import EncodedPrompt
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
@@ -35,7 +35,7 @@ def encode_question(model: "LocalModel", question: Question, system: str | None)
         PromptError: The question cannot be read by this model.
         ResponseError: Its response cannot.
     """
-    encoded = encode_prompt(model.tokenizer, messages_of(question.prompt, system))
+    encoded = model.encode_prompt(messages_of(question.prompt, system))
     if question.response is None:
         return Job(question, encoded, None)
     ids = model.encode_response(question.response, question.finish_reason)

@@ -1,11 +1,14 @@
 """From the answers to a file of questions to a profile."""
 
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
+from guardrail.calibration.answers import AnswerRecord
 from guardrail.calibration.collecting import Collected
 from guardrail.calibration.fitting.fit import Fitted, fit_profile, reference_profile
 from guardrail.calibration.fitting.options import FitOptions, MakingSource
+from guardrail.calibration.profile import REASONING
 from guardrail.calibration.report.held_out import HeldOut
 from guardrail.errors import CalibrationError, RecordError
 
@@ -30,7 +33,7 @@ def calibrate(collected: Collected, questions: Path, options: FitOptions) -> Fit
         questions=questions.name,
         questions_sha256=_digest(questions),
         judge=collected.judge,
-        generation=collected.maker.generation,
+        generation={**collected.maker.generation, **_reasoning(collected.records)},
     )
     maker = collected.maker
     model, scorer, answered_by = maker.model, maker.scorer, maker.answered_by
@@ -44,12 +47,21 @@ def calibrate(collected: Collected, questions: Path, options: FitOptions) -> Fit
     if any(record.judgement.judged_by for record in records):
         reason = next(record.judgement.reason for record in records if record.judgement.judged_by)
         raise CalibrationError(f"The judge could not tell of one answer whether it is right. {reason}")
-    observations = [record.observation for record in records]
+    observations = [record.observation for record in records if record.scores]
+    if not observations:
+        raise CalibrationError("No response came to an answer: all of them ended in their reasoning.")
     profile = reference_profile(
         observations, model=model, answered_by=answered_by, scorer=scorer, making=making
     )
     notes = ("No line says what is right: the profile has quantiles, and gives no confidence.",)
     return Fitted(profile, HeldOut((), (), ()), notes)
+
+
+def _reasoning(records: Sequence[AnswerRecord]) -> dict[str, float]:
+    """What a profile knows of how its answers were thought of: nothing, where none of them was."""
+    answered = [record for record in records if record.scores]
+    thought = sum("reasoning_tokens" in record.usage for record in answered)
+    return {REASONING: thought / len(answered)} if thought else {}
 
 
 def _digest(path: Path) -> str:

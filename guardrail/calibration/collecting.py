@@ -287,7 +287,7 @@ def _judge_again(
 def _is_due(record: AnswerRecord, case: Case, judge: Judge | None) -> bool:
     """Whether the stored label is not that which would be given now."""
     before = record.judgement
-    if record.is_corrected:
+    if record.is_corrected or not record.scores:
         return False
     if case.label is not None:
         return before[:2] != (case.label, LABELLED)

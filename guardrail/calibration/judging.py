@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from guardrail.calibration.answers import LABELLED, Judgement
 from guardrail.calibration.judges.judge import Judge, Verdict
+from guardrail.models.reasoning import answer_of
 
 __all__ = ["Case", "judge_case", "judge_cases"]
 
@@ -17,7 +18,7 @@ class Case(NamedTuple):
 
     Attributes:
         question: What was asked.
-        response: What was answered.
+        response: What was answered; what was thought before is not judged.
         accepted: Answers that are right.
         label: Whether it is right, where that is known.
     """
@@ -39,10 +40,12 @@ def judge_case(judge: Judge, case: Case) -> Judgement:
         return Judgement(case.label, LABELLED)
     if not case.accepted and judge.needs_answers:
         return Judgement(None, None)
-    if not case.response.strip():
-        return Judgement(False, judge.name, "The answer is empty.")
+    answer = answer_of(case.response)
+    if not answer.strip():
+        why = "The response is nothing but reasoning." if case.response.strip() else "The answer is empty."
+        return Judgement(False, judge.name, why)
     try:
-        verdict = judge(case.question, case.response, case.accepted)
+        verdict = judge(case.question, answer, case.accepted)
         _check(verdict)
     # A judge may be anybody's code, or a service that is down.
     except Exception as error:  # noqa: BLE001

@@ -1,5 +1,6 @@
 """How questions are answered and scored for a calibration. Plain values: nothing here needs torch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -25,6 +26,8 @@ class LabelOptions:
         depth: Fraction of the layers at which a hidden state is kept for a probe; None for none.
         batch_size: How many questions the model reads at once.
         answered_by: Who gave the answers, if it was not the model.
+        chat_template_kwargs: Arguments of the chat template that the model was opened with, for answers that
+            are stored: those given under others are not gone on with.
 
     Raises:
         OptionError: The batch size is less than 1.
@@ -36,6 +39,7 @@ class LabelOptions:
     depth: float | None = DEFAULT_DEPTH
     batch_size: int = 16
     answered_by: str | None = None
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -45,6 +49,9 @@ class LabelOptions:
 def generation_arguments(options: LabelOptions) -> dict[str, Any]:
     """What answers are generated with, as plain values; of the system message only its hash."""
     sampling, system = options.sampling, options.system
+    most = sampling.max_reasoning_tokens
+    # Not in the files of earlier versions, and nothing to a model that does not reason.
+    reasoning = {} if most is None else {"max_reasoning_tokens": most}
     return {
         "max_tokens": sampling.max_tokens,
         "temperature": sampling.temperature,
@@ -52,4 +59,6 @@ def generation_arguments(options: LabelOptions) -> dict[str, Any]:
         "seed": sampling.seed,
         "stop": list(sampling.stop),
         "system_sha256": sha256(system.encode()).hexdigest() if system is not None else None,
+        **reasoning,
+        **({"chat_template_kwargs": dict(given)} if (given := options.chat_template_kwargs) else {}),
     }

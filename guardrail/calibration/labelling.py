@@ -16,7 +16,7 @@ from guardrail.models.progress import ProgressCallback, report
 from guardrail.scoring.fingerprint import fingerprint_scorer
 from guardrail.scoring.records import Failure
 from guardrail.scoring.retrying import together_or_alone
-from guardrail.scoring.score import score_batch
+from guardrail.scoring.score import no_answer, score_batch
 from guardrail.utils.record_store import RecordStore
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ def label(
     progress: ProgressCallback | None = None,
 ) -> Iterator[AnswerRecord | Failure]:
     """Answer, score and judge questions in batches; each comes out as soon as its batch is done.
+
+    What is scored, judged and kept is the answer; one that was cut off in its reasoning has no scores and no
+    label, and does not count.
 
     A question that cannot be answered or scored comes out as a failure, and the others go on.
 
@@ -98,7 +101,7 @@ def _label_window(
 
 def _answer(
     model: "LocalModel", jobs: Sequence[Job], options: LabelOptions
-) -> list[tuple["Trace", "Uncertainty"]]:
+) -> list[tuple["Trace", "Uncertainty | None"]]:
     depths = () if options.depth is None else (options.depth,)
     prompts = [job.prompt for job in jobs]
     given = [job.response_ids for job in jobs if job.response_ids is not None]
@@ -107,18 +110,20 @@ def _answer(
     else:
         sampling = options.sampling.drawn_apart(int(jobs[0].question.digest[:8], 16))
         traces = model.generate_encoded(prompts, sampling, depths=depths)
-    return list(zip(traces, score_batch(model, traces, options.scoring), strict=True))
+    answered = [trace for trace in traces if trace.has_answer]
+    scored = iter(score_batch(model, answered, options.scoring))
+    return [(trace, next(scored) if trace.has_answer else None) for trace in traces]
 
 
 def _judged(
     batch: Sequence[Job],
-    answered: Sequence["tuple[Trace, Uncertainty] | GuardrailError"],
+    answered: Sequence["tuple[Trace, Uncertainty | None] | GuardrailError"],
     judge: Judge,
     options: LabelOptions,
     maker: AnswerMaker,
 ) -> list[AnswerRecord | Failure]:
     results: list[AnswerRecord | Failure] = []
-    fine: list[tuple[Question, Trace, Uncertainty]] = []
+    fine: list[tuple[Question, Trace, Uncertainty | None]] = []
     for job, answer in zip(batch, answered, strict=True):
         if isinstance(answer, GuardrailError):
             results.append(_failure(job.question, answer))
@@ -127,17 +132,21 @@ def _judged(
     cases = [
         Case(question.text, _response(question, trace), question.accepted, question.correct)
         for question, trace, _ in fine
+        if trace.has_answer
     ]
-    judgements = judge_cases(judge, cases)
-    for (question, trace, uncertainty), judgement in zip(fine, judgements, strict=True):
+    judgements = iter(judge_cases(judge, cases))
+    for question, trace, uncertainty in fine:
+        judgement = next(judgements) if trace.has_answer else Judgement(None, None, no_answer(trace))
         results.append(_record(question, trace, uncertainty, judgement, options, maker))
+        # One without an answer was not scored, and is let go of here.
+        trace.release()
     return results
 
 
 def _record(
     question: Question,
     trace: "Trace",
-    uncertainty: "Uncertainty",
+    uncertainty: "Uncertainty | None",
     judgement: Judgement,
     options: LabelOptions,
     maker: AnswerMaker,
@@ -147,10 +156,10 @@ def _record(
         response=_response(question, trace),
         correct=judgement.correct,
         judgement=judgement,
-        finish_reason=question.finish_reason or trace.finish_reason,
-        scores=uncertainty.scores(),
-        usage={**trace.usage._asdict(), "total_tokens": trace.usage.total_tokens},
-        hidden=_hidden(trace, options.depth),
+        finish_reason=trace.ended(question.finish_reason),
+        scores=uncertainty.scores() if uncertainty else {},
+        usage=trace.token_counts,
+        hidden=_hidden(trace, options.depth) if uncertainty else None,
         maker=maker,
         digest=question.digest,
     )
@@ -164,7 +173,8 @@ def _hidden(trace: "Trace", depth: float | None) -> HiddenState | None:
 
 
 def _response(question: Question, trace: "Trace") -> str:
-    return trace.text if question.response is None else question.response
+    as_given = question.response is not None and not trace.answer_start
+    return question.response if as_given and question.response is not None else trace.text
 
 
 def _failure(question: Question, error: GuardrailError) -> Failure:

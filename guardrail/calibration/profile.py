@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from guardrail.calibration.monitor import Monitor
 
 __all__ = [
+    "REASONING",
     "Assessment",
     "CertifiedThreshold",
     "Guarantee",
@@ -45,6 +46,8 @@ _MOST_ANSWERS = 1_000_000_000
 PARTS: tuple[Literal["fit", "certify", "report"], ...] = ("fit", "certify", "report")
 # Reference answers and a probe make a profile large, and none is nearly as large as this.
 _MOST_BYTES = 256_000_000
+# Among the arguments of generation: the share of answers that the model reasoned before; absent for none.
+REASONING = "reasoning"
 # Not scores of a pass, but made from them; they have a reference distribution too.
 OF_THE_PROFILE = ("confidence", "confidence_score")
 

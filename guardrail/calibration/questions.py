@@ -63,7 +63,7 @@ ANSWER_FIELDS = (
 # What the model reads: where there are several, the first of these.
 _PROMPTS = ("messages", "prompt", "question", "query")
 _LABELLED = "correct"
-_FINISH_REASONS = ("stop", "length")
+_FINISH_REASONS = ("stop", "length", "reasoning_length")
 # Who gave a response: our own word goes before a provider's.
 _AUTHORS = ("answered_by", "model")
 
@@ -231,7 +231,8 @@ def _question(values: Mapping[str, Any], number: int) -> Question:
         raise RecordError("The line says what is correct of a response, and has no response.")
     finish_reason = values.get("finish_reason")
     if finish_reason is not None and finish_reason not in _FINISH_REASONS:
-        raise RecordError(f'finish_reason is {shown(finish_reason)}; it can be "stop" or "length".')
+        known = '"stop", "length" or "reasoning_length"'
+        raise RecordError(f"finish_reason is {shown(finish_reason)}; it can be {known}.")
     shape = Shape(_LABELLED) if correct is not None else shape_of(values)
     # What a given response was an answer to is what the line says, and nothing is added.
     prompt = _prompt(values, shape if response is None else Shape(shape.name))

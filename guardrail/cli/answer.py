@@ -118,6 +118,7 @@ def _circumstances(trace: "Trace", uncertainty: "Uncertainty") -> Table:
     table.add_column()
     usage, token = trace.usage, uncertainty.semantic_token
     ended = ", cut off there" if trace.finish_reason == "length" else ""
+    thought = f"{trace.answer_start:,} in the reasoning, " if trace.answer_start else ""
     computation: str = uncertainty.computation
     if uncertainty.computation_reason:
         computation += f": {uncertainty.computation_reason}"
@@ -126,7 +127,7 @@ def _circumstances(trace: "Trace", uncertainty: "Uncertainty") -> Table:
         ("Model", trace.model),
         (
             "Tokens",
-            f"{usage.prompt_tokens:,} in the prompt, {usage.completion_tokens:,} in the answer{ended}",
+            f"{usage.prompt_tokens:,} in the prompt, {thought}{len(trace.answer_ids):,} in the answer{ended}",
         ),
         ("Semantic token", f"{token.position} from the end of the prompt: {_quoted(token.text)}"),
         ("Computation", computation),

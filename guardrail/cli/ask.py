@@ -2,14 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from guardrail.cli.options import (
     AsJson,
+    ChatTemplateKwargs,
     Device,
     Dtype,
+    MaxReasoningTokens,
     Model,
     Quantization,
     Reduction,
@@ -19,6 +21,7 @@ from guardrail.cli.options import (
 )
 from guardrail.cli.output import print_json, progress_bar, results
 from guardrail.errors import OptionError
+from guardrail.models.chat_template import parse_chat_template_kwargs
 from guardrail.models.reference import DEFAULT_MODEL
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.combining import Combination
@@ -44,6 +47,7 @@ def ask(
     device: Device = "auto",
     dtype: Dtype = "auto",
     quantization: Quantization = None,
+    chat_template_kwargs: ChatTemplateKwargs = None,
     system: Annotated[
         str | None,
         typer.Option(
@@ -58,6 +62,7 @@ def ask(
             rich_help_panel=_ANSWER,
         ),
     ] = None,
+    max_reasoning_tokens: MaxReasoningTokens = None,
     temperature: Annotated[
         float,
         typer.Option(help="0 for greedy decoding; above it, tokens are drawn.", rich_help_panel=_ANSWER),
@@ -135,7 +140,12 @@ def ask(
     Exit status: 0 also where a policy withholds the answer; the action is in the JSON.
     """
     sampling = Sampling(
-        256 if max_tokens is None else max_tokens, temperature, top_p, seed, tuple(stop or ())
+        256 if max_tokens is None else max_tokens,
+        temperature,
+        top_p,
+        seed,
+        tuple(stop or ()),
+        max_reasoning_tokens=max_reasoning_tokens,
     )
     options = ScoringOptions(semantic_token=semantic_token, reduction=reduction)
     messages = [{"role": "user", "content": question}]
@@ -159,6 +169,7 @@ def ask(
                 tag or [],
                 show_draft,
                 as_json,
+                parse_chat_template_kwargs(chat_template_kwargs),
             ),
             None if _is_default(ctx, "model") else model,
             lambda name, progress: open_model(name, device, dtype, quantization, progress),
@@ -167,7 +178,7 @@ def ask(
     if tag or show_draft:
         raise OptionError("--tag and --show-draft go with --policy.")
     with progress_bar() as progress:
-        local = open_model(model, device, dtype, quantization, progress)
+        local = open_model(model, device, dtype, quantization, progress, chat_template_kwargs)
         from guardrail.cli.answer import print_answer
         from guardrail.cli.segments import as_plain, print_segmented, profile_for, score_sentences
         from guardrail.scoring.records import as_record
@@ -201,6 +212,7 @@ class _Guarded(NamedTuple):
     tags: list[str]
     show_draft: bool
     as_json: bool
+    chat_template_kwargs: dict[str, Any]
 
 
 def _ask_guarded(
@@ -214,11 +226,13 @@ def _ask_guarded(
         local = open_named(model or policy.model or DEFAULT_MODEL, progress)
         from guardrail.guard import Guard
 
-        guard = Guard(policy, local)
+        guard = Guard(policy, local, chat_template_kwargs=asked.chat_template_kwargs)
         progress("answering", 0, None)
         answer = guard.ask(asked.messages, asked.sampling, tags=asked.tags)
     if asked.as_json:
-        print_json({"answer": answer.text, **answer.as_plain(draft=asked.show_draft)})
+        shown = answer.reasoning and not answer.is_withheld
+        thought = {"reasoning": answer.reasoning} if shown else {}
+        print_json({"answer": answer.text, **thought, **answer.as_plain(draft=asked.show_draft)})
         return
     from guardrail.cli.badge import print_guarded
 

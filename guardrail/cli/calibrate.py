@@ -9,8 +9,10 @@ import typer
 from guardrail.cli.calibrated import print_calibration, summary, tell
 from guardrail.cli.options import (
     AsJson,
+    ChatTemplateKwargs,
     Device,
     Dtype,
+    MaxReasoningTokens,
     Model,
     Quantization,
     Reduction,
@@ -20,6 +22,7 @@ from guardrail.cli.options import (
 )
 from guardrail.cli.output import print_json, progress_bar
 from guardrail.errors import OptionError
+from guardrail.models.chat_template import parse_chat_template_kwargs
 from guardrail.models.reference import DEFAULT_MODEL, ModelReference
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.options import ScoringOptions
@@ -37,6 +40,8 @@ _OF_GENERATION = (
     "device",
     "dtype",
     "quantization",
+    "chat_template_kwargs",
+    "max_reasoning_tokens",
     "batch_size",
     "resume",
     "limit",
@@ -70,6 +75,7 @@ def calibrate(
     device: Device = "auto",
     dtype: Dtype = "auto",
     quantization: Quantization = None,
+    chat_template_kwargs: ChatTemplateKwargs = None,
     batch_size: Annotated[
         int, typer.Option(min=1, help="How many questions the model reads at once.", rich_help_panel="Model")
     ] = 16,
@@ -124,6 +130,7 @@ def calibrate(
         ),
     ] = None,
     max_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.", rich_help_panel=_ANSWERS)] = 64,
+    max_reasoning_tokens: MaxReasoningTokens = None,
     temperature: Annotated[
         float,
         typer.Option(help="0 for greedy decoding; above it, tokens are drawn.", rich_help_panel=_ANSWERS),
@@ -194,10 +201,17 @@ def calibrate(
     targets = dict.fromkeys(target_error or _TARGET_ERRORS)
     fit_options = FitOptions(inputs, calibrator, [Guarantee(error, confidence) for error in targets], seed)
     options = LabelOptions(
-        sampling=Sampling(max_tokens, temperature, top_p, seed if temperature else None),
+        sampling=Sampling(
+            max_tokens,
+            temperature,
+            top_p,
+            seed if temperature else None,
+            max_reasoning_tokens=max_reasoning_tokens,
+        ),
         system=system,
         scoring=ScoringOptions(semantic_token=semantic_token, reduction=reduction),
         batch_size=batch_size,
+        chat_template_kwargs=parse_chat_template_kwargs(chat_template_kwargs),
     )
     reference = ModelReference.parse(model)
     lines = read_json_lines(file)[:limit]
@@ -220,7 +234,7 @@ def calibrate(
                 questions,
                 decided,
                 stored,
-                lambda: open_model(model, device, dtype, quantization, progress),
+                lambda: open_model(model, device, dtype, quantization, progress, chat_template_kwargs),
                 replace(options, answered_by=author),
                 model_name=str(reference),
                 recheck=resume and is_newer(reference, stored),

@@ -7,9 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from guardrail.cli.evaluated import machine_of, print_evaluation, summary, tell
-from guardrail.cli.options import AsJson, Device, Dtype, Model, Quantization, open_model, readable
+from guardrail.cli.options import (
+    AsJson,
+    ChatTemplateKwargs,
+    Device,
+    Dtype,
+    MaxReasoningTokens,
+    Model,
+    Quantization,
+    open_model,
+    readable,
+)
 from guardrail.cli.output import print_json, progress_bar
 from guardrail.errors import OptionError
+from guardrail.models.chat_template import parse_chat_template_kwargs
 from guardrail.models.reference import DEFAULT_MODEL, ModelReference
 from guardrail.models.sampling import Sampling
 
@@ -42,6 +53,7 @@ def evaluate(
     device: Device = "auto",
     dtype: Dtype = "auto",
     quantization: Quantization = None,
+    chat_template_kwargs: ChatTemplateKwargs = None,
     batch_size: Annotated[
         int, typer.Option(min=1, help="How many questions the model reads at once.", rich_help_panel="Model")
     ] = 16,
@@ -114,6 +126,7 @@ def evaluate(
         ),
     ] = None,
     max_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.", rich_help_panel=_ANSWERS)] = 64,
+    max_reasoning_tokens: MaxReasoningTokens = None,
     temperature: Annotated[
         float,
         typer.Option(help="Of the answers that are judged: 0 for greedy decoding.", rich_help_panel=_ANSWERS),
@@ -178,10 +191,16 @@ def evaluate(
     # What is named wrongly is said before a model is opened.
     _methods(names, known, nli, cross_encoder)
     options = EvaluationOptions(
-        sampling=Sampling(max_tokens, temperature, seed=seed if temperature else None),
+        sampling=Sampling(
+            max_tokens,
+            temperature,
+            seed=seed if temperature else None,
+            max_reasoning_tokens=max_reasoning_tokens,
+        ),
         system=system,
         batch_size=batch_size,
         samples=samples,
+        chat_template_kwargs=parse_chat_template_kwargs(chat_template_kwargs),
     )
     source = open_questions(questions, limit)
     stored = output or Path(f"{source.stem}.evaluation.jsonl")
@@ -191,7 +210,9 @@ def evaluate(
     answering = ModelReference.parse(model)
     with RecordStore(stored, REMEDY) as store, progress_bar() as progress:
         kept = stored_answers(store, parsed) if resume else {}
-        opened = cache(lambda: _open(model, device, dtype, quantization, known, progress))
+        opened = cache(
+            lambda: _open(model, device, dtype, quantization, chat_template_kwargs, known, progress)
+        )
         token = default_token(kept, lambda: _token_of(opened()))
         chosen = _methods(names, known, nli, cross_encoder, token)
         needs = needs_of(chosen, options, token)
@@ -260,12 +281,13 @@ def _open(
     device: str,
     dtype: str,
     quantization: Literal["8bit", "4bit"] | None,
+    chat_template_kwargs: str | None,
     profile: "Profile | None",
     progress: "ProgressCallback",
 ) -> "LocalModel":
     from guardrail.models.fingerprint import fingerprint_model
 
-    opened = open_model(name, device, dtype, quantization, progress)
+    opened = open_model(name, device, dtype, quantization, progress, chat_template_kwargs)
     if profile is not None:
         _check_profile(profile, fingerprint_model(opened).as_plain())
     return opened

@@ -6,6 +6,7 @@ import typer
 
 from guardrail.cli.importing import import_models
 from guardrail.cli.output import remember_json
+from guardrail.models.chat_template import parse_chat_template_kwargs
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
@@ -13,6 +14,16 @@ if TYPE_CHECKING:
 
 _MODEL = "Model"
 _SCORE = "Uncertainty"
+
+
+def readable(value: str | list[str] | None) -> str | list[str] | None:
+    """Refuse what a terminal handed over that is no text in its encoding."""
+    try:
+        "".join(value or ()).encode()
+    except UnicodeEncodeError as error:
+        raise typer.BadParameter("This is no text in the encoding of this terminal.") from error
+    return value
+
 
 Model = Annotated[
     str,
@@ -35,6 +46,26 @@ Dtype = Annotated[
 Quantization = Annotated[
     Literal["8bit", "4bit"] | None,
     typer.Option(help="Quantize the weights while loading (CUDA only).", rich_help_panel=_MODEL),
+]
+ChatTemplateKwargs = Annotated[
+    str | None,
+    typer.Option(
+        "--chat-template-kwargs",
+        help="Arguments of the model's chat template, as a JSON object: '{\"enable_thinking\": false}'.",
+        metavar="JSON",
+        show_default=False,
+        callback=readable,
+        rich_help_panel=_MODEL,
+    ),
+]
+MaxReasoningTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-reasoning-tokens",
+        help="Most tokens that a model which reasons may think for before it answers: 2048, if not given.",
+        show_default=False,
+        rich_help_panel="Answer",
+    ),
 ]
 SemanticToken = Annotated[
     int | None,
@@ -60,25 +91,19 @@ AsJson = Annotated[
 ]
 
 
-def readable(value: str | list[str] | None) -> str | list[str] | None:
-    """Refuse what a terminal handed over that is no text in its encoding."""
-    try:
-        "".join(value or ()).encode()
-    except UnicodeEncodeError as error:
-        raise typer.BadParameter("This is no text in the encoding of this terminal.") from error
-    return value
-
-
 def open_model(
     name: str,
     device: str,
     dtype: str,
     quantization: Literal["8bit", "4bit"] | None,
     progress: "ProgressCallback",
+    chat_template_kwargs: str | None = None,
 ) -> "LocalModel":
     """Open the model that these options name."""
+    kwargs = parse_chat_template_kwargs(chat_template_kwargs)
     import_models()
     from guardrail.models.loading import LoadOptions
     from guardrail.models.local import LocalModel
 
-    return LocalModel.load(name, LoadOptions(device=device, dtype=dtype, quantization=quantization), progress)
+    options = LoadOptions(device=device, dtype=dtype, quantization=quantization)
+    return LocalModel.load(name, options, progress, kwargs)

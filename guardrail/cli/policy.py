@@ -167,7 +167,7 @@ def explain(
         typer.Option(metavar="ERROR@CONFIDENCE", help="A guarantee that it is let through by: 0.05@0.95."),
     ] = None,
     finish_reason: Annotated[
-        Literal["stop", "length", "unknown"], typer.Option(help="Why the answer ended.")
+        Literal["stop", "length", "reasoning_length", "unknown"], typer.Option(help="Why the answer ended.")
     ] = "stop",
     tag: Annotated[list[str] | None, typer.Option(help="A tag of the request.", callback=readable)] = None,
     tool_call: Annotated[

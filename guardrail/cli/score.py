@@ -9,6 +9,7 @@ from rich.table import Table
 
 from guardrail.cli.options import (
     AsJson,
+    ChatTemplateKwargs,
     Device,
     Dtype,
     Model,
@@ -42,6 +43,7 @@ def score(
     device: Device = "auto",
     dtype: Dtype = "auto",
     quantization: Quantization = None,
+    chat_template_kwargs: ChatTemplateKwargs = None,
     batch_size: Annotated[
         int, typer.Option(min=1, help="How many lines the model reads at once.", rich_help_panel="Model")
     ] = 8,
@@ -113,7 +115,7 @@ def score(
         RecordStore(output, REMEDY) if output is not None else nullcontext() as store,
         progress_bar(quiet=output is None and stdout_is_terminal()) as progress,
     ):
-        local = open_model(model, device, dtype, quantization, progress)
+        local = open_model(model, device, dtype, quantization, progress, chat_template_kwargs)
         from guardrail.scoring.bulk import Tally, made_by, score_lines
         from guardrail.scoring.sps.registry import with_known_token
 

@@ -135,5 +135,5 @@ def _table(trace: "Trace", segmented: Segmented) -> Group:
 
 
 def _texts(trace: "Trace", segmented: Segmented) -> list[str]:
-    pieces = shown_pieces(trace.text, trace.token_texts)
-    return ["".join(pieces[slice(*span)]).strip() for span in segmented.spans]
+    pieces, first = shown_pieces(trace.text, trace.answer_texts), trace.answer_start
+    return ["".join(pieces[span.start - first : span.end - first]).strip() for span in segmented.spans]

@@ -74,7 +74,7 @@ def measure_memory(model: "LocalModel", job: Job, known: Known, needs: Needs) ->
 
     Each is done once more for this answer alone.
     """
-    (trace,) = model.read_encoded([job.prompt], [list(known.answered.token_ids)])
+    (trace,) = model.read_encoded([job.prompt], [known.answered.response_ids])
     sizes = {}
     for way in needs.ways:
         with peak_memory(model.model.device) as memory:
@@ -119,16 +119,17 @@ def _new(model: "LocalModel", job: Job, trace: "Trace", options: EvaluationOptio
     answered = Answered(
         question=question.text,
         messages=messages_of(question.prompt, options.system),
-        response=trace.text if question.response is None else question.response,
-        token_ids=trace.response_ids,
-        token_texts=trace.token_texts,
-        log_probabilities=trace.log_probabilities,
-        entropies=trace.entropies,
+        response=trace.text if question.response is None or trace.answer_start else question.response,
+        token_ids=trace.response_ids[trace.answer_start :],
+        token_texts=trace.answer_texts,
+        log_probabilities=trace.log_probabilities[trace.answer_start :],
+        entropies=trace.entropies[trace.answer_start :],
         scored={},
+        reasoning_ids=trace.response_ids[: trace.answer_start],
     )
     generate_s = trace.generate_s / batch if job.response_ids is None else None
     costs = Costs(generate_s, machine=_machine(model))
-    return Known(answered, question.finish_reason or trace.finish_reason, costs)
+    return Known(answered, trace.ended(question.finish_reason), costs)
 
 
 def _machine(model: "LocalModel") -> str:

@@ -1,7 +1,7 @@
 """What a choice of methods needs to know of each answer. Plain values: nothing here needs torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from guardrail.calibration.label_options import LabelOptions, generation_arguments
@@ -25,6 +25,7 @@ class EvaluationOptions:
         system: A system message before every conversation that has none.
         batch_size: How many questions the model reads at once.
         samples: How many other answers are drawn, where a method needs them.
+        chat_template_kwargs: Arguments of the chat template that the model was opened with.
 
     Raises:
         OptionError: A number is out of its range.
@@ -34,6 +35,7 @@ class EvaluationOptions:
     system: str | None = None
     batch_size: int = 16
     samples: int = 10
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -44,7 +46,13 @@ class EvaluationOptions:
     @property
     def generation(self) -> dict[str, Any]:
         """What the answers that are judged are generated with, as plain values."""
-        return generation_arguments(LabelOptions(sampling=self.sampling, system=self.system))
+        return generation_arguments(
+            LabelOptions(
+                sampling=self.sampling,
+                system=self.system,
+                chat_template_kwargs=self.chat_template_kwargs,
+            )
+        )
 
 
 class Missing(NamedTuple):

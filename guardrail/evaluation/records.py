@@ -89,6 +89,7 @@ class EvaluatedAnswer:
                 "texts": list(answered.token_texts),
                 "log_probabilities": list(answered.log_probabilities),
                 "entropies": list(answered.entropies),
+                **({"reasoning_ids": list(answered.reasoning_ids)} if answered.reasoning_ids else {}),
             },
             "scored": [
                 {
@@ -151,6 +152,7 @@ def _parsed(values: Mapping[str, Any]) -> EvaluatedAnswer:
         samples=[Sample(**{**one, "embedding": unpacked(one["embedding"])}) for one in values["samples"]],
         asides={name: _finite(value) for name, value in values["asides"].items()},
         hidden=unpacked_hidden(values["hidden"]),
+        reasoning_ids=tokens.get("reasoning_ids", ()),
     )
     return EvaluatedAnswer(
         digest=values["digest"],

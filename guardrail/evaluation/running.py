@@ -83,7 +83,7 @@ def _is_measured(kept: Mapping[str, EvaluatedAnswer], needs: Needs) -> bool:
 
 def _job(model: "LocalModel", question: Question, system: str | None, record: EvaluatedAnswer | None) -> Job:
     job = encode_question(model, question, system)
-    return job if record is None else job._replace(response_ids=list(record.answered.token_ids))
+    return job if record is None else job._replace(response_ids=record.answered.response_ids)
 
 
 def _judged(

@@ -66,6 +66,8 @@ def guarded(
         quantiles=assessment.quantiles if assessment else {},
         tool_calls=judged.calls,
         sentences=produced.sentences,
+        reasoning=produced.reasoning,
+        reasoning_tokens=produced.reasoning_tokens,
         finish_reason=produced.finish_reason,
         usage=produced.usage,
         draft=produced.draft,

@@ -37,7 +37,8 @@ class GuardedAnswer:
         uncertainty: The draft's scores; None where it could not be scored.
         guarantees: Those that the draft is let through by; None where no profile can tell.
         quantiles: Share of the profile's reference below each score, 0 to 1.
-        finish_reason: Why the draft ended: ``stop``, ``length``, or None where that is not known.
+        finish_reason: Why the draft ended: ``stop``, ``length``, ``reasoning_length`` (in its reasoning, so
+            that there is no answer), or None where that is not known.
         usage: Tokens read and written for the draft; None where there is none.
         draft: What the model answered, withheld or not; None where it gave nothing.
         escalation: What came of it, where the answer was escalated.
@@ -52,6 +53,8 @@ class GuardedAnswer:
         turns_left_out: How many earlier turns were no part of the prompt, since their answers were withheld.
         repeats: The message of the policy that the draft repeats, as it stands in the policy; or empty.
         tool_calls: What is known of each call of a tool in the draft.
+        reasoning: What the model thought before it answered, withheld or not; empty where it did not.
+        reasoning_tokens: How many tokens that took; they are among those of ``usage``.
         sentences: Scores of each sentence of the draft, where the guard was told to score them and there are
             several. Nothing is decided by them.
         answered_by: Name of the model that gave the draft: the local one, or another.
@@ -87,6 +90,8 @@ class GuardedAnswer:
     is_uncalibrated: bool = False
     turns_left_out: int = 0
     repeats: str = ""
+    reasoning: str = field(default="", repr=False)
+    reasoning_tokens: int = 0
 
     @property
     def is_withheld(self) -> bool:
@@ -100,7 +105,7 @@ class GuardedAnswer:
             return Evidence(finish_reason=self.finish_reason, error=self.error or "it could not be scored")
         return Evidence(
             confidence=self.confidence,
-            scores={**self.uncertainty.scores(), "tokens": float(self.usage.completion_tokens)},
+            scores={**self.uncertainty.scores(), "tokens": float(len(self.uncertainty.tokens))},
             quantiles=self.quantiles,
             guarantees=None if self.guarantees is None else frozenset(self.guarantees),
             repeats=self.repeats,
@@ -115,9 +120,14 @@ class GuardedAnswer:
         """Plain values for JSON, without the text, and without a word of the draft.
 
         Args:
-            draft: With the draft, withheld or not.
+            draft: With the draft, withheld or not, and what was thought before it.
         """
-        usage = self.usage and {**self.usage._asdict(), "total_tokens": self.usage.total_tokens}
+        reasoning = {"reasoning_tokens": self.reasoning_tokens} if self.reasoning_tokens else {}
+        usage = self.usage and {
+            **self.usage._asdict(),
+            **reasoning,
+            "total_tokens": self.usage.total_tokens,
+        }
         guarantees = None if self.guarantees is None else [one._asdict() for one in self.guarantees]
         values = {
             "action": self.action,
@@ -147,5 +157,6 @@ class GuardedAnswer:
             "turns_left_out": self.turns_left_out,
             "timings": dict(self.timings),
         }
-        plain: dict[str, Any] = plain_json({**values, "draft": self.draft} if draft else values)
+        thought = {"reasoning": self.reasoning} if self.reasoning else {}
+        plain: dict[str, Any] = plain_json({**values, "draft": self.draft, **thought} if draft else values)
         return plain

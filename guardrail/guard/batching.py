@@ -66,6 +66,7 @@ class Request:
             and other._mixes()
             and self.sampling == other.sampling
             and list(self.jobs[0].steering.tools) == list(other.jobs[0].steering.tools)
+            and self.jobs[0].steering.chat_template_kwargs == other.jobs[0].steering.chat_template_kwargs
         )
 
     def _mixes(self) -> bool:

@@ -4,7 +4,8 @@
      "profile": "…", "model": "…", "answered_by": "…", "action": "abstain", "rule": "…", "reason": "…", …}
 
 ``model`` scored the draft, and ``answered_by`` gave it: the same model, or somebody else. ``question`` and
-``draft`` and ``answer`` are there as the policy says: not at all, in full, or as :func:`text_digest`.
+``draft`` and ``answer`` are there as the policy says: not at all, in full, or as :func:`text_digest`; and so
+is ``reasoning``, where the model thought before it answered.
 """
 
 import json
@@ -127,9 +128,13 @@ def decision_record(
     }
     if texts == "full":
         record |= {"question": list(messages), "draft": answer.draft, "answer": answer.text}
+        if answer.reasoning:
+            record["reasoning"] = answer.reasoning
     elif texts == "hash":
         question = json.dumps(plain_json(list(messages)), sort_keys=True, allow_nan=False)
         said = {"question": question, "draft": answer.draft, "answer": answer.text}
+        if answer.reasoning:
+            said["reasoning"] = answer.reasoning
         record |= {
             name: text if text is None else text_digest(answer.request, text) for name, text in said.items()
         }

@@ -58,6 +58,8 @@ class Guard:
             then the numbers of an answer may differ in their last digits by what it was run with.
         sentences: Also score each sentence of an answer that has several, told as ``answer.sentences``; six
             of them take as long as 2.8 scores of the whole. Nothing is decided by them.
+        chat_template_kwargs: Arguments of the model's chat template, over those of the policy and of the
+            model, such as ``{"enable_thinking": False}``.
 
     Raises:
         ProfileError: The policy's profile cannot be read; ForeignProfileError where it is of another model.
@@ -73,12 +75,19 @@ class Guard:
         targets: Mapping[str, Any] | None = None,
         batch_size: int = 1,
         sentences: bool = False,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         if batch_size < 1:
             raise OptionError(f"batch_size is {batch_size}; it is at least 1.")
         self.policy = policy
-        self.model = model
-        self._options: dict[str, Any] = {"targets": targets, "batch_size": batch_size, "sentences": sentences}
+        given = {**(policy.chat_template_kwargs or {}), **(chat_template_kwargs or {})}
+        self.model = model = model.with_chat_template_kwargs(given)
+        self._options: dict[str, Any] = {
+            "targets": targets,
+            "batch_size": batch_size,
+            "sentences": sentences,
+            "chat_template_kwargs": chat_template_kwargs,
+        }
         self._pipeline = Pipeline(policy, model, targets, batch_size, sentences)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -110,6 +119,7 @@ class Guard:
         progress: "ProgressCallback | None" = None,
         batch_size: int = 1,
         sentences: bool = False,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> Self:
         """Make a guard of a policy's file.
 
@@ -121,6 +131,7 @@ class Guard:
             progress: Told of downloads.
             batch_size: As for the class.
             sentences: As for the class.
+            chat_template_kwargs: As for the class.
 
         Raises:
             PolicyError: The policy has mistakes; it lists all of them.
@@ -129,7 +140,14 @@ class Guard:
         policy = policy if isinstance(policy, Policy) else load_policy(policy)
         if not isinstance(model, LocalModel):
             model = LocalModel.load(model or policy.model or DEFAULT_MODEL, load, progress)
-        return cls(policy, model, targets=targets, batch_size=batch_size, sentences=sentences)
+        return cls(
+            policy,
+            model,
+            targets=targets,
+            batch_size=batch_size,
+            sentences=sentences,
+            chat_template_kwargs=chat_template_kwargs,
+        )
 
     @property
     def sampling(self) -> "Sampling":
@@ -175,7 +193,8 @@ class Guard:
             sampling: How to decode; as the profile's answers were if not given, and greedily without one.
             tags: What the policy's rules may go by, such as the part of an app that asks.
             steering: Tools that the model is shown, who listens to the draft while it grows (before it is
-                decided on), who may give it up.
+                decided on), who may give it up; arguments of the chat template for this answer alone, for
+                which no profile holds.
             calls_in: Finds the tools that the draft calls, in its text with special tokens, for the policy's
                 rules. Where it fails, the answer is withheld.
             timeout: Seconds until the model's answer must have been decided on, waiting included; for what
@@ -187,7 +206,7 @@ class Guard:
                 run with it.
             CancelledError: ``steering.goes_on`` said no.
         """
-        job = replace(job_of(messages, tags), steering=steering, calls_in=calls_in)
+        job = replace(job_of(messages, tags), steering=self._steered(steering), calls_in=calls_in)
         return self._pipeline.run([job], sampling, timeout)[0]
 
     def ask_batch(
@@ -260,7 +279,7 @@ class Guard:
         A task that is cancelled is free at once. If its request waited, it is not run; if it ran, it is given
         up at the next token, unless others were run with it.
         """
-        job = replace(job_of(messages, tags), steering=steering, calls_in=calls_in)
+        job = replace(job_of(messages, tags), steering=self._steered(steering), calls_in=calls_in)
         return (await self._pipeline.arun([job], sampling, timeout))[0]
 
     async def aask_batch(
@@ -297,6 +316,13 @@ class Guard:
     ) -> "list[GuardedAnswer]":
         """As :meth:`judge_batch`, beside the event loop; see :meth:`aask`."""
         return await self._pipeline.arun(jobs_of(conversations, tags, responses, answered_by))
+
+    def _steered(self, steering: Steering) -> Steering:
+        """The same, with those arguments of the template alone that are others than the guard's."""
+        ours = self.model.chat_template_kwargs
+        given = steering.chat_template_kwargs
+        other = {name: value for name, value in given.items() if name not in ours or ours[name] != value}
+        return steering if other == given else replace(steering, chat_template_kwargs=other)
 
     def refuse(
         self,

@@ -8,7 +8,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, get_args
 
 from guardrail.calibration.author import same_name
-from guardrail.calibration.profile import Assessment, Guarantee, Profile
+from guardrail.calibration.profile import REASONING, Assessment, Guarantee, Profile
 from guardrail.errors import CalibrationError, GuardrailError
 from guardrail.escalation.case import is_blank
 from guardrail.guard.failures import failure
@@ -109,6 +109,8 @@ def judge(
     try:
         outside = yardstick.outside_domain(job)
         repeats = (notices or notices_of(policy)).repeated_in(produced.draft or "")
+        if yardstick.profile is not None and not outside:
+            outside = thought_otherwise(yardstick.profile, job, produced)
         if not error and yardstick.profile is not None and not outside:
             assessment = _assess(yardstick.profile, produced)
             caveat = _drawn_otherwise(yardstick.profile, job, sampling)
@@ -134,6 +136,19 @@ def judge(
         decision = replace(decision, reason=f"{decision.reason} ({caveat})")
     seconds = time.perf_counter() - began
     return Judged(job, produced, assessment, guarantees, calls, outside, decision, error, seconds, repeats)
+
+
+def thought_otherwise(profile: Profile, job: Job, produced: Produced) -> str:
+    """Why a profile does not hold for an answer, by how it was thought of; empty where it does."""
+    if given := job.steering.chat_template_kwargs:
+        listed = ", ".join(f"{name}={value!r}" for name, value in sorted(given.items()))
+        return f"the chat template was given {listed} for this answer alone"
+    share = profile.making.generation.get(REASONING, 0)
+    if produced.reasoning_tokens and not share:
+        return "the profile is of answers without reasoning, and the model reasoned before this one"
+    if not produced.reasoning_tokens and share == 1:
+        return "the profile is of answers with reasoning, and the model gave this one without"
+    return ""
 
 
 def _assess(profile: Profile, produced: Produced) -> Assessment:

@@ -13,7 +13,7 @@ from guardrail.guard.failures import failure
 from guardrail.guard.sentences import ScoredSentence, score_sentences
 from guardrail.guard.tool_calls import CalledTool, ScoredCall, name_of, scored_calls
 from guardrail.models.decoding import decode
-from guardrail.models.prompt import EncodedPrompt, encode_prompt
+from guardrail.models.prompt import EncodedPrompt
 from guardrail.models.steering import NO_STEERING, Steering
 from guardrail.scoring.score import score_batch
 from guardrail.scoring.uncertainty import SCORES, Uncertainty
@@ -89,6 +89,8 @@ class Produced:
         tool_calls: Names of the tools that a generated answer calls.
         scored_calls: The scores of each call, of a generated answer or one of elsewhere.
         sentences: Its sentences with their scores, where these are wanted and there are several.
+        reasoning: What was thought before the answer.
+        reasoning_tokens: How many tokens that took.
     """
 
     draft: str | None = field(default=None, repr=False)
@@ -101,6 +103,8 @@ class Produced:
     tool_calls: tuple[str, ...] = ()
     scored_calls: tuple[ScoredCall, ...] = ()
     sentences: tuple[ScoredSentence, ...] = ()
+    reasoning: str = field(default="", repr=False)
+    reasoning_tokens: int = 0
 
 
 def produce(
@@ -153,7 +157,10 @@ def _traces(
     goes_on: Callable[[], bool] | None,
 ) -> "list[Trace | None]":
     """A trace for each request; None for an answer from elsewhere that is empty."""
-    prompts = [encode_prompt(model.tokenizer, job.messages, job.steering.tools) for job in jobs]
+    prompts = [
+        model.encode_prompt(job.messages, job.steering.tools, job.steering.chat_template_kwargs)
+        for job in jobs
+    ]
     if jobs and all(job.response is None for job in jobs):
         steering = replace(jobs[0].steering, goes_on=goes_on)
         asked = [job.messages for job in jobs]
@@ -172,7 +179,7 @@ def _read(
     ids = [model.encode_response(job.response or (), job.finish_reason) for job in jobs]
     traces = model.read_encoded(prompts, ids, depths=depths)
     for job, trace in zip(jobs, traces, strict=True):
-        trace.finish_reason = job.finish_reason or trace.finish_reason
+        trace.finish_reason = trace.ended(job.finish_reason)
     return traces
 
 
@@ -188,7 +195,9 @@ def _all_scored(
     wanted: Wanted,
 ) -> list[Produced]:
     drafts = [
-        model.said(job.response) if isinstance(job.response, str) else _draft(job, trace)
+        model.said(job.response)
+        if isinstance(job.response, str) and (trace is None or not trace.answer_start)
+        else _draft(job, trace)
         for job, trace in zip(jobs, traces, strict=True)
     ]
     scorable = [
@@ -200,7 +209,7 @@ def _all_scored(
     produced = []
     for job, trace, draft in zip(jobs, traces, drafts, strict=True):
         if trace is None or id(trace) not in scored:
-            produced.append(_without_answer(job, "EmptyAnswer: the answer is empty", trace))
+            produced.append(_without_answer(job, _why_empty(trace), trace))
             continue
         outcome = scored[id(trace)]
         one = _one_produced(draft, trace, outcome, wanted.depths)
@@ -225,6 +234,7 @@ def _one_produced(
     draft: str | None, trace: "Trace", outcome: Uncertainty | str, depths: Sequence[float]
 ) -> Produced:
     facts: dict[str, Any] = {"draft": draft, "finish_reason": trace.finish_reason, "usage": trace.usage}
+    facts |= {"reasoning": trace.reasoning, "reasoning_tokens": trace.answer_start}
     facts["timings"] = {"answer_s": trace.generate_s}
     if isinstance(outcome, str):
         return Produced(**facts, error=outcome)
@@ -242,7 +252,7 @@ def _with_calls(
     calls = job.tool_calls
     try:
         if job.calls_in is not None:
-            found = tuple(job.calls_in(decode(model.tokenizer, trace.response_ids)))
+            found = tuple(job.calls_in(decode(model.tokenizer, trace.answer_ids)))
             calls, produced = (*calls, *found), replace(produced, tool_calls=tuple(map(name_of, found)))
         if calls and produced.uncertainty is not None:
             scored = scored_calls(model, trace, calls, produced.uncertainty, options)
@@ -266,7 +276,7 @@ def _with_sentences(
 
 
 def _observation(trace: "Trace", uncertainty: Uncertainty, depths: Sequence[float]) -> Observation:
-    scores = {**uncertainty.scores(), "tokens": float(len(trace.response_ids))}
+    scores = {**uncertainty.scores(), "tokens": float(len(trace.answer_ids))}
     for name in SCORES:
         if name not in scores and name not in _OPTIONAL:
             raise ScoringError(f"{name} is missing")
@@ -282,8 +292,8 @@ def _hidden(trace: "Trace", depth: float) -> HiddenState:
 
 
 def _draft(job: Job, trace: "Trace | None") -> str | None:
-    """The words as they were given; reading them again may differ in white space."""
-    if isinstance(job.response, str):
+    """The answer in the words that were given; reading them again may differ in white space."""
+    if isinstance(job.response, str) and (trace is None or not trace.answer_start):
         return job.response
     return trace.text if trace is not None else None
 
@@ -292,4 +302,18 @@ def _without_answer(job: Job, error: str, trace: "Trace | None" = None) -> Produ
     if trace is None:
         return Produced(draft=_draft(job, None), finish_reason=job.finish_reason, error=error)
     timings = {"answer_s": trace.generate_s}
-    return Produced(_draft(job, trace), trace.finish_reason, trace.usage, error=error, timings=timings)
+    return Produced(
+        _draft(job, trace),
+        trace.finish_reason,
+        trace.usage,
+        error=error,
+        timings=timings,
+        reasoning=trace.reasoning,
+        reasoning_tokens=trace.answer_start,
+    )
+
+
+def _why_empty(trace: "Trace | None") -> str:
+    if trace is not None and not trace.has_answer:
+        return "EmptyAnswer: the response ended in its reasoning, so there is no answer"
+    return "EmptyAnswer: the answer is empty"

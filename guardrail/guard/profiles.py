@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["find_yardstick", "sampling_of"]
 
 
+_SAMPLED = ("max_tokens", "temperature", "top_p", "max_reasoning_tokens")
+
+
 def find_yardstick(policy: "Policy", model: "LocalModel") -> Yardstick:
     """The profile that a policy names, made sure to be of this model; or why there is none.
 
@@ -53,7 +56,7 @@ def find_yardstick(policy: "Policy", model: "LocalModel") -> Yardstick:
 def sampling_of(profile: Profile | None) -> Sampling | None:
     """How answers are drawn where the caller does not say: as those that the profile was made of."""
     made: Mapping[str, Any] = profile.making.generation if profile else {}
-    known = {name: made[name] for name in ("max_tokens", "temperature", "top_p") if name in made}
+    known = {name: made[name] for name in _SAMPLED if name in made}
     return Sampling(**known, stop=tuple(made.get("stop") or ())) if known else None
 
 

@@ -17,7 +17,7 @@ class ScoredSentence(NamedTuple):
     """A sentence of an answer.
 
     Attributes:
-        start: Its first token.
+        start: Its first token, counted within the answer.
         end: The token behind its last.
         uncertainty: Its scores, of the mean over its tokens, so that sentences of any length compare.
     """
@@ -57,5 +57,9 @@ def score_sentences(model: "LocalModel", trace: "Trace", options: "ScoringOption
     if len(spans) < 2:
         return SentenceScores()
     scores = score_segments(model, trace, spans, replace(options, reduction="mean"))
-    sentences = tuple(ScoredSentence(*span, one) for span, one in zip(spans, scores, strict=True))
+    first = trace.answer_start
+    sentences = tuple(
+        ScoredSentence(span.start - first, span.end - first, one)
+        for span, one in zip(spans, scores, strict=True)
+    )
     return SentenceScores(sentences, time.perf_counter() - began)

@@ -93,7 +93,7 @@ def scored_calls(
     """
     from guardrail.scoring.segments import score_segments
 
-    whole = Span(0, len(trace.response_ids))
+    whole = Span(trace.answer_start, len(trace.response_ids))
     spans = _spans(trace, calls, whole)
     parts = [span for span in spans if span is not None and not _is_all(model, trace, span)]
     problem, scores = "", {}
@@ -156,8 +156,9 @@ def _judged(
 
 def _spans(trace: "Trace", calls: Sequence[str | CalledTool], whole: Span) -> list[Span | None]:
     """The tokens of each call, the outermost of which may hold a little more; None where it is not found."""
-    text, ends, at = "".join(trace.token_texts), [], 0
-    for token in trace.token_texts:
+    # What is thought of before the answer is no call, whatever it looks like.
+    text, ends, at = "".join(trace.answer_texts), [], 0
+    for token in trace.answer_texts:
         at += len(token)
         ends.append(at)
     spans: list[Span | None] = []
@@ -171,7 +172,7 @@ def _spans(trace: "Trace", calls: Sequence[str | CalledTool], whole: Span) -> li
             continue
         first = next(index for index, end in enumerate(ends) if end > found)
         last = next(index for index, end in enumerate(ends) if end >= found + len(written))
-        spans.append(Span(first, last + 1))
+        spans.append(Span(whole.start + first, whole.start + last + 1))
         until = found
     return spans[::-1]
 
@@ -179,5 +180,5 @@ def _spans(trace: "Trace", calls: Sequence[str | CalledTool], whole: Span) -> li
 def _is_all(model: "LocalModel", trace: "Trace", span: Span) -> bool:
     """Whether nothing but white space and special tokens stands beside a span."""
     special = set(model.tokenizer.all_special_ids)
-    beside = [*range(span.start), *range(span.end, len(trace.response_ids))]
+    beside = [*range(trace.answer_start, span.start), *range(span.end, len(trace.response_ids))]
     return all(trace.response_ids[at] in special or not trace.token_texts[at].strip() for at in beside)

@@ -47,6 +47,8 @@ class CallOptions:
         tools: Functions that the model may call, as chat templates read them.
         tool_choice: ``auto``, or ``any`` where one of the tools must be called.
         json_schema: What the answer is held to; None for nothing.
+        max_reasoning_tokens: Most tokens that the model may reason for before the answer.
+        chat_template_kwargs: Arguments of the chat template, over those that the guard has.
     """
 
     max_tokens: int
@@ -60,6 +62,8 @@ class CallOptions:
     tools: tuple[Mapping[str, Any], ...] = ()
     tool_choice: Literal["auto", "any"] = "auto"
     json_schema: Mapping[str, Any] | None = None
+    max_reasoning_tokens: int | None = None
+    chat_template_kwargs: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.on_abstain not in get_args(OnAbstain):
@@ -79,7 +83,14 @@ class CallOptions:
         Raises:
             OptionError: A value is out of its range.
         """
-        return Sampling(self.max_tokens, self.temperature, self.top_p, self.seed, self.stop)
+        return Sampling(
+            self.max_tokens,
+            self.temperature,
+            self.top_p,
+            self.seed,
+            self.stop,
+            max_reasoning_tokens=self.max_reasoning_tokens,
+        )
 
     def changed(self, stop: Sequence[str] | None, given: Mapping[str, Any]) -> "CallOptions":
         """These options with what a call gives; None gives nothing.

@@ -1,5 +1,6 @@
 """A chat model of LangChain with the guard inside: nothing leaves it before the policy decided."""
 
+import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["ChatGuardrail"]
 
 _Method = Literal["json_schema", "function_calling", "json_mode"]
-_NUMBERS = ("max_tokens", "temperature", "top_p", "seed", "timeout")
+_NUMBERS = ("max_tokens", "temperature", "top_p", "seed", "timeout", "max_reasoning_tokens")
 _NAMES_OF_OTHERS = {**ALIASES, "model_name": "model"}
 # What all copies share: services, and what is never changed in place.
 _SHARED = ("model", "policy", "targets", "cache", "rate_limiter", "callbacks", "custom_get_token_ids")
@@ -41,7 +42,10 @@ _SHARED = ("model", "policy", "targets", "cache", "rate_limiter", "callbacks", "
 class ChatGuardrail(BaseChatModel):
     """A local model behind a policy, as a chat model of LangChain.
 
-    A message's content is the answer, or the policy's message where the answer is withheld. The verdict is in
+    A message's content is the answer, or the policy's message where the answer is withheld. What the model
+    thought before a shown answer is a ``reasoning`` block of ``content_blocks``, and stands where LangChain
+    reads it for chat models whose content is a text: ``additional_kwargs["reasoning_content"]``. The verdict
+    is in
     ``response_metadata["uncertainty"]`` (:func:`~guardrail.langchain.verdicts.verdict_of`), on one chunk of
     a stream. A withheld draft is not in messages, chunks, callbacks, traces, caches or errors.
 
@@ -78,6 +82,10 @@ class ChatGuardrail(BaseChatModel):
         top_p: Draw from the smallest set of tokens with this much probability.
         seed: Makes drawing repeatable.
         stop: Strings that end an answer.
+        max_reasoning_tokens: Most tokens that a model which reasons may think for before it answers; 2,048 if
+            not given. One that has not come to an answer by then is cut off, and its answer withheld.
+        chat_template_kwargs: Arguments of the model's chat template, such as ``{"enable_thinking": False}``,
+            over those of the policy. Also for a call; a profile does not hold for what a call changes.
         timeout: Seconds that a caller waits for the verdict, its turn included, before
             :class:`~guardrail.errors.AnswerTimeoutError` is raised and the model freed at the next token.
             What an escalation asks has times of its own. Also for a call; None for as long as it takes.
@@ -107,6 +115,8 @@ class ChatGuardrail(BaseChatModel):
     top_p: float | None = None
     seed: int | None = None
     stop: list[str] | None = None
+    max_reasoning_tokens: int | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
     timeout: float | None = None
     on_abstain: OnAbstain = "message"
     targets: Any = None
@@ -215,6 +225,7 @@ class ChatGuardrail(BaseChatModel):
             self.dtype,
             self.quantization,
             self.batch_size,
+            _as_json(self.chat_template_kwargs),
         )
         # Fields may be set anew, and copies made with others: a guard of another policy must not go on.
         if self._opened is None or not self._opened.is_of(source):
@@ -422,8 +433,16 @@ def _options(sampling: Sampling, given: Mapping[str, Any]) -> CallOptions:
         top_p=sampling.top_p,
         seed=sampling.seed,
         stop=sampling.stop,
+        max_reasoning_tokens=sampling.max_reasoning_tokens,
         on_abstain="message",
         policy_tags=(),
     )
     names = ("on_abstain", "policy_tags", *_NUMBERS)
     return plain.changed(given.get("stop"), {name: given.get(name) for name in names})
+
+
+def _as_json(kwargs: Mapping[str, Any] | None) -> str:
+    try:
+        return json.dumps(kwargs or {}, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"chat_template_kwargs holds what is no JSON: {error}.") from error

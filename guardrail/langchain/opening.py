@@ -1,5 +1,6 @@
 """Opening what a chat model stands on: one set of weights for all chat models that name the same."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ _fingerprints: "WeakKeyDictionary[LocalModel, ModelFingerprint]" = WeakKeyDictio
 
 
 class Source(NamedTuple):
-    """What a chat model is opened by; its own fields of these names."""
+    """What a chat model is opened by; its own fields of these names, arguments of a template as JSON."""
 
     model: "str | LocalModel | None"
     policy: str | Path | Policy
@@ -40,6 +41,7 @@ class Source(NamedTuple):
     dtype: str
     quantization: Literal["8bit", "4bit"] | None
     batch_size: int
+    chat_template_kwargs: str = "{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +89,15 @@ def open_source(source: Source) -> Opened:
     if not isinstance(model, LocalModel):
         load = LoadOptions(device=source.device, dtype=source.dtype, quantization=source.quantization)
         model = shared_model(model or policy.model or DEFAULT_MODEL, load)
-    guard = Guard(policy, model, targets=source.targets, batch_size=source.batch_size)
+    guard = Guard(
+        policy,
+        model,
+        targets=source.targets,
+        batch_size=source.batch_size,
+        chat_template_kwargs=json.loads(source.chat_template_kwargs),
+    )
     identity = {
-        "model": _fingerprint_of(model).as_plain(),
+        "model": _fingerprint_of(guard.model).as_plain(),
         "scorer": fingerprint_scorer(guard.scoring).as_plain(),
         "policy": policy.digest,
         "profile": guard.profile_digest,

@@ -113,7 +113,9 @@ class Request:
             "messages": self._prompt,
             "sampling": options.sampling,
             "tags": options.policy_tags,
-            "steering": Steering(options.tools, on_text, goes_on, self._processor),
+            "steering": Steering(
+                options.tools, on_text, goes_on, self._processor, options.chat_template_kwargs or {}
+            ),
             "calls_in": self._reader.calls_in if options.tools else None,
             "timeout": options.timeout,
         }
@@ -137,10 +139,11 @@ class Request:
 
     def _rendered(self) -> str:
         from guardrail.models.decoding import decode
-        from guardrail.models.prompt import encode_prompt
 
-        tokenizer, asked = self._guard.model.tokenizer, self._guard.spoken(self._prompt).messages
-        return decode(tokenizer, encode_prompt(tokenizer, asked, self._options.tools).ids)
+        model, options = self._guard.model, self._options
+        asked = self._guard.spoken(self._prompt).messages
+        encoded = model.encode_prompt(asked, options.tools, options.chat_template_kwargs)
+        return decode(model.tokenizer, encoded.ids)
 
 
 def _chunk(piece: str) -> ChatGenerationChunk:

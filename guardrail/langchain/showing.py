@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall
 from langchain_core.messages import content as blocks
-from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.ai import OutputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
@@ -34,6 +34,7 @@ class Shown:
         refuses: Whether the text is to be marked as standing in the place of an answer.
         calls: Calls of tools.
         invalid: Those that cannot be read.
+        reasoning: What the model thought before the answer.
         abstained: What is to be raised in place of it all. Not raised where the draft is still at hand: who
             looks into a traceback would find it there.
     """
@@ -44,6 +45,7 @@ class Shown:
     refuses: bool = False
     calls: tuple[ToolCall, ...] = ()
     invalid: tuple[InvalidToolCall, ...] = ()
+    reasoning: str = field(default="", repr=False)
     abstained: AbstainedError | None = None
 
     def result(self) -> ChatResult:
@@ -93,7 +95,9 @@ class Shown:
 
     def _content(self, text: str) -> dict[str, Any]:
         if not self.refuses:
-            return {"content": text}
+            # LangChain makes a block of reasoning of it, as of what other providers give.
+            thought = {"additional_kwargs": {"reasoning_content": self.reasoning}} if self.reasoning else {}
+            return {"content": text, **thought}
         make = getattr(blocks, "create_refusal_block", None)
         if make is not None:
             return {"content": [make(text)]}
@@ -128,6 +132,8 @@ def shown_of(
         output_tokens=answer.usage.completion_tokens,
         total_tokens=answer.usage.total_tokens,
     )
+    if usage and answer.reasoning_tokens:
+        usage["output_token_details"] = OutputTokenDetails(reasoning=answer.reasoning_tokens)
     metadata: dict[str, Any] = {"model_name": answer.model, VERDICT_KEY: verdict}
     if answer.finish_reason is not None:
         metadata["finish_reason"] = answer.finish_reason
@@ -135,4 +141,11 @@ def shown_of(
         refuses = nothing_answers and on_abstain == "refusal"
         return Shown(answer.text, metadata, usage, refuses=refuses, abstained=abstained)
     text = answer.text if said.text is None else said.text
-    return Shown(text, metadata, usage, calls=tuple(said.calls), invalid=tuple(said.invalid))
+    return Shown(
+        text,
+        metadata,
+        usage,
+        calls=tuple(said.calls),
+        invalid=tuple(said.invalid),
+        reasoning=answer.reasoning,
+    )

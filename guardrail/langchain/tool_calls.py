@@ -1,8 +1,12 @@
 """Calls of tools in what a local model wrote.
 
-Three ways of writing them are known: a tokenizer's own (``response_template`` of transformers), that of
-Hermes and Qwen (``<tool_call>{"name", "arguments"}</tool_call>``), and that of Llama 3 and Mistral: nothing
-but JSON with a ``name`` and ``parameters`` or ``arguments``, after a token of its own or none.
+Known ways of writing them: a tokenizer's own (``response_template`` of transformers); that of Hermes and
+Qwen (``<tool_call>{"name", "arguments"}</tool_call>``); that of Llama 3 and Mistral: nothing but JSON with a
+``name`` and ``parameters`` or ``arguments``, after a token of its own or none; Mistral's
+``[TOOL_CALLS]name[ARGS]{…}``; and messages in channels to ``functions.name``.
+
+A call is made only where an answer ends with it. What is rehearsed in reasoning, quoted in prose or in code,
+or followed by more of the answer, is text.
 """
 
 import json
@@ -17,6 +21,7 @@ from langchain_core.messages.tool import invalid_tool_call, tool_call
 
 from guardrail.errors import RecordError
 from guardrail.guard.tool_calls import CalledTool
+from guardrail.models.reasoning import Call, reasoning_format, split_response
 from guardrail.utils.json_lines import STRICT, json_value
 
 if TYPE_CHECKING:
@@ -27,7 +32,9 @@ __all__ = ["Said", "ToolReader", "read_answer"]
 _HERMES = re.compile(r"<tool_call>(?P<call>.*?)(?:</tool_call>|\Z)", re.DOTALL)
 _BEFORE_JSON = re.compile(r"\s*(?:<\|python_tag\|>|\[TOOL_CALLS\])?\s*(?=[\[{])")
 _AFTER_JSON = re.compile(r"\s*;?\s*")
-_BEGIN_CALLS = ("<tool_call>", "</tool_call>", "<|python_tag|>", "[TOOL_CALLS]")
+_ARGUED = re.compile(r"\[TOOL_CALLS\]\s*(?P<name>[\w.-]+)\s*\[ARGS\]\s*(?=\{)")
+_BEGIN_CALLS = ("<tool_call>", "</tool_call>", "<|python_tag|>", "[TOOL_CALLS]", "[ARGS]")
+_FENCES = ("```", "~~~")
 # Also in what is no JSON, such as a call that was cut off.
 _NAME = re.compile(r'"name"\s*:\s*"([^"\\]+)"')
 _ARGUMENTS = ("arguments", "parameters")
@@ -77,6 +84,11 @@ class ToolReader:
         names = [tool["function"]["name"] for tool in self._tools]
         if getattr(self._tokenizer, "response_template", None):
             self.said = self._by_template(draft)
+        elif reasoning_format(self._tokenizer).channels:
+            split = split_response(draft, channels=True)
+            self.said = (
+                _said(split.answer, [_of_channel(call) for call in split.calls]) if split.calls else Said()
+            )
         else:
             self.said = read_answer(_without_specials(self._tokenizer, draft), names)
         called = self.said.called
@@ -98,15 +110,67 @@ def read_answer(answer: str, tools: Iterable[str]) -> Said:
         answer: What the model wrote, without the tokens that begin and end its turn.
         tools: Names of the tools that were offered: JSON that calls none of these is an answer like another.
     """
-    if "<tool_call>" in answer:
-        found = [(_loaded(match["call"]), match[0]) for match in _HERMES.finditer(answer)]
-        return _said(_HERMES.sub("", answer).strip(), found)
+    names = set(tools)
+    if values := _only_calls(answer, names):
+        return _said("", values)
+    answer = _behind_reasoning(answer)
+    if values := _only_calls(answer, names):
+        return _said("", values)
+    if argued := _ARGUED.search(answer):
+        values = _values_argued(answer[argued.start() :])
+        text = answer[: argued.start()]
+        return _said(text.strip(), values) if values and not _is_in_code(text) else Said()
+    matches = [*_HERMES.finditer(answer)]
+    first = len(matches)
+    end = len(answer)
+    while first and not answer[matches[first - 1].end() : end].strip():
+        first -= 1
+        end = matches[first].start()
+    if first == len(matches) or _is_in_code(answer[:end]):
+        return Said()
+    return _said(answer[:end].strip(), [(_loaded(match["call"]), match[0]) for match in matches[first:]])
+
+
+def _only_calls(answer: str, names: set[str]) -> list[tuple[Any, str | None]]:
+    """The calls in an answer that is nothing but JSON; none in any other."""
     begin = _BEFORE_JSON.match(answer)
     values = _values(answer[begin.end() :]) if begin else []
-    names = set(tools)
-    if values and all(isinstance(value, Mapping) and value.get("name") in names for value, _ in values):
-        return _said("", values)
-    return Said()
+    are_calls = all(isinstance(value, Mapping) and value.get("name") in names for value, _ in values)
+    return values if are_calls else []
+
+
+def _behind_reasoning(answer: str) -> str:
+    """What follows the last marker of reasoning, whichever model wrote it; nothing where one is left open.
+
+    A marker within a call is a part of its arguments.
+    """
+    without_calls = _HERMES.sub(lambda match: "_" * len(match[0]), answer)
+    split = split_response(without_calls, where="anywhere")
+    return answer[split.at :] if split.is_closed else ""
+
+
+def _is_in_code(before: str) -> bool:
+    """Whether a block of code is open behind a text."""
+    return any(before.count(fence) % 2 for fence in _FENCES)
+
+
+def _values_argued(text: str) -> list[tuple[Any, str | None]]:
+    """Calls of the form name and arguments; nothing where the text holds more."""
+    values: list[tuple[Any, str | None]] = []
+    at = 0
+    while begin := _ARGUED.match(text, at):
+        try:
+            arguments, end = json.JSONDecoder().raw_decode(text, begin.end())
+        except (ValueError, RecursionError):
+            return []
+        values.append(({"name": begin["name"], "arguments": arguments}, text[at:end]))
+        at = end + len(text[end:]) - len(text[end:].lstrip())
+    return values if at == len(text) else []
+
+
+def _of_channel(call: Call) -> tuple[Any, str | None]:
+    name = call.recipient.removeprefix("functions.")
+    return {"name": name, "arguments": _loaded(call.content)}, call.written
 
 
 def _said(text: str, found: Sequence[tuple[Any, str | None]]) -> Said:

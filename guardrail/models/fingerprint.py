@@ -6,6 +6,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from guardrail.errors import ModelUnavailableError
+from guardrail.models.chat_template import fingerprint_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +28,8 @@ class ModelFingerprint:
     Attributes:
         name: What it is called; shown, not compared.
         weights: SHA-256 of every tensor's name, type, shape and checksums, which all of its values are in.
-        chat_template: SHA-256 of the chat template; None for a base model.
+        chat_template: SHA-256 of the chat template, and behind it the arguments it is given, where there are
+            any: under other ones a model gives other answers. None for a base model.
         dtype: Type the weights are read in.
         quantization: How they are quantized, or None.
     """
@@ -53,10 +55,12 @@ def fingerprint_model(model: "LocalModel") -> ModelFingerprint:
         ModelUnavailableError: Some weights are not in memory.
     """
     template = model.tokenizer.chat_template
+    hashed = sha256(str(template).encode()).hexdigest() if template else None
+    arguments = fingerprint_text(getattr(model, "chat_template_kwargs", {}))
     return ModelFingerprint(
         name=model.name,
         weights=_digest(model.model.state_dict()),
-        chat_template=sha256(str(template).encode()).hexdigest() if template else None,
+        chat_template=f"{hashed} {arguments}" if hashed and arguments else hashed,
         dtype=str(model.model.dtype).removeprefix("torch."),
         quantization=quantization_of(model),
     )

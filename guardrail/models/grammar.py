@@ -60,11 +60,12 @@ def calls_grammar(
     return f"start: called | answer\nanswer: {_json(closed(schema))}\ncalled: {called}"
 
 
-def held_to(grammar: str) -> "Callable[[Machine], LogitsProcessor]":
+def held_to(grammar: str, *, after_reasoning: bool = True) -> "Callable[[Machine], LogitsProcessor]":
     """What holds one answer to a grammar, for :class:`~guardrail.models.steering.Steering`.
 
     Args:
         grammar: As llguidance reads it.
+        after_reasoning: Where the prompt opens the model's reasoning, hold the answer alone to it.
 
     Raises:
         OptionError: It is none, or uses what llguidance does not know.
@@ -75,13 +76,14 @@ def held_to(grammar: str) -> "Callable[[Machine], LogitsProcessor]":
         # Without the lines of the grammar, which nobody but this file has written.
         why = _GRAMMAR_LINES.split(problem)[0].rpartition("failed to compile JSON schema: ")[2]
         raise OptionError(f"No answer can be held to this schema: {' '.join(why.split())}")
-    return lambda machine: _Held(machine, grammar)
+    return lambda machine: _Held(machine, grammar, after_reasoning=after_reasoning)
 
 
 class _Held(LogitsProcessor):
     """Rules out tokens for one row."""
 
-    def __init__(self, machine: "Machine", grammar: str) -> None:
+    def __init__(self, machine: "Machine", grammar: str, *, after_reasoning: bool) -> None:
+        self.after_reasoning = after_reasoning
         self._matcher = _llguidance().LLMatcher(_tokenizer(machine), grammar)
         self._check()
         self._began = False

@@ -1,6 +1,6 @@
 """A causal language model on this machine: text in, traces out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -11,8 +11,9 @@ import torch
 
 from guardrail.errors import GenerationError, OptionError, PromptError, ResponseError
 from guardrail.models.anatomy import Anatomy, dissect
-from guardrail.models.control_tokens import encode_text
-from guardrail.models.decoding import has_stop, response_text, token_texts
+from guardrail.models.chat_template import check_chat_template_kwargs
+from guardrail.models.control_tokens import Region, encode_with
+from guardrail.models.decoding import has_stop
 from guardrail.models.loading import LoadOptions, open_model
 from guardrail.models.machine import Machine, open_machine
 from guardrail.models.padding import sees_padding
@@ -25,7 +26,9 @@ from guardrail.models.prompt import (
     up_to_end,
     without_end,
 )
+from guardrail.models.reasoning import DEFAULT_REASONING_TOKENS, Division, reasoning_format
 from guardrail.models.reference import DEFAULT_MODEL, ModelReference
+from guardrail.models.response import ResponseReader
 from guardrail.models.running import Run, generate, read
 from guardrail.models.sampling import Sampling
 from guardrail.models.steering import NO_STEERING, Steering
@@ -54,12 +57,24 @@ class LocalModel:
         model: A causal language model of transformers.
         tokenizer: Its tokenizer.
         name: What traces call the model.
+        chat_template_kwargs: Arguments of its chat template for every prompt, such as
+            ``{"enable_thinking": False}``. They are a part of the model's fingerprint.
+
+    Raises:
+        OptionError: The template reads no such argument.
     """
 
-    def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        name: str,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
+        self.chat_template_kwargs = check_chat_template_kwargs(tokenizer, chat_template_kwargs)
         self.anatomy: Anatomy = dissect(model)
         self.lock = RLock()
         # What it can be opened by once more; None where it was not opened by a name.
@@ -76,6 +91,7 @@ class LocalModel:
         reference: str | ModelReference = DEFAULT_MODEL,
         options: LoadOptions | None = None,
         progress: "ProgressCallback | None" = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> Self:
         """Open a built-in model, a local folder, a GGUF file or a model of the Hugging Face hub.
 
@@ -84,16 +100,18 @@ class LocalModel:
                 ``owner/name@revision``.
             options: Device, dtype, quantisation; chosen for this machine if not given.
             progress: Told of each stage of a download or conversion.
+            chat_template_kwargs: As for the class.
 
         Raises:
             ModelReferenceError: The name leads to no model.
             ModelUnavailableError: The model could not be fetched, verified or opened.
+            OptionError: The model's chat template reads no such argument.
         """
         if isinstance(reference, str):
             reference = ModelReference.parse(reference)
         with torch.inference_mode(False):
             opened = open_model(reference, options or LoadOptions(), progress)
-        model = cls(opened.model, opened.tokenizer, str(reference))
+        model = cls(opened.model, opened.tokenizer, str(reference), chat_template_kwargs)
         model.opened_by = (str(reference), options or LoadOptions())
         return model
 
@@ -116,7 +134,43 @@ class LocalModel:
                 f"The model {self.name!r} was not opened by a name, so that nothing but its weights could be "
                 "pickled. Open it by LocalModel.load, or where it is needed."
             )
-        return (type(self).load, self.opened_by)
+        return (type(self).load, (*self.opened_by, None, self.chat_template_kwargs))
+
+    def with_chat_template_kwargs(self, kwargs: Mapping[str, Any] | None) -> Self:
+        """The same weights under other arguments of the chat template, over those it has.
+
+        Raises:
+            OptionError: The template reads no such argument.
+        """
+        checked = check_chat_template_kwargs(self.tokenizer, kwargs)
+        merged = {**self.chat_template_kwargs, **checked}
+        if merged == self.chat_template_kwargs:
+            return self
+        # Not by copy(), which opens a model anew.
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__, chat_template_kwargs=merged)
+        renew_after_fork(other)
+        return other
+
+    def encode_prompt(
+        self,
+        prompt: Prompt,
+        tools: Sequence[Mapping[str, Any]] = (),
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> EncodedPrompt:
+        """Encode a question or a conversation the way the model was taught to read it.
+
+        Args:
+            prompt: A question, or messages with ``role`` and ``content``.
+            tools: Functions that the template is to show to the model.
+            chat_template_kwargs: Arguments of the chat template, over those of the model.
+
+        Raises:
+            PromptError: Nothing was asked, or the template refuses the conversation.
+            OptionError: The template reads no such argument.
+        """
+        given = check_chat_template_kwargs(self.tokenizer, chat_template_kwargs)
+        return encode_prompt(self.tokenizer, prompt, tools, {**self.chat_template_kwargs, **given})
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -176,7 +230,8 @@ class LocalModel:
     ) -> list[Trace]:
         """Answer several prompts in one run; see :meth:`generate`."""
         sampling, steering = sampling or Sampling(), steering or NO_STEERING
-        encoded = [encode_prompt(self.tokenizer, prompt, steering.tools) for prompt in prompts]
+        kwargs = steering.chat_template_kwargs
+        encoded = [self.encode_prompt(prompt, steering.tools, kwargs) for prompt in prompts]
         return self.generate_encoded(encoded, sampling, depths=depths, steering=steering)
 
     def generate_encoded(
@@ -192,20 +247,25 @@ class LocalModel:
             return []
         if steering.is_for_one and len(prompts) > 1:
             raise OptionError("Live text and grammars are for one prompt at a time.")
-        rooms = {min(self._room(prompt), sampling.max_tokens) for prompt in prompts}
+        most, answer = self._budget(prompts, sampling)
+        rooms = {min(self._room(prompt), most) for prompt in prompts}
         with self.alone():
             if len(rooms) > 1 or not self._fit_together(prompts, [len(prompt.ids) for prompt in prompts]):
                 ones = ([prompt] for prompt in prompts)
                 return [
                     self.generate_encoded(one, sampling, depths=depths, steering=steering)[0] for one in ones
                 ]
-            sampling = replace(sampling, max_tokens=rooms.pop())
-            run = generate(self.machine, prompts, sampling, self._layers_at(depths), steering)
-            reasons = [self._finish_reason(response, sampling) for response in run.responses]
+            whole = replace(sampling, max_tokens=rooms.pop())
+            run = generate(self.machine, prompts, whole, self._layers_at(depths), steering, answer)
+            readers = [self._reader(prompt, sampling.stop) for prompt in prompts]
+            reasons = [
+                self._finish_reason(response, reader.divide(response), whole, reads_answer=answer is not None)
+                for response, reader in zip(run.responses, readers, strict=True)
+            ]
             if self._switched_on_the_way(prompts, run.responses):
                 traces = self.read_encoded(prompts, run.responses, depths=depths)
-                for trace, reason in zip(traces, reasons, strict=True):
-                    trace.text = self._text(trace.response_ids, sampling.stop)
+                for trace, reason, reader in zip(traces, reasons, readers, strict=True):
+                    trace.text = reader.read(trace.response_ids).answer
                     trace.finish_reason = reason
                     trace.generate_s += run.seconds
             else:
@@ -221,6 +281,7 @@ class LocalModel:
         *,
         finish_reason: FinishReason | None = None,
         depths: Sequence[float] = (),
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> Trace:
         """Read a response that was produced elsewhere by the same weights, by teacher forcing.
 
@@ -229,16 +290,20 @@ class LocalModel:
             response: The response as text or token ids; see :meth:`encode_response`.
             finish_reason: Why the response ended, if it is known.
             depths: As for :meth:`generate`.
+            chat_template_kwargs: Arguments of the chat template, over those of the model.
 
         Raises:
             PromptError: As for :meth:`generate`.
             ResponseError: No tokens, too many, or ids outside the vocabulary.
             GenerationError: The model gave logits that are not numbers.
         """
-        encoded = prompt if isinstance(prompt, EncodedPrompt) else encode_prompt(self.tokenizer, prompt)
+        if isinstance(prompt, EncodedPrompt):
+            encoded = prompt
+        else:
+            encoded = self.encode_prompt(prompt, chat_template_kwargs=chat_template_kwargs)
         ids = self.encode_response(response, finish_reason)
         trace = self.read_encoded([encoded], [ids], depths=depths)[0]
-        trace.finish_reason = finish_reason or trace.finish_reason
+        trace.finish_reason = trace.ended(finish_reason)
         return trace
 
     def read_encoded(
@@ -258,9 +323,7 @@ class LocalModel:
             if not self._fit_together(prompts, [len(p.ids) + len(r) - 1 for p, r in pairs]):
                 return [self.read_encoded([p], [r], depths=depths)[0] for p, r in pairs]
             run = read(self.machine, prompts, responses, self._layers_at(depths))
-        reasons: list[FinishReason | None] = [
-            "stop" if response[-1] in self.machine.end_ids else None for response in responses
-        ]
+        reasons = [self._read_reason(prompt, response) for prompt, response in pairs]
         return self._traces(prompts, run, reasons, ())
 
     def token_ids(self, text: str) -> list[int]:
@@ -269,7 +332,7 @@ class LocalModel:
         Raises:
             PromptError: It spells a control token that this tokenizer cannot write in any other way.
         """
-        return encode_text(self.tokenizer, text)
+        return encode_with(self.tokenizer, text, [Region(0, len(text))])
 
     def encode_ids(self, ids: Sequence[int]) -> EncodedPrompt:
         """Take a prompt that is token ids already."""
@@ -280,8 +343,9 @@ class LocalModel:
     ) -> list[int]:
         """Token ids of a response, with its end of turn, which is part of what is scored, once at its end.
 
-        A text is nothing but text, whatever it spells, except for the end that it may have been logged with.
-        One given to a chat model gets the end where it has none, unless it was cut off.
+        A text is nothing but text, whatever it spells, except for the end that it may have been logged with
+        and the markers that the model writes its reasoning by. One given to a chat model gets the end where
+        it has none, unless it was cut off.
 
         Args:
             response: The response as text, or as token ids, which stay as they are but for padding.
@@ -297,21 +361,26 @@ class LocalModel:
             raise ResponseError("The response holds half of a surrogate pair, which is no character.")
         text, end = without_end(self.tokenizer, response, ends)
         try:
-            ids = encode_text(self.tokenizer, text)
+            ids = encode_with(self.tokenizer, text, self._words(text))
         except PromptError as error:
             raise ResponseError(str(error)) from error
-        if end is None and finish_reason != "length":
+        if end is None and finish_reason not in ("length", "reasoning_length"):
             end = end_of_turn(self.tokenizer, ends)
             if end is None and finish_reason == "stop":
                 end = next(iter(ends), None)
         return ids if not ids or end is None else [*ids, end]
 
+    def _words(self, text: str) -> list[Region]:
+        """What of a response's text can be no control token: all but the markers of its reasoning."""
+        markers = reasoning_format(self.tokenizer).spelled_in(text)
+        ends = [0, *(end for marker in markers for end in marker), len(text)]
+        return [
+            Region(*region) for region in zip(ends[::2], ends[1::2], strict=True) if region[0] < region[1]
+        ]
+
     def said(self, response: str) -> str:
         """The words of a response given as text, without the end that it may have been logged with."""
         return without_end(self.tokenizer, response, self.machine.end_ids)[0]
-
-    def _text(self, response: Sequence[int], stop: Sequence[str]) -> str:
-        return response_text(self.tokenizer, response, stop, self.machine.silent_ends)
 
     def _traces(
         self,
@@ -321,14 +390,18 @@ class LocalModel:
         stop: Sequence[str],
     ) -> list[Trace]:
         batch = KeptBatch(run.states)
+        read_responses = [
+            self._reader(prompt, stop).read(response)
+            for prompt, response in zip(prompts, run.responses, strict=True)
+        ]
         log_probabilities, entropies = run.statistics.log_probabilities, run.statistics.entropies
         return [
             Trace(
                 model=self.name,
                 prompt_ids=prompt.ids,
                 response_ids=response,
-                text=self._text(response, stop),
-                token_texts=token_texts(self.tokenizer, response),
+                text=read_responses[row].answer,
+                token_texts=read_responses[row].token_texts,
                 log_probabilities=log_probabilities[row, : len(response)].tolist(),
                 entropies=entropies[row, : len(response)].tolist(),
                 finish_reason=reasons[row],
@@ -336,6 +409,9 @@ class LocalModel:
                 generate_s=run.seconds,
                 hidden=run.hidden[row],
                 kept=Kept(batch, row),
+                reasoning=read_responses[row].reasoning,
+                answer_start=read_responses[row].division.start,
+                opens_reasoning=prompt.opens_reasoning,
             )
             for row, (prompt, response) in enumerate(zip(prompts, run.responses, strict=True))
         ]
@@ -359,10 +435,34 @@ class LocalModel:
     def _sees_padding(self) -> bool:
         return sees_padding(self.model, self.anatomy)
 
-    def _finish_reason(self, response: Sequence[int], sampling: Sampling) -> FinishReason:
-        if response[-1] in self.machine.end_ids or len(response) < sampling.max_tokens:
+    def _reader(self, prompt: EncodedPrompt, stop: Sequence[str] = ()) -> ResponseReader:
+        ends = self.machine.silent_ends
+        return ResponseReader(self.tokenizer, stop, ends, opened=prompt.opens_reasoning)
+
+    def _budget(self, prompts: Sequence[EncodedPrompt], sampling: Sampling) -> tuple[int, int | None]:
+        """Most tokens of a response, and most of its answer where the model may reason before it."""
+        reasons = reasoning_format(self.tokenizer).is_declared or any(one.opens_reasoning for one in prompts)
+        if not reasons or sampling.ignore_end:
+            return sampling.max_tokens, None
+        thoughts = sampling.max_reasoning_tokens or DEFAULT_REASONING_TOKENS
+        return sampling.max_tokens + thoughts, sampling.max_tokens
+
+    def _finish_reason(
+        self, response: Sequence[int], division: Division, sampling: Sampling, *, reads_answer: bool
+    ) -> FinishReason:
+        if not division.is_closed:
+            return "reasoning_length"
+        # One that reads answers ends them before the whole response is as long as it may be.
+        cut_off = reads_answer or len(response) >= sampling.max_tokens
+        if response[-1] in self.machine.end_ids or not cut_off:
             return "stop"
-        return "stop" if has_stop(self.tokenizer, response, sampling.stop) else "length"
+        answer = response[division.start :]
+        return "stop" if has_stop(self.tokenizer, answer, sampling.stop) else "length"
+
+    def _read_reason(self, prompt: EncodedPrompt, response: Sequence[int]) -> FinishReason | None:
+        if not self._reader(prompt).divide(response).is_closed:
+            return "reasoning_length"
+        return "stop" if response[-1] in self.machine.end_ids else None
 
     def _room(self, prompt: EncodedPrompt) -> int:
         """How many tokens of an answer fit behind the prompt."""

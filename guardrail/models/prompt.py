@@ -3,11 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from guardrail.errors import PromptError
 from guardrail.models.content import with_text
 from guardrail.models.control_tokens import Marks, control_tokens, encode_text, encode_with
+from guardrail.models.reasoning import answer_of, reasoning_format
 from guardrail.utils.json_lines import is_text
 from guardrail.utils.plain_json import plain_json
 
@@ -16,7 +18,11 @@ if TYPE_CHECKING:
 
 # Stands for a message's text where what the template writes after it is looked for.
 _MARK = "guardrail\N{SECTION SIGN}mark"
+# Tokens of a prompt's end in which it may open the model's reasoning.
+_TAIL = 16
 _ANY_MESSAGE = {"role": "user", "content": "a"}
+
+_ASSISTANT = ("assistant", "ai", "model")
 
 Message = Mapping[str, Any]
 Prompt = str | Sequence[Message]
@@ -29,14 +35,19 @@ class EncodedPrompt:
     Attributes:
         ids: The token ids.
         semantic_token: Its position counted from the end, −1 for the last.
+        opens_reasoning: Whether the template opened the model's reasoning at its end.
     """
 
     ids: list[int]
     semantic_token: int
+    opens_reasoning: bool = False
 
 
 def encode_prompt(
-    tokenizer: "PreTrainedTokenizerBase", prompt: Prompt, tools: Sequence[Mapping[str, Any]] = ()
+    tokenizer: "PreTrainedTokenizerBase",
+    prompt: Prompt,
+    tools: Sequence[Mapping[str, Any]] = (),
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> EncodedPrompt:
     """Encode a question or a conversation the way the model was taught to read it.
 
@@ -47,22 +58,25 @@ def encode_prompt(
         tokenizer: The tokenizer, with its chat template.
         prompt: A question, or messages with ``role`` and ``content``.
         tools: Functions that the template is to show to the model.
+        chat_template_kwargs: Further arguments of the template, such as ``enable_thinking``; they are seen
+            to be some that it reads by :func:`guardrail.models.chat_template.check_chat_template_kwargs`.
 
     Raises:
         PromptError: Nothing was asked, a message is malformed, the template refuses the conversation, or
             shows no tools.
     """
-    messages = _checked(prompt)
+    messages = [_answered(message) for message in _checked(prompt)]
+    kwargs = chat_template_kwargs or {}
     if tools and not shows_tools(tokenizer):
         raise PromptError("The model's chat template shows no tools, so the model would not know of them.")
     if not tokenizer.chat_template:
         return EncodedPrompt(
             _base_ids(tokenizer, "\n\n".join(message["content"] for message in messages)), -1
         )
-    rendered = _render(tokenizer, messages, tools, add_generation_prompt=True)
-    ids = _conversation_ids(tokenizer, messages, tools, rendered)
-    after = _tokens_after(tokenizer, messages, tools, rendered)
-    return EncodedPrompt(ids, -min(len(ids), after))
+    rendered = _render(tokenizer, messages, tools, kwargs, add_generation_prompt=True)
+    ids = _conversation_ids(tokenizer, messages, tools, rendered, kwargs)
+    suffix, after = _suffix(tokenizer, messages, tools, rendered, kwargs)
+    return EncodedPrompt(ids, -min(len(ids), after), reasoning_format(tokenizer).opens(suffix))
 
 
 def shows_tools(tokenizer: "PreTrainedTokenizerBase") -> bool:
@@ -86,7 +100,11 @@ def encode_ids(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> Enco
         raise PromptError("The prompt has no tokens.")
     added = _generation_prompt_ids(tokenizer) if tokenizer.chat_template else []
     ends_with_it = bool(added) and list(ids[-len(added) :]) == added
-    return EncodedPrompt(list(ids), -len(added) if ends_with_it else -1)
+    # The template may have been given arguments: its last words are looked at, whichever they are.
+    tail = str(tokenizer.decode(list(ids[-_TAIL:]))).rstrip() if tokenizer.chat_template else ""
+    form = reasoning_format(tokenizer)
+    is_open = form.opens(tail) and tail.endswith(form.openings)
+    return EncodedPrompt(list(ids), -len(added) if ends_with_it else -1, is_open)
 
 
 def end_of_turn(tokenizer: "PreTrainedTokenizerBase", end_ids: Sequence[int]) -> int | None:
@@ -146,12 +164,14 @@ def up_to_end(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], end_ids:
     return [*ids[:size], *behind[:1]]
 
 
-def template_tail(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+def template_tail(
+    tokenizer: "PreTrainedTokenizerBase", chat_template_kwargs: Mapping[str, Any] | None = None
+) -> list[int]:
     """The tokens that the chat template writes after a user's text; none for a base model."""
     if not tokenizer.chat_template:
         return []
     question = {"role": "user", "content": _MARK}
-    rendered = _render(tokenizer, [question], add_generation_prompt=True)
+    rendered = _render(tokenizer, [question], (), chat_template_kwargs or {}, add_generation_prompt=True)
     return _tokenize(tokenizer, rendered.rpartition(_MARK)[2])
 
 
@@ -173,10 +193,18 @@ def _checked(prompt: Prompt) -> list[dict[str, Any]]:
     return messages
 
 
+def _answered(message: dict[str, Any]) -> dict[str, Any]:
+    """The message without what a model thought before it answered: that was no part of the conversation."""
+    if message["role"] not in _ASSISTANT:
+        return message
+    return {**message, "content": answer_of(message["content"])}
+
+
 def _render(
     tokenizer: "PreTrainedTokenizerBase",
     messages: list[dict[str, Any]],
     tools: Sequence[Mapping[str, Any]] = (),
+    kwargs: Mapping[str, Any] = MappingProxyType({}),
     *,
     add_generation_prompt: bool,
 ) -> str:
@@ -187,6 +215,7 @@ def _render(
                 tools=[dict(tool) for tool in tools] or None,
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
+                **kwargs,
             )
         )
     # A template may do anything with what a message holds beside its text.
@@ -220,6 +249,7 @@ def _conversation_ids(
     messages: list[dict[str, Any]],
     tools: Sequence[Mapping[str, Any]],
     rendered: str,
+    kwargs: Mapping[str, Any],
     behind: str = "",
 ) -> list[int]:
     """Token ids of a rendered conversation, or of what stands ``behind`` the last of something in it.
@@ -231,7 +261,7 @@ def _conversation_ids(
     marked_tools = [marks.inside(tool) for tool in tools]
     plain = rendered.rpartition(behind)[2] if behind else rendered
     if marked != messages or marked_tools != list(tools):
-        rendered = _render(tokenizer, marked, marked_tools, add_generation_prompt=True)
+        rendered = _render(tokenizer, marked, marked_tools, kwargs, add_generation_prompt=True)
         text, regions = marks.read(rendered.rpartition(behind)[2] if behind else rendered)
         ids = encode_with(tokenizer, text, regions)
         if ids != _tokenize(tokenizer, text):
@@ -240,23 +270,28 @@ def _conversation_ids(
     return _tokenize(tokenizer, plain)
 
 
-def _tokens_after(
+def _suffix(
     tokenizer: "PreTrainedTokenizerBase",
     messages: list[dict[str, Any]],
     tools: Sequence[Mapping[str, Any]],
     rendered: str,
-) -> int:
-    """How far from the end t* is, by the rule for models that were never scanned.
+    kwargs: Mapping[str, Any],
+) -> tuple[str, int]:
+    """What the template writes after the conversation, and how far from the end t* is.
+
+    The rule is that for models that were never scanned.
 
     The first token that the template adds for generation; where it adds none, the last of the user's text. It
     gives the positions that arXiv 2605.04638 names for Llama-3.1, Qwen3 and Mistral-Nemo.
     """
-    unprompted = _render(tokenizer, messages, tools, add_generation_prompt=False)
+    unprompted = _render(tokenizer, messages, tools, kwargs, add_generation_prompt=False)
     if len(rendered) > len(unprompted) and rendered.startswith(unprompted):
-        return len(_tokenize(tokenizer, rendered[len(unprompted) :]))
+        suffix = rendered[len(unprompted) :]
+        return suffix, len(_tokenize(tokenizer, suffix))
     marked = [*messages[:-1], {**messages[-1], "content": _MARK}]
-    rendered = _render(tokenizer, marked, tools, add_generation_prompt=True)
-    return 1 + len(_conversation_ids(tokenizer, marked, tools, rendered, behind=_MARK))
+    rendered = _render(tokenizer, marked, tools, kwargs, add_generation_prompt=True)
+    behind = _conversation_ids(tokenizer, marked, tools, rendered, kwargs, behind=_MARK)
+    return rendered.rpartition(_MARK)[2], 1 + len(behind)
 
 
 def _generation_prompt_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:

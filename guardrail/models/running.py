@@ -16,7 +16,9 @@ from guardrail.models.drawing import drawn
 from guardrail.models.kv_cache import retaining_cache
 from guardrail.models.machine import Machine
 from guardrail.models.positions import positions_of
+from guardrail.models.reasoning import DEFAULT_REASONING_TOKENS
 from guardrail.models.recorder import LOGITS_BUDGET_BYTES, Recorder
+from guardrail.models.response import AfterReasoning, AnswerLimits, ResponseReader
 from guardrail.models.sampling import Sampling
 from guardrail.models.statistics import TokenStatistics, token_statistics
 from guardrail.models.steering import NO_STEERING, GoesOn, Steering
@@ -58,15 +60,17 @@ def generate(
     sampling: Sampling,
     depths: Sequence[int] = (),
     steering: Steering = NO_STEERING,
+    max_tokens: int | None = None,
 ) -> Run:
     """Generate with transformers' own ``generate``, keeping what scoring needs as it goes by.
 
     Args:
         machine: The model.
         prompts: The prompts; their t* says how much of the prompt's end is kept.
-        sampling: How to decode.
+        sampling: How to decode; its ``max_tokens`` are those of the whole response.
         depths: Decoder layers to summarise.
         steering: Who listens, who may stop it, what may be said.
+        max_tokens: Most tokens of an answer, of a model that may reason before it; None for any other.
 
     Raises:
         GenerationError: The model gave logits that are not numbers.
@@ -78,12 +82,22 @@ def generate(
     width, tail = ids.shape[1], _tail(prompts)
     layer = machine.anatomy.upper_half[0]
     budget = LOGITS_BUDGET_BYTES if machine.plain_head else None
+    readers = [
+        ResponseReader(machine.tokenizer, sampling.stop, machine.silent_ends, opened=prompt.opens_reasoning)
+        for prompt in prompts
+    ]
     with Recorder(model, machine.anatomy, layer, depths, tail, logits_budget=budget) as recorder:
-        stop = StopStrings(machine.tokenizer, sampling.stop, width, len(prompts))
+        stop = _stopping(readers, width, sampling, max_tokens)
+        stops = bool(sampling.stop) or max_tokens is not None
         stream = steering.on_text and TextStream(
-            machine.tokenizer, sampling.stop, width, steering.on_text, machine.silent_ends
+            machine.tokenizer,
+            sampling.stop,
+            width,
+            steering.on_text,
+            machine.silent_ends,
+            opened=readers[0].opened,
         )
-        criteria = [stop if sampling.stop else None, stream, steering.goes_on and GoesOn(steering.goes_on)]
+        criteria = [stop if stops else None, stream, steering.goes_on and GoesOn(steering.goes_on)]
         output = run_generate(
             machine,
             ids,
@@ -91,7 +105,7 @@ def generate(
             sampling,
             past_key_values=retaining_cache(model, tail),
             stopping_criteria=[one for one in criteria if one] or None,
-            held=steering.processor(machine) if steering.processor else None,
+            held=_held(machine, steering, readers[0], width),
         )
     new = output.sequences[:, width:]
     responses = [_until_end(machine, row, stop.ends[at]) for at, row in enumerate(new.tolist())]
@@ -111,8 +125,24 @@ def generate(
         plain_head=machine.plain_head,
         returned=machine.returned,
     )
-    run = _finished(machine, recorder, states, responses, new[:, :longest], began)
+    run = _finished(machine, recorder, states, readers, responses, new[:, :longest], began)
     return run._replace(stream=stream)
+
+
+def _held(machine: Machine, steering: Steering, reader: ResponseReader, width: int) -> LogitsProcessor | None:
+    held = steering.processor(machine) if steering.processor else None
+    if held is not None and reader.opened and getattr(held, "after_reasoning", False):
+        return AfterReasoning(held, reader, width)
+    return held
+
+
+def _stopping(
+    readers: Sequence[ResponseReader], width: int, sampling: Sampling, max_tokens: int | None
+) -> StopStrings | AnswerLimits:
+    if max_tokens is None:
+        return StopStrings(readers[0].tokenizer, sampling.stop, width, len(readers))
+    reasoning = sampling.max_reasoning_tokens or DEFAULT_REASONING_TOKENS
+    return AnswerLimits(readers, width, max_tokens, reasoning)
 
 
 def run_generate(
@@ -224,13 +254,15 @@ def read(
         plain_head=machine.plain_head,
         returned=machine.returned,
     )
-    return _finished(machine, recorder, states, [list(r) for r in responses], response_ids, began)
+    readers = [ResponseReader(machine.tokenizer, opened=prompt.opens_reasoning) for prompt in prompts]
+    return _finished(machine, recorder, states, readers, [list(r) for r in responses], response_ids, began)
 
 
 def _finished(
     machine: Machine,
     recorder: Recorder,
     states: KeptStates,
+    readers: Sequence[ResponseReader],
     responses: list[list[int]],
     targets: Tensor,
     began: float,
@@ -246,19 +278,25 @@ def _finished(
             if not finite.all():
                 at = int((~finite).nonzero()[0]) + 1
                 raise GenerationError(_not_numbers(machine, f"at response token {at}"))
-    lengths = [len(response) for response in responses]
+    longest = max(map(len, responses))
     hidden = [
         {
-            depth: _summary(torch.cat(pieces[: max(lengths)], dim=1)[row], lengths[row])
+            depth: _summary(torch.cat(pieces[:longest], dim=1)[row], *_answered(reader, response))
             for depth, pieces in recorder.inputs.items()
         }
-        for row in range(len(responses))
+        for row, (reader, response) in enumerate(zip(readers, responses, strict=True))
     ]
     return Run(responses, states, statistics, hidden, time.perf_counter() - began)
 
 
-def _summary(states: Tensor, length: int) -> HiddenSummary:
-    states = states[:length].detach().float()
+def _answered(reader: ResponseReader, response: Sequence[int]) -> tuple[int, int]:
+    """The tokens of the answer; of a response without one, all."""
+    start = reader.divide(response).start
+    return (start if start < len(response) else 0), len(response)
+
+
+def _summary(states: Tensor, start: int, end: int) -> HiddenSummary:
+    states = states[start:end].detach().float()
     return HiddenSummary(states.mean(0).cpu(), states[-1].cpu())
 
 

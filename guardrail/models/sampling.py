@@ -21,12 +21,14 @@ class Sampling:
     """Options of a generation. The defaults are greedy decoding.
 
     Attributes:
-        max_tokens: Most tokens to generate, at least 1.
+        max_tokens: Most tokens of the answer, at least 1.
         temperature: 0 for greedy decoding; above 0, tokens are drawn from the distribution sharpened by it.
         top_p: Draw from the smallest set of tokens with this much probability, in (0, 1].
         seed: Makes drawing repeatable; None draws afresh.
         stop: Strings that end the response; they are left out of its text.
         ignore_end: Go on after the end of turn, to measure answers of equal length.
+        max_reasoning_tokens: Most tokens that a model which reasons may think for before it answers; 2,048 if
+            not given. One that has not come to an answer by then is cut off.
 
     Raises:
         OptionError: A value is out of its range.
@@ -38,6 +40,7 @@ class Sampling:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     ignore_end: bool = False
+    max_reasoning_tokens: int | None = None
 
     def __post_init__(self) -> None:
         check_number("max_tokens", self.max_tokens, whole=True)
@@ -45,6 +48,13 @@ class Sampling:
         check_number("top_p", self.top_p)
         if self.max_tokens < 1:
             raise OptionError(f"max_tokens is {self.max_tokens}; an answer needs at least 1 token.")
+        if self.max_reasoning_tokens is not None:
+            check_number("max_reasoning_tokens", self.max_reasoning_tokens, whole=True)
+        if self.max_reasoning_tokens is not None and self.max_reasoning_tokens < 1:
+            raise OptionError(
+                f"max_reasoning_tokens is {self.max_reasoning_tokens}; it is at least 1. What keeps a model "
+                'from reasoning is an argument of its chat template, such as {"enable_thinking": false}.'
+            )
         if not isfinite(self.temperature) or self.temperature < 0:
             raise OptionError(f"temperature is {self.temperature}; give 0 (greedy) or a number above it.")
         if self.temperature and not _LEAST_TEMPERATURE <= self.temperature <= _MOST_TEMPERATURE:

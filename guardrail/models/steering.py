@@ -2,7 +2,7 @@
 
 from asyncio import CancelledError
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,12 +32,14 @@ class Steering:
         goes_on: Asked after every token. Where it says no, ``CancelledError`` is raised, which is no
             ``Exception``: nothing takes it for a failure of the model.
         processor: Makes what changes the logits of one prompt's answer; see :mod:`guardrail.models.grammar`.
+        chat_template_kwargs: Arguments of the chat template, over those of the model.
     """
 
     tools: Tools = ()
     on_text: Callable[[str], None] | None = None
     goes_on: Callable[[], bool] | None = None
     processor: "Callable[[Machine], LogitsProcessor] | None" = None
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_for_one(self) -> bool:

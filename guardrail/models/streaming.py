@@ -7,16 +7,20 @@ import torch
 from torch import Tensor
 from transformers import StoppingCriteria
 
-from guardrail.models.decoding import INCOMPLETE, response_text
+from guardrail.models.decoding import INCOMPLETE
+from guardrail.models.response import ResponseReader
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["TextStream"]
 
+# A model that is not known to reason does so at the beginning or not at all.
+_LONGEST_MARKER = 32
+
 
 class TextStream(StoppingCriteria):
-    """Tells of a response's text as it becomes certain.
+    """Tells of an answer's text as it becomes certain; of reasoning it tells nothing.
 
     What is told is never taken back: what may yet become a stop string, or is not a whole character, waits
     for what follows, or for :meth:`finish`.
@@ -27,6 +31,7 @@ class TextStream(StoppingCriteria):
         width: Columns of the prompt.
         on_text: Told of each piece.
         silent_ends: Tokens that end the response and are no part of its text.
+        opened: Whether the prompt opened the reasoning.
     """
 
     def __init__(
@@ -36,15 +41,17 @@ class TextStream(StoppingCriteria):
         width: int,
         on_text: Callable[[str], None],
         silent_ends: Collection[int] = (),
+        *,
+        opened: bool = False,
     ) -> None:
         self.tokenizer, self.stop, self.width, self.on_text = tokenizer, stop, width, on_text
-        self.silent_ends = silent_ends
+        self.reader = ResponseReader(tokenizer, stop, silent_ends, opened=opened)
+        self._markers = [one.begin for one in self.reader.format.written]
         self.told = ""
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
         """Tell of what is new, as ``generate`` asks after every token; ends nothing by itself."""
-        ids = input_ids[0, self.width :].tolist()
-        self._tell(self._certain(response_text(self.tokenizer, ids, self.stop, self.silent_ends)))
+        self._tell(self._certain(self.reader.answer_until(input_ids[0, self.width :].tolist())))
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
     def finish(self, text: str) -> None:
@@ -61,11 +68,13 @@ class TextStream(StoppingCriteria):
         if self.tokenizer.clean_up_tokenization_spaces:
             # Such a tokenizer removes spaces before what comes next.
             text = text[: max(text.rfind(" "), 0)]
-        return text[: len(text) - _begun(text, self.stop)]
+        return text[: len(text) - self._begun(text)]
 
-
-def _begun(text: str, stop: Sequence[str]) -> int:
-    """How many characters at the end of a text are the beginning of a stop string."""
-    longest = max(map(len, stop), default=1) - 1
-    ends = (size for size in range(min(longest, len(text)), 0, -1))
-    return next((size for size in ends if any(s.startswith(text[-size:]) for s in stop)), 0)
+    def _begun(self, text: str) -> int:
+        """How many characters at the end begin a stop string, or a marker of reasoning where one counts."""
+        held = [*self.stop]
+        if self.reader.format.is_declared or len(text.strip()) < _LONGEST_MARKER:
+            held += self._markers
+        longest = max(map(len, held), default=1) - 1
+        ends = (size for size in range(min(longest, len(text)), 0, -1))
+        return next((size for size in ends if any(s.startswith(text[-size:]) for s in held)), 0)

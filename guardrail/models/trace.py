@@ -9,11 +9,11 @@ from transformers import Cache
 
 from guardrail.models.kv_cache import cache_of_row
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "reasoning_length"]
 
 
 class Usage(NamedTuple):
-    """Tokens read and written."""
+    """Tokens read and written; what was thought was written too."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -25,10 +25,10 @@ class Usage(NamedTuple):
 
 
 class HiddenSummary(NamedTuple):
-    """The input of one decoder layer over a response: two float vectors of size d.
+    """The input of one decoder layer over an answer: two float vectors of size d.
 
-    Both are taken where the response was predicted: the positions from the last of the prompt to the one
-    before the last response token, so that a response of one token has a summary too.
+    Both are taken where the answer was predicted: the positions from the last token before it to the one
+    before its own last, so that an answer of one token has a summary too.
     """
 
     mean: Tensor
@@ -136,20 +136,28 @@ class Kept(NamedTuple):
 class Trace:
     """A prompt, the response that followed it, and what the model thought of each token.
 
+    A response is what the model wrote; where it reasoned first, the answer is what came after. See
+    :mod:`guardrail.models.reasoning`.
+
     Attributes:
         model: Name of the model that ran.
         prompt_ids: Token ids of the prompt.
         response_ids: Token ids of the response, with the end-of-turn token if it was generated.
-        text: The response as text, without special tokens and cut before a stop string.
+        text: The answer as text, without special tokens and cut before a stop string; empty where the
+            response ended in its reasoning.
         token_texts: The text of each response token; together they spell the response.
         log_probabilities: Log-probability (nats) of each response token at temperature 1.
         entropies: Entropy (nats) of the distribution that each response token was taken from.
-        finish_reason: ``stop`` (end of turn or stop string), ``length``, or None where it is not known.
+        finish_reason: ``stop`` (end of turn or stop string), ``length``, ``reasoning_length`` (it ended in
+            its reasoning, and there is no answer), or None where it is not known.
         semantic_token: Position of the semantics-preserving token t*, counted from the end of the prompt
             (−1 is its last token), by the rule for models that were never scanned.
         generate_s: Seconds that the batch of this response took to generate or to read.
         hidden: Hidden-state summaries by decoder layer, where they were asked for.
         kept: Where the states needed for scoring are; None when none were kept.
+        reasoning: What was thought before the answer, as text.
+        answer_start: The answer's first token; the number of tokens where there is no answer.
+        opens_reasoning: Whether the prompt opened the reasoning.
     """
 
     model: str
@@ -164,11 +172,40 @@ class Trace:
     generate_s: float
     hidden: Mapping[int, HiddenSummary] = field(default_factory=dict)
     kept: Kept | None = None
+    reasoning: str = ""
+    answer_start: int = 0
+    opens_reasoning: bool = False
 
     @property
     def usage(self) -> Usage:
         """Tokens read and written for this response."""
         return Usage(len(self.prompt_ids), len(self.response_ids))
+
+    @property
+    def token_counts(self) -> dict[str, int]:
+        """The usage by name, with its sum; and of reasoning, where there was any."""
+        usage = self.usage
+        reasoning = {"reasoning_tokens": self.answer_start} if self.answer_start else {}
+        return {**usage._asdict(), **reasoning, "total_tokens": usage.total_tokens}
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether the response came to an answer, of whatever text."""
+        return self.answer_start < len(self.response_ids)
+
+    @property
+    def answer_ids(self) -> list[int]:
+        """The tokens of the answer."""
+        return self.response_ids[self.answer_start :]
+
+    @property
+    def answer_texts(self) -> list[str]:
+        """The text of each token of the answer."""
+        return self.token_texts[self.answer_start :]
+
+    def ended(self, given: "FinishReason | None") -> "FinishReason | None":
+        """Why the response ended, with what is said of it; that it ended in its reasoning is seen."""
+        return self.finish_reason if self.finish_reason == "reasoning_length" else given or self.finish_reason
 
     @property
     def states(self) -> KeptStates | None:

@@ -30,7 +30,7 @@ _MOST_BOXES = 512
 # Looks at one fact of one box: about half a second of them.
 _MOST_STEPS = 250_000
 # ``other`` stands for reasons that no rule can name.
-_REASONS = frozenset({"stop", "length", "other"})
+_REASONS = frozenset({"stop", "length", "reasoning_length", "other"})
 
 Key = tuple[str, ...]
 Patterns = Mapping[str, frozenset[str]]

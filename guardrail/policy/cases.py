@@ -64,7 +64,7 @@ class Given(PlainData):
     uncertainty: Mapping[str, _Number] = Field(default_factory=dict)
     quantile: Mapping[str, _Number] = Field(default_factory=dict)
     certified: tuple[Certified, ...] | None = None
-    finish_reason: Literal["stop", "length", "unknown"] = "stop"
+    finish_reason: Literal["stop", "length", "reasoning_length", "unknown"] = "stop"
     tags: tuple[str, ...] = ()
     tool_call: tuple[str, ...] = ()
     error: str = ""

@@ -10,7 +10,7 @@ from guardrail.policy.ranges import NUMBERS, QUANTILES
 
 __all__ = ["Bounds", "Certified", "FinishReason", "ShareBounds", "When"]
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "reasoning_length"]
 
 _Number = Annotated[float, Strict()]
 _Share = Annotated[float, Strict(), Field(ge=0, le=1)]

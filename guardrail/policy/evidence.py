@@ -22,7 +22,8 @@ class Evidence:
         scores: Uncertainty scores by name, as ``Uncertainty.scores()`` gives them.
         quantiles: Share of the profile's reference below each score, 0 to 1, by the score's name.
         guarantees: Those that this answer is let through by; None where no profile can tell.
-        finish_reason: Why the answer ended: ``stop``, ``length``, or None where it is not known.
+        finish_reason: Why the answer ended: ``stop``, ``length``, ``reasoning_length`` (in its reasoning:
+            there is no answer), or None where it is not known.
         tags: What the caller says of the request.
         tool_calls: Names of the tools that the answer calls.
         call_confidences: Calls that were judged by themselves: the tool's name, and the probability that the

@@ -155,6 +155,11 @@ class Policy(PlainData):
     model: _Text | None = Field(
         default=None, description="Local model that answers: built-in name, folder, .gguf file or hub id."
     )
+    chat_template_kwargs: Mapping[str, Any] | None = Field(
+        default=None,
+        description="Arguments of the local model's chat template, such as enable_thinking: false. They must "
+        "be some that it reads. A profile holds for answers under the same ones.",
+    )
     scorer_model: _Text | None = Field(
         default=None,
         description="Local model that scores the answers of a model which cannot be looked into, such as one "

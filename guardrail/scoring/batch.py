@@ -54,7 +54,7 @@ def lay_out(traces: Sequence["Trace"], options: ScoringOptions) -> Batch:
         ScoringError: Their states were released.
     """
     states = _kept_states(traces[0])
-    parts = [Part(trace, Span(0, len(trace.response_ids))) for trace in traces]
+    parts = [Part(trace, Span(trace.answer_start, len(trace.response_ids))) for trace in traces]
     rows = [trace.kept.row if trace.kept else 0 for trace in traces]
     return _laid_out(parts, states, rows, states, rows, options)
 

@@ -12,9 +12,9 @@ from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.records import (
     Encoded,
     Failure,
-    IdsRequest,
     Line,
     Made,
+    TextRequest,
     encode,
     error_record,
     failure_status,
@@ -145,8 +145,10 @@ def _score_together(
     for job, trace, uncertainty in zip(jobs, traces, uncertainties, strict=True):
         request = job.line.request
         if request is not None:
-            reason = request.finish_reason or trace.finish_reason
-            text = trace.text if isinstance(request, IdsRequest) else model.said(request.response)
+            reason = trace.ended(request.finish_reason)
+            text = trace.text
+            if isinstance(request, TextRequest) and not trace.answer_start:
+                text = model.said(request.response)
             trace = replace(trace, finish_reason=reason, text=text)
         results.append(line_record(job.line, trace, uncertainty, made))
     return results

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import guardrail.errors
 from guardrail.errors import GuardrailError, RecordError
 from guardrail.models.fingerprint import ModelFingerprint, difference_in
-from guardrail.models.prompt import encode_prompt
 from guardrail.scoring.fingerprint import SCORER_VERSION
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.uncertainty import SCORES
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 OUR_FIELDS = frozenset(
     {
         "answer",
+        "reasoning",
         "model",
         "finish_reason",
         "uncertainty",
@@ -49,7 +49,7 @@ OUR_FIELDS = frozenset(
         "error_type",
     }
 )
-_FINISH_REASONS = ("stop", "length")
+_FINISH_REASONS = ("stop", "length", "reasoning_length")
 _FORMS = "messages and response, prompt and response, or prompt_ids and response_ids"
 
 
@@ -160,7 +160,7 @@ def encode(model: "LocalModel", request: Request) -> Encoded:
     if isinstance(request, IdsRequest):
         response = model.encode_response(request.response_ids, request.finish_reason)
         return Encoded(model.encode_ids(request.prompt_ids), response)
-    prompt = encode_prompt(model.tokenizer, request.prompt)
+    prompt = model.encode_prompt(request.prompt)
     return Encoded(prompt, model.encode_response(request.response, request.finish_reason))
 
 
@@ -169,9 +169,9 @@ def as_record(trace: "Trace", uncertainty: "Uncertainty") -> dict[str, Any]:
 
     ``timing`` is that of the batch that the answer was in.
     """
-    usage = trace.usage
     return {
         "answer": trace.text,
+        **({"reasoning": trace.reasoning} if trace.answer_start else {}),
         "model": trace.model,
         "finish_reason": trace.finish_reason,
         "uncertainty": {name: getattr(uncertainty, name) for name in SCORES},
@@ -179,7 +179,7 @@ def as_record(trace: "Trace", uncertainty: "Uncertainty") -> dict[str, Any]:
         "semantic_token": asdict(uncertainty.semantic_token),
         "computation": uncertainty.computation,
         "computation_reason": uncertainty.computation_reason,
-        "usage": {**usage._asdict(), "total_tokens": usage.total_tokens},
+        "usage": trace.token_counts,
         "timing": {"generate_s": trace.generate_s, "score_s": uncertainty.score_s},
     }
 
@@ -210,7 +210,7 @@ def _scoring(line: Line, made: Made) -> dict[str, Any]:
 def _request(values: Mapping[str, Any]) -> Request:
     finish_reason = values.get("finish_reason")
     if finish_reason is not None and finish_reason not in _FINISH_REASONS:
-        raise RecordError(f'finish_reason is {shown(finish_reason)}; it can be "stop" or "length".')
+        raise RecordError(f"finish_reason is {shown(finish_reason)}; it can be {_named(_FINISH_REASONS)}.")
     if "prompt_ids" in values and "response_ids" in values:
         return IdsRequest(_ids(values, "prompt_ids"), _ids(values, "response_ids"), finish_reason)
     if "response" not in values or not ({"messages", "prompt"} & set(values)):
@@ -225,6 +225,10 @@ def _request(values: Mapping[str, Any]) -> Request:
     if not is_text(json.dumps(messages, ensure_ascii=False)):
         raise RecordError("messages holds half a surrogate pair, which is no text.")
     return TextRequest(messages, response, finish_reason)
+
+
+def _named(values: Sequence[str]) -> str:
+    return " or ".join(f'"{value}"' for value in values)
 
 
 def _ids(values: Mapping[str, Any], name: str) -> list[int]:

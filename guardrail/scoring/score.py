@@ -34,6 +34,8 @@ def score(
 ) -> Uncertainty:
     """Compute HybridGrad and what comes with it for one response.
 
+    What is scored is the answer; what was thought before it is given, as the prompt is.
+
     Args:
         model: The model that the trace came from.
         trace: A response that was generated or read.
@@ -42,7 +44,8 @@ def score(
 
     Raises:
         OptionError: t* lies before the prompt, or the trace is another model's.
-        ScoringError: The result is not a number.
+        ScoringError: The response ended in its reasoning, so there is no answer; or the result is not a
+            number.
     """
     return score_batch(model, [trace], options, release=release)[0]
 
@@ -77,7 +80,10 @@ def _groups(model: LocalModel, traces: Sequence[Trace]) -> list[tuple[list[int],
     """Traces whose states were kept together; those without any are read again, together where they fit."""
     kept = list(traces)
     released = [index for index, trace in enumerate(traces) if trace.states is None]
-    prompts = [EncodedPrompt(traces[index].prompt_ids, traces[index].semantic_token) for index in released]
+    prompts = [
+        EncodedPrompt(one.prompt_ids, one.semantic_token, one.opens_reasoning)
+        for one in (traces[index] for index in released)
+    ]
     read = model.read_encoded(prompts, [traces[index].response_ids for index in released])
     for index, trace in zip(released, read, strict=True):
         kept[index] = trace
@@ -180,6 +186,7 @@ def check_scorable(model: LocalModel, trace: Trace, options: ScoringOptions) -> 
 
     Raises:
         OptionError: It is not, or does not.
+        ScoringError: There is no answer.
     """
     if trace.model != model.name:
         raise OptionError(f"This trace is of {trace.model} and cannot be scored with {model.name}.")
@@ -188,3 +195,15 @@ def check_scorable(model: LocalModel, trace: Trace, options: ScoringOptions) -> 
         raise OptionError(
             f"semantic_token is {position}, and the prompt has only {len(trace.prompt_ids)} tokens."
         )
+    if not trace.has_answer:
+        raise ScoringError(no_answer(trace))
+
+
+def no_answer(trace: Trace) -> str:
+    """What to say of a response that is nothing but reasoning."""
+    opened = " that the prompt opened" if trace.opens_reasoning else ""
+    return (
+        f"The response ended in the reasoning{opened}, after {len(trace.response_ids):,} tokens, so there is "
+        "no answer to score. Give the model more tokens to reason (max_reasoning_tokens), or keep it from "
+        "reasoning (chat_template_kwargs)."
+    )

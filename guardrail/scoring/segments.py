@@ -32,7 +32,7 @@ def score_segments(
 ) -> list[Uncertainty]:
     """Compute HybridGrad, and what comes with it, of each segment of a response.
 
-    The segment that is the whole response has the values of :func:`score` with the same options. The states
+    The segment that is the whole answer has the values of :func:`score` with the same options. The states
     of the trace are kept.
 
     Args:
@@ -70,9 +70,12 @@ def _together(model: LocalModel) -> int:
 
 
 def sentence_spans(trace: Trace) -> list[Span]:
-    """The sentences of a response as spans of its tokens, which cover all of them and do not overlap.
+    """The sentences of an answer as spans of the response's tokens, which cover it and do not overlap.
+
+    What was thought before the answer is in none of them.
 
     The end-of-turn token belongs to the last sentence, a list marker to its item, a block of code is one
     segment; see :mod:`guardrail.scoring.sentences`.
     """
-    return token_spans(trace.token_texts)
+    start = trace.answer_start
+    return [Span(start + span.start, start + span.end) for span in token_spans(trace.answer_texts)]

@@ -9,6 +9,7 @@ from typing import Any
 
 from guardrail.calibration.judges.judge import Verdict
 from guardrail.errors import OptionError
+from guardrail.models.reasoning import answer_of
 
 __all__ = ["CallableJudge", "find_callable"]
 
@@ -33,7 +34,7 @@ class CallableJudge:
         Raises:
             TypeError: The function returned something else: a score is no verdict.
         """
-        said: Any = self.function(question, response, accepted)
+        said: Any = self.function(question, answer_of(response), accepted)
         correct: Any
         correct, reason = said if isinstance(said, Verdict) else (said, "")
         # A comparison in numpy gives a bool of its own.

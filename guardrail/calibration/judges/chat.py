@@ -1,12 +1,12 @@
 """A LangChain chat model as judge."""
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from guardrail.calibration.judges.judge import Verdict
 from guardrail.errors import MissingDependencyError, OptionError
+from guardrail.models.reasoning import answer_of
 
 __all__ = ["ChatJudge", "open_chat_judge"]
 
@@ -27,8 +27,6 @@ If you cannot tell, say UNSURE.
 Reply with exactly one word: CORRECT, INCORRECT or UNSURE."""
 
 _VERDICTS: dict[str, bool | None] = {"CORRECT": True, "INCORRECT": False, "UNSURE": None}
-# Models that think aloud do it before they answer.
-_THOUGHTS = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 _DECORATION = " \t\r\n*_.`\"'"
 _SHOWN = 60
 
@@ -54,7 +52,10 @@ class ChatJudge:
 
     def __call__(self, question: str, response: str, accepted: Sequence[str]) -> Verdict:
         """Judge one answer."""
-        data = {"question": question, "response": response, "accepted_answers": list(accepted)}
+        answer = answer_of(response)
+        if not answer.strip():
+            return Verdict(False, "The response is nothing but reasoning.")
+        data = {"question": question, "response": answer, "accepted_answers": list(accepted)}
         reply = self.model.invoke(
             [("system", _INSTRUCTIONS), ("human", json.dumps(data, ensure_ascii=False, indent=1))]
         )
@@ -63,7 +64,7 @@ class ChatJudge:
 
 def parse_verdict(reply: str) -> Verdict:
     """Read what the model said: one of the three words and nothing else."""
-    word = _THOUGHTS.sub("", reply, count=1).strip(_DECORATION).upper()
+    word = answer_of(reply).strip(_DECORATION).upper()
     if word in _VERDICTS:
         return Verdict(_VERDICTS[word], f"The judge said {word}.")
     said = " ".join(reply.split())[:_SHOWN]

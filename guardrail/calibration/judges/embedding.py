@@ -7,6 +7,7 @@ from guardrail.calibration.judges.judge import Verdict
 from guardrail.calibration.judges.matching import check_threshold
 from guardrail.errors import MissingDependencyError, ModelUnavailableError
 from guardrail.models.quiet import quiet_transformers
+from guardrail.models.reasoning import answer_of
 
 __all__ = ["DEFAULT_EMBEDDING_MODEL", "EmbeddingJudge"]
 
@@ -39,12 +40,15 @@ class EmbeddingJudge:
 
     def __call__(self, question: str, response: str, accepted: Sequence[str]) -> Verdict:
         """Judge one answer."""
+        answer = answer_of(response)
+        if not answer.strip():
+            return Verdict(False, "The response is nothing but reasoning.")
         said, *wanted = self._encoder.encode(
-            [response, *accepted], normalize_embeddings=True, show_progress_bar=False
+            [answer, *accepted], normalize_embeddings=True, show_progress_bar=False
         )
-        nearest, answer = max((float(said @ one), text) for one, text in zip(wanted, accepted, strict=True))
+        nearest, right = max((float(said @ one), text) for one, text in zip(wanted, accepted, strict=True))
         correct = nearest >= self.threshold
-        return Verdict(correct, f"Cosine {nearest:.2f} to “{answer}”, and {self.threshold:g} is right.")
+        return Verdict(correct, f"Cosine {nearest:.2f} to “{right}”, and {self.threshold:g} is right.")
 
 
 def _open(model: str) -> Any:

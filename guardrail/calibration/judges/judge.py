@@ -41,6 +41,8 @@ class Judge(Protocol):
 
         Args:
             question: What was asked: of a conversation, the last thing the user said.
-            response: What the model said. It may say anything, also to the judge.
+            response: What the model said. It may say anything, also to the judge. What it thought before
+                it answered, if it is there, is no part of the answer:
+                :func:`guardrail.models.reasoning.answer_of` leaves it out.
             accepted: Answers that are right; any of them will do.
         """

@@ -8,6 +8,7 @@ from math import isfinite
 from guardrail.calibration.judges.judge import Verdict
 from guardrail.calibration.judges.words import ARTICLES, Word, phrase, places, words_of
 from guardrail.errors import OptionError
+from guardrail.models.reasoning import answer_of
 
 __all__ = ["ContainsJudge", "ExactJudge", "F1Judge", "check_threshold"]
 
@@ -31,6 +32,7 @@ class ExactJudge:
 
     def __call__(self, question: str, response: str, accepted: Sequence[str]) -> Verdict:
         """Judge one answer."""
+        response = answer_of(response)
         for answer in accepted:
             if _same(response, answer):
                 return Verdict(True, f"The answer is “{answer}”.")
@@ -53,6 +55,7 @@ class ContainsJudge:
 
     def __call__(self, question: str, response: str, accepted: Sequence[str]) -> Verdict:
         """Judge one answer."""
+        response = answer_of(response)
         asked, said = words_of(question), words_of(response)
         usable = [answer for answer in accepted if not _holds(asked, question, answer)]
         if not usable:
@@ -85,6 +88,7 @@ class F1Judge:
 
     def __call__(self, question: str, response: str, accepted: Sequence[str]) -> Verdict:
         """Judge one answer."""
+        response = answer_of(response)
         best = max((_f1(response, answer) for answer in accepted), default=0.0)
         return Verdict(best >= self.threshold, f"F1 is {best:.2f}, and {self.threshold:g} is right.")
 

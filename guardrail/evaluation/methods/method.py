@@ -38,7 +38,7 @@ class Answered:
         question: What was asked, as a person reads it.
         messages: What the model read.
         response: The answer.
-        token_ids: Its tokens, with the end of turn if it was generated.
+        token_ids: Its tokens, with the end of turn if it was generated, and without what was thought before.
         token_texts: The text of each.
         log_probabilities: Log-probability (nats) of each at temperature 1.
         entropies: Entropy (nats) of the distribution that each was taken from.
@@ -46,6 +46,7 @@ class Answered:
         samples: Other answers, where a method asked for them.
         asides: Numbers that came of asking the model besides, by name (such as ``p_true``).
         hidden: Hidden state over the answer, where a method asked for it.
+        reasoning_ids: Tokens that were thought before the answer, and are given where it is scored.
     """
 
     question: str
@@ -59,6 +60,12 @@ class Answered:
     samples: Sequence[Sample] = ()
     asides: Mapping[str, float] = field(default_factory=dict)
     hidden: HiddenState | None = None
+    reasoning_ids: Sequence[int] = ()
+
+    @property
+    def response_ids(self) -> list[int]:
+        """All that was written, reasoning and answer."""
+        return [*self.reasoning_ids, *self.token_ids]
 
 
 Estimate = Callable[[Sequence[Answered]], Sequence[float]]

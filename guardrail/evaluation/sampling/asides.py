@@ -11,7 +11,6 @@ from guardrail.calibration.judges.matching import F1Judge
 from guardrail.errors import OptionError
 from guardrail.evaluation.methods.method import Answered, Sample
 from guardrail.models.likelihoods import log_likelihoods
-from guardrail.models.prompt import encode_prompt
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
@@ -144,7 +143,7 @@ def _is_same(question: str, one: Sample, other: Sample) -> bool:
 
 def _instead(model: "LocalModel", one: Answered, asked: str) -> "EncodedPrompt":
     """The conversation with its last message replaced."""
-    return encode_prompt(model.tokenizer, [*one.messages[:-1], {"role": "user", "content": asked}])
+    return model.encode_prompt([*one.messages[:-1], {"role": "user", "content": asked}])
 
 
 def _log_likelihoods(model: "LocalModel", pairs: Sequence[tuple["EncodedPrompt", Sequence[int]]]) -> Any:

@@ -60,10 +60,12 @@ def draw_samples(
 def _sample(trace: "Trace") -> Sample:
     trace.release()
     (hidden,) = trace.hidden.values()
+    # A sample that was cut off in its reasoning says nothing, and is as likely as what it thought.
+    start = trace.answer_start if trace.has_answer else 0
     return Sample(
         text=trace.text,
-        token_ids=tuple(trace.response_ids),
-        token_texts=tuple(trace.token_texts),
-        log_probabilities=tuple(trace.log_probabilities),
+        token_ids=tuple(trace.response_ids[start:]),
+        token_texts=tuple(trace.token_texts[start:]),
+        log_probabilities=tuple(trace.log_probabilities[start:]),
         embedding=tuple(hidden.last.float().tolist()),
     )

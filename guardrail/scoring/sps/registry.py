@@ -107,12 +107,13 @@ def key_of(model: "LocalModel") -> ModelKey:
     """What this model's token is found by."""
     tokenizer, config = model.tokenizer, model.anatomy.config
     template = tokenizer.chat_template
+    tail = template_tail(tokenizer, model.chat_template_kwargs)
     return ModelKey(
         model_type=str(config.model_type),
         layers=len(model.anatomy.layers),
         width=int(model.model.get_input_embeddings().weight.shape[1]),
         chat_template=sha256(str(template).encode()).hexdigest() if template else None,
-        tail=tuple(str(tokenizer.decode([token])) for token in template_tail(tokenizer)),
+        tail=tuple(str(tokenizer.decode([token])) for token in tail),
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from guardrail.errors import OptionError, PromptError
 from guardrail.models.progress import report
-from guardrail.models.prompt import encode_prompt, template_tail
+from guardrail.models.prompt import template_tail
 from guardrail.models.prompt_states import prompt_states
 from guardrail.scoring.sps.choice import Choice, choose
 from guardrail.scoring.sps.paraphrases import ParaphrasedQuery
@@ -128,15 +128,13 @@ def scan(
             f"{len(usable) or 'None'} of the queries has paraphrases, and at least 2 must: what paraphrases "
             "have in common is compared between queries."
         )
-    encoded = [
-        encode_prompt(model.tokenizer, text) for query in usable for text in (query.query, *query.paraphrases)
-    ]
+    encoded = [model.encode_prompt(text) for query in usable for text in (query.query, *query.paraphrases)]
     prompts = [prompt.ids for prompt in encoded]
     _check(model, prompts, tokens)
     owners = np.repeat(np.arange(len(usable)), [1 + len(query.paraphrases) for query in usable])
     states = _query_states(model, prompts, owners, tokens, batch_size, progress)
     upper = slice(model.anatomy.upper_half[0], None)
-    in_template = len(template_tail(model.tokenizer))
+    in_template = len(template_tail(model.tokenizer, model.chat_template_kwargs))
     candidates = min(tokens, in_template + 1) if in_template else tokens
     return Scan(
         model=model.name,
@@ -161,7 +159,7 @@ def readable(
     for query in queries:
         try:
             for text in (query.query, *query.paraphrases):
-                _check_length(model, len(encode_prompt(model.tokenizer, text).ids))
+                _check_length(model, len(model.encode_prompt(text).ids))
         except PromptError as error:
             refused.append((query.query, error))
         else:

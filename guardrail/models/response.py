@@ -1,0 +1,194 @@
+"""A response as token ids: what of it is reasoning, what is the answer, and where either has to stop."""
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, StoppingCriteria
+
+from guardrail.models.decoding import decode, has_stop, response_text, token_texts
+from guardrail.models.reasoning import Division, ReasoningFormat, reasoning_format
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["AfterReasoning", "AnswerLimits", "ReadResponse", "ResponseReader"]
+
+# Tokens that are looked at to see whether a model that is not known to reason does: markers are short.
+_BEGINNING = 16
+
+
+class ReadResponse(NamedTuple):
+    """A response, read.
+
+    Attributes:
+        division: Where its answer begins.
+        reasoning: What was thought, as text.
+        answer: The answer as text, cut before a stop string.
+        token_texts: The text of each token.
+    """
+
+    division: Division
+    reasoning: str
+    answer: str
+    token_texts: list[str]
+
+
+class ResponseReader:
+    """Reads the responses to one prompt.
+
+    Args:
+        tokenizer: The tokenizer.
+        stop: Strings that end an answer.
+        silent_ends: Tokens that end a response and are no part of its text.
+        opened: Whether the prompt opened the reasoning.
+    """
+
+    def __init__(
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        stop: Sequence[str] = (),
+        silent_ends: Collection[int] = (),
+        *,
+        opened: bool = False,
+    ) -> None:
+        self.tokenizer, self.stop, self.opened = tokenizer, stop, opened
+        self.silent_ends = silent_ends
+        self.format: ReasoningFormat = reasoning_format(tokenizer)
+
+    def divide(self, ids: Sequence[int]) -> Division:
+        """Where the answer begins."""
+        if not self._may_reason(ids):
+            return Division()
+        return self.format.divide(ids, lambda: token_texts(self.tokenizer, ids), opened=self.opened)
+
+    def read(self, ids: Sequence[int]) -> ReadResponse:
+        """Read a response that is at its end."""
+        texts = token_texts(self.tokenizer, ids)
+        if not self._may_reason(ids):
+            return ReadResponse(Division(), "", self._said(ids), texts)
+        division = self.format.divide(ids, lambda: texts, opened=self.opened)
+        if division.start == 0 and not self.format.channels:
+            return ReadResponse(division, "", self._said(ids), texts)
+        return ReadResponse(division, self._reasoning(ids, division), self._answer(ids, division), texts)
+
+    def answer_until(self, ids: Sequence[int]) -> str:
+        """The text of the answer in a response that may go on; empty while it reasons."""
+        if not self._may_reason(ids):
+            return self._said(ids)
+        if self.format.channels and not self._text(ids).count("<|channel|>") and not self.opened:
+            # The header of the first message is not an answer.
+            return ""
+        progress = self.format.progress(ids, lambda: self._text(ids), opened=self.opened)
+        if progress.is_reasoning:
+            return ""
+        if progress.start == 0:
+            return self._said(ids)
+        if progress.start is not None:
+            return self._said(ids[progress.start :]).lstrip()
+        return self._answer(ids, self.divide(ids))
+
+    def _may_reason(self, ids: Sequence[int]) -> bool:
+        if self.format.is_declared or self.opened:
+            return True
+        return self.format.may_reason(self._text(ids[:_BEGINNING]))
+
+    def _said(self, ids: Sequence[int]) -> str:
+        return response_text(self.tokenizer, ids, self.stop, self.silent_ends)
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return decode(self.tokenizer, ids)
+
+    def _answer(self, ids: Sequence[int], division: Division) -> str:
+        if not division.is_closed:
+            return ""
+        if self.format.channels:
+            split = self.format.split(self._text(ids), opened=self.opened)
+            if split.at or split.calls:
+                # An answer that is nothing but calls says who is called with what.
+                answer = split.answer or "\n".join(f"{call.recipient} {call.content}" for call in split.calls)
+                found = [at for at in (answer.find(string) for string in self.stop) if at >= 0]
+                return answer[: min(found)] if found else answer
+            return self._said(ids)
+        text = self._said(ids[division.start :])
+        return text[division.offset :].lstrip()
+
+    def _reasoning(self, ids: Sequence[int], division: Division) -> str:
+        if division.start == 0:
+            return ""
+        if self.format.tokens and not self.format.channels:
+            markers = {token for pair in self.format.tokens for token in pair}
+            thought = [token for token in ids[: division.start] if token not in markers]
+            return decode(self.tokenizer, thought, skip_special_tokens=True).strip()
+        return self.format.split(self._text(ids), opened=self.opened).reasoning
+
+
+class AfterReasoning(LogitsProcessor):
+    """Leaves the logits alone until the reasoning that a prompt opened is closed.
+
+    Args:
+        inner: Changes the logits of the answer.
+        reader: Reads the response.
+        width: Columns of the prompt.
+    """
+
+    def __init__(self, inner: LogitsProcessor, reader: ResponseReader, width: int) -> None:
+        self.inner, self.reader, self.width = inner, reader, width
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """The logits, as the inner processor has them once the model answers."""
+        ids = input_ids[0, self.width :].tolist()
+        reader = self.reader
+        progress = reader.format.progress(ids, lambda: decode(reader.tokenizer, ids), opened=reader.opened)
+        return scores if progress.is_reasoning else self.inner(input_ids, scores)
+
+
+class AnswerLimits(StoppingCriteria):
+    """Ends each row of a batch where its reasoning, or its answer, has used up its tokens or stops.
+
+    Args:
+        readers: The reader of each row.
+        width: Columns of the prompt.
+        max_tokens: Most tokens of an answer.
+        max_reasoning_tokens: Most tokens of what comes before it.
+    """
+
+    def __init__(
+        self, readers: Sequence[ResponseReader], width: int, max_tokens: int, max_reasoning_tokens: int
+    ) -> None:
+        self.readers, self.width = readers, width
+        self.max_tokens, self.max_reasoning_tokens = max_tokens, max_reasoning_tokens
+        self.ends: list[int | None] = [None] * len(readers)
+        # How many tokens each row has before its answer; None while it reasons.
+        self._begun: list[int | None] = [0] * len(readers)
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        """Say of each row whether it has ended, as ``generate`` asks after every token."""
+        for row, ids in enumerate(input_ids[:, self.width :].tolist()):
+            if self.ends[row] is None and self._has_ended(row, ids):
+                self.ends[row] = len(ids)
+        return torch.tensor([end is not None for end in self.ends], device=input_ids.device)
+
+    def _has_ended(self, row: int, ids: list[int]) -> bool:
+        reader = self.readers[row]
+        progress = reader.format.progress(ids, lambda: decode(reader.tokenizer, ids), opened=reader.opened)
+        if progress.is_reasoning:
+            self._begun[row] = None
+            return len(ids) >= self.max_reasoning_tokens
+        if progress.start == 0:
+            self._begun[row] = 0
+        else:
+            self._begun[row] = self._begin(row, ids, progress.start, progress.answer)
+        begun = self._begun[row]
+        if begun is None:
+            return False
+        return len(ids) - begun >= self.max_tokens or has_stop(reader.tokenizer, ids[begun:], reader.stop)
+
+    def _begin(self, row: int, ids: list[int], start: int | None, answer: str | None) -> int | None:
+        """Where the answer began: white space behind the reasoning is no part of it."""
+        begun = self._begun[row]
+        if begun:
+            return begun
+        text = answer if start is None else decode(self.readers[row].tokenizer, ids[start:])
+        return len(ids) - 1 if text and text.strip() else None
