@@ -6,8 +6,8 @@ A line is a JSON object in one of three forms; whatever else is in it is passed 
     {"prompt": "…", "response": "…"}
     {"prompt_ids": [1, …], "response_ids": [1, …]}
 
-``finish_reason`` ("stop" or "length") says whether a response given as text was cut off. Reading lines and
-writing records needs no torch.
+``finish_reason`` ("stop" or "length") says whether a response given as text was cut off, ``model`` who gave
+it: the record's ``answered_by``. Reading lines and writing records needs no torch.
 """
 
 import json
@@ -145,6 +145,9 @@ def parse_line(text: str) -> Line:
     except RecordError as problem:
         return Line(digest, {}, problem=problem, is_object=False)
     fields = {name: value for name, value in values.items() if name not in OUR_FIELDS}
+    if isinstance(values.get("model"), str):
+        # Who gave the response; the record's own model is the one that scores it.
+        fields.setdefault("answered_by", values["model"])
     try:
         return Line(digest, fields, _request(values))
     except RecordError as problem:

@@ -3,11 +3,13 @@
 import asyncio
 
 import pytest
+from langchain_core.messages import AIMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 
 from guardrail.langchain import ChatGuardrail, UncertaintyGuard, get_uncertainty_callback
 from guardrail.models.sampling import Sampling
+from guardrail.policy.loading import load_policy
 from tests.guard.making import PASS, policy_of
 from tests.langchain.wrapping import other_model
 
@@ -55,3 +57,23 @@ def test_what_a_chat_model_with_a_guard_withheld_stays_withheld():
     chat = ChatGuardrail(model=MODEL, policy=policy_of(DOUBT), max_tokens=12)
     wrapped = UncertaintyGuard(policy_of(PASS), chat.guard.model).wrap(PROMPT | chat | StrOutputParser())
     assert wrapped.invoke({"country": "France"}) == "I do not know."
+
+
+@pytest.mark.parametrize(
+    "said", ["The capital of Australia is Sydney.", "The capital of Australia is Canberra."]
+)
+def test_the_profile_that_ships_certifies_nothing_that_another_model_says(said):
+    policy = load_policy("builtin:default").model_copy(update={"scorer_model": MODEL})
+    asked = {"country": "Australia"}
+    with get_uncertainty_callback() as verdicts:
+        withheld = UncertaintyGuard(policy).wrap(PROMPT | other_model(AIMessage(said))).invoke(asked)
+        declared = UncertaintyGuard(policy, answered_by=MODEL).wrap(PROMPT | other_model(AIMessage(said)))
+        declared.invoke(asked)
+    other, own = verdicts
+    assert said not in withheld.text
+    assert (other["action"], other["rule"], other["confidence"]) == ("abstain", "on_outside_domain", None)
+    assert "the answer is of OtherModel, the profile of smollm2-135m" in other["reason"]
+    # Declared to be the model's own, it is judged as that.
+    assert own["confidence"] is not None
+    assert own["rule"] != "on_outside_domain"
+    assert own["scores"] == other["scores"]

@@ -160,3 +160,13 @@ def test_the_exit_status_says_whose_fault_it_was(types, status):
         tally.add(scored if kind is None else {"error": "why", "error_type": kind})
     assert tally.exit_status == status
     assert failure_status({"error": "why", "error_type": "os"}) == 1
+
+
+def test_who_gave_a_response_is_kept_apart_from_the_model_that_scores_it():
+    named, plain, ours = lines(
+        {"prompt": "Who?", "response": "I", "model": "gpt-9"},
+        {"prompt": "Who?", "response": "I"},
+        {"prompt": "Who?", "response": "I", "model": "gpt-9", "answered_by": "o3"},
+    )
+    assert [line.fields.get("answered_by") for line in (named, plain, ours)] == ["gpt-9", None, "o3"]
+    assert "model" not in named.fields
