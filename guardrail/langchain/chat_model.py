@@ -67,7 +67,7 @@ class ChatGuardrail(BaseChatModel):
 
     An option that is not understood is an error, here and in a call. LangChain's names are understood too:
     ``model_name``, ``max_completion_tokens``, ``stop_sequences``, ``request_timeout``; ``max_retries`` is a
-    most that is kept, since nothing is retried (``with_retry`` does).
+    most that is kept, since nothing is retried (``with_retry`` does), and an ``api_key`` opens nothing here.
 
     A copy shares the weights. A pickle holds names and options alone: what was opened by name is opened anew
     when it is first used there.
@@ -147,6 +147,9 @@ class ChatGuardrail(BaseChatModel):
         fields = cls.model_fields
         for name in [*named.keys() - fields.keys()]:
             value = named.pop(name)
+            if name == "api_key":
+                # Given to every chat model by code that does not look; a model that runs here asks for none.
+                continue
             if value is not None and name == "max_retries":
                 check_number(name, value, whole=True, least=0)
             elif value is not None and name in ("n", "stream_usage"):

@@ -91,7 +91,9 @@ def test_langchains_own_names_are_understood_where_a_chat_model_is_made_and_in_a
         stop_sequences=["\0"],
         request_timeout=60,
         max_retries=2,
+        api_key="a key",
     )
+    assert "a key" not in f"{chat!r}{chat.__dict__}{chat._get_llm_string()}"
     assert (chat.max_tokens, chat.stop, chat.timeout, chat.guard.model) == (5, ["\0"], 60, tiny())
     assert tokens(chat.invoke(ASKED)) == 5
     assert tokens(chat.bind(max_completion_tokens=3).invoke(ASKED)) == 3
