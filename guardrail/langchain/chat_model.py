@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.callbacks.manager import BaseRunManager
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
@@ -246,7 +247,7 @@ class ChatGuardrail(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return self._request(messages, stop, kwargs).ask().result()
+        return self._request(messages, stop, kwargs, run_manager).ask().result()
 
     async def _agenerate(
         self,
@@ -255,7 +256,7 @@ class ChatGuardrail(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return (await self._request(messages, stop, kwargs).aask()).result()
+        return (await self._request(messages, stop, kwargs, run_manager).aask()).result()
 
     def _stream(
         self,
@@ -264,7 +265,7 @@ class ChatGuardrail(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        yield from self._request(messages, stop, kwargs).chunks()
+        yield from self._request(messages, stop, kwargs, run_manager).chunks()
 
     async def _astream(
         self,
@@ -273,15 +274,19 @@ class ChatGuardrail(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        async with aclosing(self._request(messages, stop, kwargs).achunks()) as chunks:
+        async with aclosing(self._request(messages, stop, kwargs, run_manager).achunks()) as chunks:
             async for chunk in chunks:
                 yield chunk
 
     def _request(
-        self, messages: Sequence[BaseMessage], stop: list[str] | None, given: Mapping[str, Any]
+        self,
+        messages: Sequence[BaseMessage],
+        stop: list[str] | None,
+        given: Mapping[str, Any],
+        run: BaseRunManager | None,
     ) -> Request:
         options = self._options.changed(stop, given)
-        return Request(self.guard, messages, options, with_draft=self.with_draft)
+        return Request(self.guard, messages, options, with_draft=self.with_draft, run=run)
 
     def get_token_ids(self, text: str) -> list[int]:
         """The ids of a text's tokens, by the model's own tokenizer."""

@@ -1,10 +1,10 @@
-"""Reading streams: what went by is noted, and they are closed by whoever leaves them."""
+"""Reading streams, which are closed by whoever leaves them."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-__all__ = ["NOTHING", "aclose", "aiter_of", "anext_of", "anoted", "closed", "joined", "noted"]
+__all__ = ["NOTHING", "aclose", "aiter_of", "amap", "anext_of", "closed", "joined"]
 
 T = TypeVar("T")
 
@@ -12,18 +12,10 @@ T = TypeVar("T")
 NOTHING: Any = object()
 
 
-def noted(chunks: Iterator[T], into: list[T]) -> Iterator[T]:
-    """The same stream, whose chunks are also added to a list as they are read."""
-    for chunk in chunks:
-        into.append(chunk)
-        yield chunk
-
-
-async def anoted(chunks: AsyncIterator[T], into: list[T]) -> AsyncIterator[T]:
-    """As :func:`noted`, within an event loop."""
+async def amap(change: Callable[[T], T], chunks: AsyncIterator[T]) -> AsyncIterator[T]:
+    """The same stream, each chunk changed."""
     async for chunk in chunks:
-        into.append(chunk)
-        yield chunk
+        yield change(chunk)
 
 
 def joined(chunks: Sequence[Any]) -> Any:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from guardrail.errors import AbstainedError
+from guardrail.langchain.chunks import joined
 from guardrail.langchain.outcome import Outcome
 from guardrail.langchain.outputs import (
     NoPlaceError,
@@ -26,8 +27,13 @@ class Result(Protocol):
         """It, with the verdict where it has a place for it."""
         ...
 
-    def replaced(self, text: str, verdict: Mapping[str, Any]) -> Any:
+    def replaced(self, text: str, verdict: Mapping[str, Any], asked: Any) -> Any:
         """A text in its place.
+
+        Args:
+            text: The text.
+            verdict: What was decided.
+            asked: The chain's input: a state that holds messages goes on to hold these.
 
         Raises:
             NoPlaceError: It has none.
@@ -45,9 +51,9 @@ class Whole:
         """As in :class:`Result`."""
         return with_verdict(self.output, verdict)
 
-    def replaced(self, text: str, verdict: Mapping[str, Any]) -> Any:
+    def replaced(self, text: str, verdict: Mapping[str, Any], asked: Any) -> Any:
         """As in :class:`Result`."""
-        return in_place_of(self.output, text, verdict)
+        return in_place_of(self.output, text, verdict, asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +65,12 @@ class Chunks:
     def kept(self, verdict: Mapping[str, Any]) -> list[Any]:
         """As in :class:`Result`."""
         *first, last = self.chunks or [None]
-        return [*map(without_verdict, first), with_verdict(last, verdict)] if self.chunks else []
+        whole = joined(self.chunks)
+        return [*map(without_verdict, first), with_verdict(last, verdict, whole)] if self.chunks else []
 
-    def replaced(self, text: str, verdict: Mapping[str, Any]) -> list[Any]:
+    def replaced(self, text: str, verdict: Mapping[str, Any], asked: Any) -> list[Any]:
         """As in :class:`Result`."""
-        return in_place_of_chunks(self.chunks, text, verdict)
+        return in_place_of_chunks(self.chunks, text, verdict, asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +83,7 @@ class LastChunk:
         """As in :class:`Result`."""
         return [with_verdict(chunk, verdict) for chunk in self.chunks]
 
-    def replaced(self, text: str, verdict: Mapping[str, Any]) -> list[Any]:
+    def replaced(self, text: str, verdict: Mapping[str, Any], asked: Any) -> list[Any]:
         """As in :class:`Result`; never."""
         raise NoPlaceError("The answer was streamed before it could be decided on (streaming: annotate).")
 
@@ -92,12 +99,16 @@ class Ending:
     """
 
     given: Any = field(default=None, repr=False)
-    error: Exception | None = None
+    error: BaseException | None = None
     reveals: bool = False
 
 
 def ending_of(
-    outcome: Outcome | None, result: Result, error: Exception | None, on_abstain: OnAbstain
+    outcome: Outcome | None,
+    result: Result,
+    error: Exception | None,
+    on_abstain: OnAbstain,
+    asked: Any = None,
 ) -> Ending:
     """End a run.
 
@@ -106,6 +117,7 @@ def ending_of(
         result: What the chain gave.
         error: What it raised instead.
         on_abstain: What to do in place of an answer that is withheld.
+        asked: What it was given.
     """
     if outcome is None:
         return Ending(error=error, reveals=True)
@@ -121,7 +133,7 @@ def ending_of(
     if outcome.withheld and on_abstain == "raise":
         return Ending(error=_abstained(outcome))
     try:
-        return Ending(result.replaced(outcome.text, verdict.plain))
+        return Ending(result.replaced(outcome.text, verdict.plain, asked))
     except NoPlaceError as problem:
         why = str(problem)
     return Ending(error=_abstained(outcome, why))

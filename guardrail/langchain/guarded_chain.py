@@ -12,9 +12,9 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec, Input, Output
 from langchain_core.utils.pydantic import TypeBaseModel
 from pydantic import ConfigDict, Field
 
-from guardrail.langchain.chunks import NOTHING, aclose, aiter_of, anext_of, anoted, closed, noted
-from guardrail.langchain.ending import Chunks, LastChunk, Whole
-from guardrail.langchain.guarded_run import GuardedRun
+from guardrail.langchain.chunks import NOTHING, aclose, aiter_of, amap, anext_of, closed
+from guardrail.langchain.ending import Chunks, Ending, LastChunk, Whole
+from guardrail.langchain.guarded_run import GuardedRun, finished
 from guardrail.langchain.outputs import without_verdict
 
 __all__ = ["GuardedChain"]
@@ -128,14 +128,7 @@ class GuardedChain(RunnableSerializable[Input, Output]):
         config: RunnableConfig,
         **kwargs: Any,
     ) -> Output:
-        run = GuardedRun(self.guard, run_manager, config)
-        run.asked.append(input)
-        output, error = None, None
-        try:
-            output = run.watch.run(partial(self.chain.invoke, input, run.watch.config, **kwargs))
-        except Exception as raised:  # noqa: BLE001  (raised again, unless it may carry what is withheld)
-            error = raised
-        given: Output = run.end(Whole(output), error)
+        given: Output = finished(self._run(input, run_manager, config, kwargs))
         return given
 
     async def _ainvoke(
@@ -145,14 +138,7 @@ class GuardedChain(RunnableSerializable[Input, Output]):
         config: RunnableConfig,
         **kwargs: Any,
     ) -> Output:
-        run = GuardedRun(self.guard, run_manager, config)
-        run.asked.append(input)
-        output, error = None, None
-        try:
-            output = await run.watch.arun(partial(self.chain.ainvoke, input, run.watch.config, **kwargs))
-        except Exception as raised:  # noqa: BLE001  (as above)
-            error = raised
-        given: Output = await run.aend(Whole(output), error)
+        given: Output = finished(await self._arun(input, run_manager, config, kwargs))
         return given
 
     def _buffered(
@@ -162,18 +148,7 @@ class GuardedChain(RunnableSerializable[Input, Output]):
         config: RunnableConfig,
         **kwargs: Any,
     ) -> Iterator[Output]:
-        run = GuardedRun(self.guard, run_manager, config)
-        chunks: list[Output] = []
-        error = None
-
-        def read() -> None:
-            chunks.extend(self.chain.transform(noted(input, run.asked), run.watch.config, **kwargs))
-
-        try:
-            run.watch.run(read)
-        except Exception as raised:  # noqa: BLE001  (as above)
-            error = raised
-        yield from run.end(Chunks(chunks), error)
+        yield from finished(self._run_stream(input, run_manager, config, kwargs))
 
     async def _abuffered(
         self,
@@ -182,20 +157,83 @@ class GuardedChain(RunnableSerializable[Input, Output]):
         config: RunnableConfig,
         **kwargs: Any,
     ) -> AsyncIterator[Output]:
+        for chunk in finished(await self._arun_stream(input, run_manager, config, kwargs)):
+            yield chunk
+
+    # What the chain gives is in the frames of these four alone, which have returned when something is raised.
+
+    def _run(
+        self,
+        input: Input,  # noqa: A002
+        run_manager: CallbackManagerForChainRun,
+        config: RunnableConfig,
+        kwargs: dict[str, Any],
+    ) -> Ending:
+        run = GuardedRun(self.guard, run_manager, config)
+        asked = run.take(input)
+        output, error = None, None
+        try:
+            output = run.watch.run(partial(self.chain.invoke, asked, run.watch.config, **kwargs))
+        except BaseException as raised:  # noqa: BLE001  (raised again, unless it may carry what is withheld)
+            error = raised
+        return run.end(Whole(output), error)
+
+    async def _arun(
+        self,
+        input: Input,  # noqa: A002
+        run_manager: AsyncCallbackManagerForChainRun,
+        config: RunnableConfig,
+        kwargs: dict[str, Any],
+    ) -> Ending:
+        run = GuardedRun(self.guard, run_manager, config)
+        asked = run.take(input)
+        output, error = None, None
+        try:
+            output = await run.watch.arun(partial(self.chain.ainvoke, asked, run.watch.config, **kwargs))
+        except BaseException as raised:  # noqa: BLE001  (as above)
+            error = raised
+        return await run.aend(Whole(output), error)
+
+    def _run_stream(
+        self,
+        input: Iterator[Input],  # noqa: A002
+        run_manager: CallbackManagerForChainRun,
+        config: RunnableConfig,
+        kwargs: dict[str, Any],
+    ) -> Ending:
+        run = GuardedRun(self.guard, run_manager, config)
+        chunks: list[Output] = []
+        error = None
+
+        def read() -> None:
+            chunks.extend(self.chain.transform(map(run.take, input), run.watch.config, **kwargs))
+
+        try:
+            run.watch.run(read)
+        except BaseException as raised:  # noqa: BLE001  (as above)
+            error = raised
+        return run.end(Chunks(chunks), error)
+
+    async def _arun_stream(
+        self,
+        input: AsyncIterator[Input],  # noqa: A002
+        run_manager: AsyncCallbackManagerForChainRun,
+        config: RunnableConfig,
+        kwargs: dict[str, Any],
+    ) -> Ending:
         run = GuardedRun(self.guard, run_manager, config)
         chunks: list[Output] = []
         error = None
 
         async def read() -> None:
-            given = self.chain.atransform(anoted(input, run.asked), run.watch.config, **kwargs)
+            given = self.chain.atransform(amap(run.take, input), run.watch.config, **kwargs)
             chunks.extend([chunk async for chunk in given])
 
         try:
             await run.watch.arun(read)
-        except Exception as raised:  # noqa: BLE001  (as above)
+        except BaseException as raised:  # noqa: BLE001  (as above)
             error = raised
-        for chunk in await run.aend(Chunks(chunks), error):
-            yield chunk
+        return await run.aend(Chunks(chunks), error)
 
     def _annotated(
         self,
@@ -207,7 +245,7 @@ class GuardedChain(RunnableSerializable[Input, Output]):
         run = GuardedRun(self.guard, run_manager, config)
         last: list[Output] = []
         with run.watch.context() as context:
-            chunks = context.run(self.chain.transform, noted(input, run.asked), run.watch.config, **kwargs)
+            chunks = context.run(self.chain.transform, map(run.take, input), run.watch.config, **kwargs)
             try:
                 while (chunk := context.run(next, chunks, NOTHING)) is not NOTHING:
                     for seen in last:
@@ -216,7 +254,10 @@ class GuardedChain(RunnableSerializable[Input, Output]):
             finally:
                 if isinstance(chunks, Generator):
                     context.run(chunks.close)
-        yield from run.end(LastChunk(last))
+        ending = run.end(LastChunk(last))
+        # In a traceback they would show the last chunk, which nobody has seen.
+        del last, run
+        yield from finished(ending)
 
     async def _aannotated(
         self,
@@ -228,7 +269,7 @@ class GuardedChain(RunnableSerializable[Input, Output]):
         run = GuardedRun(self.guard, run_manager, config)
         last: list[Output] = []
         with run.watch.context() as context:
-            chunks = context.run(self.chain.atransform, anoted(input, run.asked), run.watch.config, **kwargs)
+            chunks = context.run(self.chain.atransform, amap(run.take, input), run.watch.config, **kwargs)
             try:
                 while True:
                     step = asyncio.create_task(anext_of(chunks), context=context)
@@ -239,5 +280,8 @@ class GuardedChain(RunnableSerializable[Input, Output]):
                     last = [chunk]
             finally:
                 await asyncio.create_task(aclose(chunks), context=context)
-        for chunk in await run.aend(LastChunk(last)):
+        ending = await run.aend(LastChunk(last))
+        # As above; ``step`` is done and has nothing.
+        del last, run
+        for chunk in finished(ending):
             yield chunk

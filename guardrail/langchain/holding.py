@@ -8,8 +8,8 @@ told to them afterwards, or never.
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
-from functools import partial
+from contextvars import Context
+from functools import cache, partial
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
@@ -17,19 +17,27 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.callbacks.base import BaseCallbackManager
 from langchain_core.callbacks.manager import ahandle_event, handle_event
 from langchain_core.runnables import RunnableConfig
-from langchain_core.tracers import context as tracing
-from langchain_core.tracers._streaming import _StreamingCallbackHandler, _V2StreamingCallbackHandler
+from langchain_core.runnables.config import set_config_context
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from langsmith.run_helpers import tracing_context
 
-from guardrail.langchain.model_calls import CallCollector
+from guardrail.errors import MissingDependencyError
+from guardrail.langchain._internals import (
+    EventStreamingHandler,
+    StreamingHandler,
+    graph_keys,
+    hooks,
+    unsupported,
+)
 from guardrail.langchain.redacting import HeldEvent, without_words
 from guardrail.langchain.verdicts import UncertaintyCallbackHandler
 
-__all__ = ["HeldRuns"]
+__all__ = ["HeldRuns", "make_sure_that_graphs_are_held"]
 
 T = TypeVar("T")
 
+# What is known of runs, by their ids.
+Facts = Mapping[Any, Mapping[str, Any]]
 # An event, or a write into a stream of LangGraph's.
 _Item = HeldEvent | Callable[[], None]
 
@@ -56,10 +64,6 @@ _EVENTS: Mapping[str, str | None] = {
     "on_tool_error": "ignore_agent",
     "on_tool_start": "ignore_agent",
 }
-# Told of verdicts, never of drafts.
-_OURS = (CallCollector, UncertaintyCallbackHandler)
-# Where LangGraph keeps its streams within a config.
-_GRAPH_STREAM, _GRAPH_RUNTIME = "__pregel_stream", "__pregel_runtime"
 
 
 class HeldRuns:
@@ -74,24 +78,33 @@ class HeldRuns:
         self._items: list[_Item] = []
         self._run_id = callbacks.parent_run_id
         self._trace_drafts = trace_drafts
-        hooks = [(hook, inherited) for hook, inherited in _hooks() if not self._is_live(hook.get())]
-        self._hooks = [hook for hook, _ in hooks]
+        self._hooks = [hook for hook in hooks() if not self._is_live(hook.variable.get())]
         # Those that are inherited are among the callbacks already, maybe as copies.
-        ambient = [hook.get() for hook, inherited in hooks if not inherited]
+        ambient = [hook.variable.get() for hook in self._hooks if not hook.inherited]
         around = [handler for handler in (*callbacks.handlers, *ambient) if handler is not None]
         self._handlers = _once(
-            handler for handler in around if not self._is_live(handler) and not isinstance(handler, _OURS)
+            handler
+            for handler in around
+            if not self._is_live(handler) and not isinstance(handler, UncertaintyCallbackHandler)
         )
         live = [handler for handler in callbacks.handlers if self._is_live(handler)]
-        callbacks.set_handlers([*live, _recorder(self._handlers, self._items)], inherit=True)
+        self._recorder = _recorder(self._handlers, self._items)
+        callbacks.set_handlers([*live, self._recorder], inherit=True)
 
     def config(self, config: RunnableConfig) -> RunnableConfig:
-        """The same config, with LangGraph's streams held as well."""
+        """The same config, with LangGraph's streams held as well.
+
+        Raises:
+            MissingDependencyError: This version of LangGraph is not known, or shows what is held.
+        """
         values = dict(config.get("configurable") or {})
-        if (stream := values.pop(_GRAPH_STREAM, None)) is not None and hasattr(stream, "modes"):
-            values[_GRAPH_STREAM] = type(stream)(self._writer(stream), stream.modes)
-        if (runtime := values.get(_GRAPH_RUNTIME)) is not None:
-            values[_GRAPH_RUNTIME] = runtime.override(stream_writer=self._writer(runtime.stream_writer))
+        keys = graph_keys()
+        if keys is not None:
+            keys.check(values)
+            if (stream := values.get(keys.stream)) is not None:
+                values[keys.stream] = type(stream)(self._writer(stream), stream.modes)
+            if (runtime := values.get(keys.runtime)) is not None:
+                values[keys.runtime] = runtime.override(stream_writer=self._writer(runtime.stream_writer))
         return cast("RunnableConfig", {**config, "configurable": values})
 
     @contextmanager
@@ -100,7 +113,11 @@ class HeldRuns:
 
         To be used within a context of its own: what is set is not visible outside, and is set back.
         """
-        tokens = [(hook, hook.set(None)) for hook in self._hooks]
+        # Where LangChain would make a handler for an empty variable, the one that writes down stands there.
+        tokens = [
+            (hook.variable, hook.variable.set(self._recorder if hook.makes_one else None))
+            for hook in self._hooks
+        ]
         try:
             if self._trace_drafts:
                 yield
@@ -108,15 +125,17 @@ class HeldRuns:
                 with tracing_context(enabled=False):
                     yield
         finally:
-            for hook, token in reversed(tokens):
-                hook.reset(token)
+            for variable, token in reversed(tokens):
+                variable.reset(token)
 
-    def tell(self, *, redacted: bool) -> None:
+    def tell(self, *, redacted: bool, facts: Facts | None = None) -> None:
         """Tell everybody what happened; once, and nobody of what happens afterwards.
 
         Args:
             redacted: Only that models ran and what tokens they took, without a word of what was said.
+            facts: What else the metadata of runs is to say.
         """
+        self._note(facts or {})
         if redacted:
             for event in self._redacted():
                 handle_event(self._counting(), event.name, _EVENTS[event.name], *event.values, **event.named)
@@ -127,8 +146,9 @@ class HeldRuns:
             else:
                 item()
 
-    async def atell(self, *, redacted: bool) -> None:
+    async def atell(self, *, redacted: bool, facts: Facts | None = None) -> None:
         """As :meth:`tell`, within an event loop."""
+        self._note(facts or {})
         if redacted:
             for event in self._redacted():
                 ignored = _EVENTS[event.name]
@@ -141,6 +161,17 @@ class HeldRuns:
             else:
                 item()
 
+    def forget(self) -> None:
+        """Tell nobody."""
+        self._items.clear()
+
+    def _note(self, facts: Facts) -> None:
+        for at, item in enumerate(self._items):
+            known = facts.get(item.named.get("run_id")) if isinstance(item, HeldEvent) else None
+            if isinstance(item, HeldEvent) and known and item.name in ("on_chat_model_start", "on_llm_start"):
+                metadata = {**(item.named.get("metadata") or {}), **known}
+                self._items[at] = item._replace(named={**item.named, "metadata": metadata})
+
     def _taken(self) -> list[_Item]:
         items = [*self._items]
         self._items.clear()
@@ -152,11 +183,11 @@ class HeldRuns:
 
     def _counting(self) -> list[BaseCallbackHandler]:
         # A stream would show an empty message.
-        return [handler for handler in self._handlers if not isinstance(handler, _StreamingCallbackHandler)]
+        return [handler for handler in self._handlers if not isinstance(handler, StreamingHandler)]
 
     def _is_live(self, handler: Any) -> bool:
         tracers = (BaseTracer, AsyncBaseTracer)
-        is_stream = isinstance(handler, _StreamingCallbackHandler)
+        is_stream = isinstance(handler, StreamingHandler)
         return self._trace_drafts and isinstance(handler, tracers) and not is_stream
 
     def _writer(self, write: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -183,7 +214,7 @@ class _StreamingRecorder(_Recorder):
         return output
 
 
-class _V2StreamingRecorder(_StreamingRecorder, _V2StreamingCallbackHandler):
+class _V2StreamingRecorder(_StreamingRecorder, EventStreamingHandler):
     """The same for the newer protocol."""
 
 
@@ -199,17 +230,72 @@ for _name in _EVENTS:
 
 
 def _recorder(handlers: Sequence[BaseCallbackHandler], items: list[_Item]) -> _Recorder:
-    if any(isinstance(handler, _V2StreamingCallbackHandler) for handler in handlers):
+    if any(isinstance(handler, EventStreamingHandler) for handler in handlers):
         return _V2StreamingRecorder(items)
-    if any(isinstance(handler, _StreamingCallbackHandler) for handler in handlers):
+    if any(isinstance(handler, StreamingHandler) for handler in handlers):
         return _StreamingRecorder(items)
     return _Recorder(items)
 
 
-def _hooks() -> list[tuple[ContextVar[Any], bool]]:
-    """The context variables by which handlers come to every run, and whether runs within inherit them."""
-    hooks = [(hook, inherited) for hook, inherited, *_ in tracing._configure_hooks]
-    return [*hooks, (tracing.tracing_v2_callback_var, True)]
+def make_sure_that_graphs_are_held() -> None:
+    """Hold a small graph back within another, and see that nothing of it is shown; once a process.
+
+    LangGraph may change what it shows by which way, and not only what it calls that.
+
+    Raises:
+        MissingDependencyError: It shows what is held.
+    """
+    if graph_keys() is None:
+        return
+    try:
+        # Neither traced nor part of a run.
+        shows = Context().run(_shows_what_is_held)
+    except MissingDependencyError:
+        raise
+    except Exception as problem:
+        raise unsupported("langgraph", f"a small graph cannot be held back ({problem!r})") from problem
+    if shows:
+        raise unsupported("langgraph", "its streams show what is held back")
+
+
+@cache
+def _shows_what_is_held() -> bool:
+    from langchain_core.callbacks import CallbackManager
+    from langchain_core.messages import AIMessage
+    from langgraph.config import get_config, get_stream_writer
+    from langgraph.graph import START, MessagesState, StateGraph
+
+    word = "guardrail-held"
+
+    def graph_of(step: Any) -> Any:
+        graph = StateGraph(MessagesState)
+        graph.add_node("step", step)
+        graph.add_edge(START, "step")
+        return graph.compile()
+
+    def says(_: MessagesState) -> dict[str, Any]:
+        get_stream_writer()(word)
+        return {"messages": [AIMessage(word)]}
+
+    def holds(state: MessagesState) -> dict[str, Any]:
+        config = get_config()
+        callbacks = CallbackManager.configure(inheritable_callbacks=config.get("callbacks"))
+        held = HeldRuns(callbacks)
+        inner = held.config({**config, "callbacks": callbacks})
+
+        def run() -> None:
+            with held.isolated():
+                said.invoke(state, inner)
+
+        with set_config_context(inner) as context:
+            context.run(run)
+        return {"messages": []}
+
+    said, holding = graph_of(says), graph_of(holds)
+    modes = ["values", "updates", "messages", "custom", "debug", "tasks", "checkpoints"]
+    with tracing_context(enabled=False):
+        shown = [*holding.stream({"messages": []}, stream_mode=modes, subgraphs=True)]
+    return word in repr(shown)
 
 
 def _once(handlers: Iterable[BaseCallbackHandler]) -> list[BaseCallbackHandler]:

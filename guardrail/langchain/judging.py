@@ -1,7 +1,7 @@
 """Every call of a chain decided on: by the verdict it carries, or by a local model that reads it."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from langchain_core.prompt_values import PromptValue
 from guardrail.errors import GuardrailError, InvalidInputError
 from guardrail.guard.history import VERDICT_FIELD
 from guardrail.guard.tool_calls import CalledTool
+from guardrail.langchain.answer_parts import AnswerCall
 from guardrail.langchain.authors import UNSEEN, AnsweredBy, author_of_call
 from guardrail.langchain.messages import prompt_of
 from guardrail.langchain.outcome import Verdict
@@ -27,6 +28,8 @@ _ROLES = {"human": "user", "ai": "assistant"}
 _UNSEEN = "no call of a model was seen in the chain, so nothing was checked"
 _UNREAD = "the model's answer was not read to its end"
 _UNASKED = "it was not seen what the model was asked"
+_UNREADABLE = "the answer holds nothing that a text model can read"
+_WITHHELD = "the message says that a guard withheld its answer, and no guard here did"
 
 
 def judge_call(
@@ -93,14 +96,18 @@ def _read(call: "ModelCall") -> tuple[list[dict[str, Any]], str, list[CalledTool
         raise _UncheckedError(_UNASKED)
     if call.text is None:
         raise _UncheckedError(_UNREAD)
-    tools = [CalledTool(str(tool["name"] or ""), _written(tool)) for tool in call.tool_calls]
+    if call.is_withheld:
+        raise _UncheckedError(_WITHHELD)
+    if not call.parts.is_readable:
+        raise _UncheckedError(_UNREADABLE)
+    tools = [CalledTool(tool.name, _written(tool) if tool.is_read else None) for tool in call.tool_calls]
     said = "\n".join(filter(None, [call.text, *(tool.written for tool in tools)]))
     return prompt_of(call.messages), said, tools
 
 
-def _written(call: Mapping[str, Any]) -> str:
+def _written(call: AnswerCall) -> str:
     """A call of a tool as most chat templates write it."""
-    values = plain_json({"name": call["name"], "arguments": call["args"]})
+    values = plain_json({"name": call.name, "arguments": call.given})
     return f"<tool_call>\n{json.dumps(values, ensure_ascii=False)}\n</tool_call>"
 
 

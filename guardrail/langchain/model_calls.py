@@ -1,4 +1,4 @@
-"""Every call of a model within a chain: what was asked and answered, and the verdict if there is one."""
+"""Every call of a model within a chain: what was asked and answered, and the verdict, if one of ours."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,10 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
+from guardrail.escalation.case import withholds
+from guardrail.langchain.answer_parts import AnswerCall, AnswerParts, parts_of
 from guardrail.langchain.authors import ReportedModel, reported_model
+from guardrail.langchain.seals import is_given
 from guardrail.langchain.verdicts import VERDICT_EVENT, is_verdict, verdict_of
 
 __all__ = ["CallCollector", "ModelCall"]
@@ -29,19 +32,27 @@ class ModelCall:
         run_id: LangChain's id of the run.
         messages: What was asked; None where that was not seen.
         text: What was answered; None where the answer was not read to its end.
-        tool_calls: The tools that the answer calls, as LangChain writes them; also calls that it cannot read.
+        tool_calls: The tools that the answer calls, and whatever else it holds beside its text.
         finish_reason: Why the answer ended, if the provider says so.
         model: What the call says of the model that answered.
-        verdict: The verdict that the answer carries; None where the model is not guarded itself.
+        verdict: The verdict that a guard of this process gave on this answer to this question; None where
+            there is none, whatever a message says of itself.
+        is_withheld: Whether the answer says of itself that a guard withheld it, and which guard is not known.
     """
 
     run_id: UUID
     messages: Sequence[BaseMessage] | None = field(default=None, repr=False)
     text: str | None = field(default=None, repr=False)
-    tool_calls: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
+    tool_calls: Sequence[AnswerCall] = field(default=(), repr=False)
     finish_reason: Literal["stop", "length"] | None = None
     model: ReportedModel = field(default_factory=ReportedModel)
     verdict: Mapping[str, Any] | None = None
+    is_withheld: bool = False
+
+    @property
+    def parts(self) -> AnswerParts:
+        """What was answered."""
+        return AnswerParts(self.text or "", tuple(self.tool_calls))
 
 
 class CallCollector(BaseCallbackHandler):
@@ -89,14 +100,27 @@ class CallCollector(BaseCallbackHandler):
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **_: Any) -> None:
         """A guard within the chain decided on a call, which may have been hidden from here."""
-        if name != VERDICT_EVENT or not is_verdict(data):
+        if name != VERDICT_EVENT or not is_verdict(data) or not is_given(data):
             return
         of = _run_id(data.get("run_id")) or run_id
         with self._lock:
-            known = next((call for call in self._ended if call.run_id == of), ModelCall(of))
-            self._asked.pop(of, None)
-            self._ended = [call for call in self._ended if call.run_id != of]
-            self._ended.append(replace(known, verdict=data))
+            known = [call for call in self._ended if call.run_id == of]
+            fitting = [call for call in known if is_given(data, said=call.parts)]
+            if not fitting and withholds(data):
+                # Nobody is told of an answer that is withheld: what stands there is empty.
+                empty = [call for call in known if not call.text and call.verdict is None]
+                fitting = empty or [ModelCall(of)]
+                self._asked.pop(of, None)
+            for call in fitting[-1:]:
+                self._ended = [one for one in self._ended if one is not call]
+                self._ended.append(replace(call, verdict=data))
+
+    def forget(self) -> None:
+        """Forget all calls."""
+        with self._lock:
+            self._asked.clear()
+            self._models.clear()
+            self._ended.clear()
 
     def _note_model(self, run_id: UUID, serialized: Any, facts: Mapping[str, Any]) -> None:
         model = reported_model(serialized, facts.get("metadata"), facts.get("invocation_params"))
@@ -128,14 +152,18 @@ def _call(
 ) -> ModelCall:
     message = generation.message if isinstance(generation, ChatGeneration) else None
     metadata = {**(generation.generation_info or {}), **(message.response_metadata if message else {})}
+    parts = parts_of(message) if message else AnswerParts(generation.text)
+    verdict = verdict_of(message)
+    is_ours = verdict is not None and asked is not None and is_given(verdict, asked=asked, said=parts)
     return ModelCall(
         run_id,
         asked,
-        str(message.text) if message else generation.text,
-        (*getattr(message, "tool_calls", ()), *getattr(message, "invalid_tool_calls", ())),
+        parts.text,
+        parts.calls,
         "length" if cut_off else _finish_reason(metadata),
         model.with_answer(metadata),
-        verdict_of(message),
+        verdict if is_ours else None,
+        is_withheld=verdict is not None and withholds(verdict) and not is_ours,
     )
 
 

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from langchain_core.language_models import BaseChatModel
 
 from guardrail.escalation.queue import HumanQueue
+from guardrail.langchain._internals import identity_of
 from guardrail.models.reference import DEFAULT_MODEL, ModelReference
 from guardrail.policy.loading import load_policy
 from guardrail.policy.model import Policy
@@ -146,5 +147,5 @@ def _identity(target: Any) -> str:
     if isinstance(target, HumanQueue):
         return target.url
     if isinstance(target, BaseChatModel):
-        return f"{type(target).__module__}.{type(target).__qualname__} {target._get_llm_string()}"
+        return identity_of(target)
     return uuid4().hex

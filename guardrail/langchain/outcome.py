@@ -7,9 +7,11 @@ from uuid import UUID
 
 from guardrail.escalation.case import Answered
 from guardrail.guard.words import DEFAULT_MESSAGES
+from guardrail.langchain.seals import sealed
 
 if TYPE_CHECKING:
     from guardrail.guard.answer import GuardedAnswer
+    from guardrail.langchain.answer_parts import AnswerParts
 
 __all__ = ["Outcome", "Verdict", "combined"]
 
@@ -26,11 +28,18 @@ class Verdict:
         plain: The verdict, plain values for JSON.
         run_id: Of the call; of the chain, where no call was seen.
         answer: The guard's answer; None where the model has a guard of its own, which acted already.
+        said: What it was decided on.
     """
 
     plain: Mapping[str, Any]
     run_id: UUID
     answer: "GuardedAnswer | None" = field(default=None, repr=False)
+    said: "AnswerParts | None" = field(default=None, repr=False)
+
+    @property
+    def takes_away(self) -> int:
+        """By how much it takes away of the answer."""
+        return _STRICTNESS[self.plain["action"]] if self.plain["enforced"] else 0
 
     @property
     def strictness(self) -> tuple[int, int, float]:
@@ -39,11 +48,11 @@ class Verdict:
         confidence = self.plain.get("confidence")
         # What nothing is known of is worse than what is known to be bad.
         doubt = 1 - confidence if isinstance(confidence, int | float) else 2.0
-        return (action if self.plain["enforced"] else 0, action, doubt)
+        return (self.takes_away, action, doubt)
 
     def with_run_id(self) -> dict[str, Any]:
         """The verdict, as whoever listens is told of it."""
-        return {**self.plain, "run_id": str(self.run_id)}
+        return sealed({**self.plain, "run_id": str(self.run_id)}, said=self.said)
 
     @property
     def answered_by(self) -> str | None:

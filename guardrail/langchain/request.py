@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessageChunk
@@ -12,8 +13,10 @@ from guardrail.langchain.messages import prompt_of
 from guardrail.langchain.showing import Shown, shown_of
 from guardrail.langchain.structured import told_of_schema
 from guardrail.langchain.tool_calls import ToolReader
+from guardrail.langchain.verdicts import note_in_traces
 
 if TYPE_CHECKING:
+    from langchain_core.callbacks.manager import BaseRunManager
     from langchain_core.messages import BaseMessage
 
     from guardrail.guard.answer import GuardedAnswer
@@ -33,6 +36,7 @@ class Request:
         messages: What is asked.
         options: The options of the call.
         with_draft: Whether the verdict holds the draft.
+        run: The run that it is in a trace, whose metadata tells the verdict.
 
     Raises:
         PromptError: A message holds what no text model can read.
@@ -46,8 +50,10 @@ class Request:
         options: "CallOptions",
         *,
         with_draft: bool,
+        run: "BaseRunManager | None" = None,
     ) -> None:
         self._guard, self._options, self._with_draft = guard, options, with_draft
+        self._messages, self._run = messages, run
         self._prompt = prompt_of(messages)
         if options.json_schema is not None:
             self._prompt = told_of_schema(self._prompt, options.json_schema)
@@ -122,7 +128,9 @@ class Request:
 
     def _shown(self, answer: "GuardedAnswer") -> Shown:
         on_abstain, policy = self._options.on_abstain, self._guard.policy.name
-        return shown_of(answer, self._reader.said, on_abstain, policy, with_draft=self._with_draft)
+        shown = shown_of(answer, self._reader.said, on_abstain, policy, with_draft=self._with_draft)
+        note_in_traces(self._run, shown.verdict)
+        return replace(shown, asked=self._messages)
 
     def _held_to(self) -> Any:
         """What the answer is held to, if anything."""

@@ -1,16 +1,20 @@
 """From a guarded answer to the message that LangChain carries: what may be shown, and the verdict."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, InvalidToolCall, ToolCall
 from langchain_core.messages import content as blocks
 from langchain_core.messages.ai import OutputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from guardrail.errors import AbstainedError
+from guardrail.guard.words import confidence_percent
+from guardrail.langchain.answer_parts import parts_of
+from guardrail.langchain.seals import sealed
 from guardrail.langchain.tool_calls import Said
 from guardrail.langchain.verdicts import VERDICT_KEY
 from guardrail.utils.plain_json import plain_json
@@ -35,6 +39,7 @@ class Shown:
         calls: Calls of tools.
         invalid: Those that cannot be read.
         reasoning: What the model thought before the answer.
+        asked: What was asked.
         abstained: What is to be raised in place of it all. Not raised where the draft is still at hand: who
             looks into a traceback would find it there.
     """
@@ -46,7 +51,14 @@ class Shown:
     calls: tuple[ToolCall, ...] = ()
     invalid: tuple[InvalidToolCall, ...] = ()
     reasoning: str = field(default="", repr=False)
+    asked: Sequence[BaseMessage] = field(default=(), repr=False)
     abstained: AbstainedError | None = None
+
+    @property
+    def verdict(self) -> dict[str, Any]:
+        """The verdict."""
+        verdict: dict[str, Any] = self.metadata[VERDICT_KEY]
+        return verdict
 
     def result(self) -> ChatResult:
         """The whole as one message.
@@ -61,6 +73,7 @@ class Shown:
             **self._content(self.text),
             **self._facts(),
         )
+        message.response_metadata = self._sealed(message)
         return ChatResult(generations=[ChatGeneration(message=message)])
 
     def last_chunk(self, told: str = "") -> ChatGenerationChunk:
@@ -84,7 +97,12 @@ class Shown:
         ]
         content = self._content(rest)
         message = AIMessageChunk(tool_call_chunks=chunks, chunk_position="last", **content, **self._facts())
+        message.response_metadata = self._sealed(AIMessageChunk(content=told) + message)
         return ChatGenerationChunk(message=message)
+
+    def _sealed(self, whole: AIMessage) -> dict[str, Any]:
+        verdict = sealed(self.verdict, asked=self.asked, said=parts_of(whole))
+        return {**self.metadata, VERDICT_KEY: verdict}
 
     def _check(self) -> None:
         if self.abstained is not None:
@@ -123,8 +141,8 @@ def shown_of(
     abstained = None
     if nothing_answers and on_abstain == "raise":
         abstained = AbstainedError(
-            f"The policy {policy!r} withheld the answer ({answer.action}, by its rule {answer.rule!r}: "
-            f"{answer.reason}). It says: {answer.text}",
+            f"The policy {policy!r} withheld the answer ({answer.action}, by its rule {answer.rule!r}, "
+            f"{_confidence(answer)}: {answer.reason}). It says: {answer.text}",
             verdict,
         )
     usage = answer.usage and UsageMetadata(
@@ -149,3 +167,8 @@ def shown_of(
         invalid=tuple(said.invalid),
         reasoning=answer.reasoning,
     )
+
+
+def _confidence(answer: "GuardedAnswer") -> str:
+    # LangChain hands the run of a stream to nobody: a trace has of it what the error says.
+    return "confidence " + ("unknown" if answer.confidence is None else confidence_percent(answer.confidence))

@@ -10,21 +10,29 @@ from typing import TYPE_CHECKING, Any, get_args, overload
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.outputs import ChatGeneration, LLMResult
+from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from langchain_core.tracers.context import register_configure_hook
 
+from guardrail.escalation.case import withholds
+from guardrail.langchain.answer_parts import parts_of
+from guardrail.langchain.seals import is_given
 from guardrail.policy.evidence import Action
 from guardrail.utils.fork import ForkSafeLock
 
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from langchain_core.callbacks.manager import BaseRunManager
+
 __all__ = [
     "VERDICT_EVENT",
     "VERDICT_KEY",
     "UncertaintyCallbackHandler",
     "Verdicts",
+    "facts_of",
     "get_uncertainty_callback",
     "is_verdict",
+    "note_in_traces",
     "verdict_of",
     "verdicts_in",
 ]
@@ -38,6 +46,9 @@ VERDICT_EVENT = "uncertainty"
 
 def verdict_of(message: Any) -> dict[str, Any] | None:
     """The verdict that a message carries; None where it has none, or nothing that is one.
+
+    It is what the message says of itself. Whoever made the message may have written it: a guard goes by a
+    verdict only if this process gave it for this answer.
 
     Args:
         message: A message of LangChain, whole or a chunk.
@@ -57,10 +68,34 @@ def is_verdict(value: Any) -> bool:
     )
 
 
+def facts_of(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """What the metadata of a run says of the verdict on it."""
+    return {f"uncertainty_{name}": verdict.get(name) for name in ("action", "confidence", "rule", "enforced")}
+
+
+def note_in_traces(manager: "BaseRunManager | None", verdict: Mapping[str, Any]) -> None:
+    """Write a verdict into the metadata of a run that goes on: tracers keep no events of their own kind.
+
+    Args:
+        manager: Of the run.
+        verdict: What was decided.
+    """
+    if manager is None:
+        return
+    for handler in manager.handlers:
+        if not isinstance(handler, BaseTracer | AsyncBaseTracer):
+            continue
+        if (run := handler.run_map.get(str(manager.run_id))) is not None:
+            # Anew: others may hold the one that is there.
+            extra = run.extra or {}
+            run.extra = {**extra, "metadata": {**(extra.get("metadata") or {}), **facts_of(verdict)}}
+
+
 class Verdicts(Sequence[dict[str, Any]]):
     """Verdicts in the order in which they came, each with the ``run_id`` of the model's run.
 
-    One run has one verdict here, however many ways it came.
+    One run has one verdict here, however many ways it came: the last, since a guard around another decides
+    after it; one that withholds stays.
     """
 
     def __init__(self) -> None:
@@ -68,11 +103,14 @@ class Verdicts(Sequence[dict[str, Any]]):
         self._verdicts: list[dict[str, Any]] = []
 
     def add(self, verdict: Mapping[str, Any], run_id: "UUID | str") -> None:
-        """Add the verdict of a run, unless it is there."""
+        """Add the verdict of a run, or put it in the place of the one that is there."""
         new = {**verdict, "run_id": str(run_id)}
         with self._lock:
-            if all(known["run_id"] != new["run_id"] for known in self._verdicts):
-                self._verdicts.append(new)
+            for at, known in enumerate(self._verdicts):
+                if known["run_id"] == new["run_id"]:
+                    self._verdicts[at] = known if withholds(known) else new
+                    return
+            self._verdicts.append(new)
 
     @overload
     def __getitem__(self, index: int) -> dict[str, Any]: ...
@@ -92,7 +130,8 @@ class Verdicts(Sequence[dict[str, Any]]):
 class UncertaintyCallbackHandler(BaseCallbackHandler):
     """Collects verdicts; for ``config={"callbacks": [handler]}`` where a ``with`` block does not fit.
 
-    It reads nothing else, and it is told of verdicts only: never of a draft that is withheld.
+    It reads nothing else, and it is told of verdicts only: never of a draft that is withheld. Verdicts that
+    no guard of this process gave, or that one gave on another answer, are not collected.
 
     Attributes:
         verdicts: What came.
@@ -117,7 +156,7 @@ class UncertaintyCallbackHandler(BaseCallbackHandler):
 
     def on_custom_event(self, name: str, data: Any, *, run_id: "UUID", **_: Any) -> None:
         """Read a verdict that is on no message of a model."""
-        if name == VERDICT_EVENT and is_verdict(data):
+        if name == VERDICT_EVENT and is_verdict(data) and is_given(data):
             self.add(data, data.get("run_id", run_id))
 
 
@@ -150,11 +189,15 @@ def get_uncertainty_callback() -> Iterator[Verdicts]:
 
 
 def verdicts_in(response: LLMResult) -> list[dict[str, Any]]:
-    """The verdicts that the messages of a model's result carry."""
+    """The verdicts that the messages of a model's result carry, as far as this process gave them on these."""
     messages = [
         generation.message
         for generations in response.generations
         for generation in generations
         if isinstance(generation, ChatGeneration)
     ]
-    return [verdict for message in messages if (verdict := verdict_of(message)) is not None]
+    return [
+        verdict
+        for message in messages
+        if (verdict := verdict_of(message)) is not None and is_given(verdict, said=parts_of(message))
+    ]

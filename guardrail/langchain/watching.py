@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import set_config_context
 
-from guardrail.langchain.holding import HeldRuns
+from guardrail.langchain.holding import HeldRuns, make_sure_that_graphs_are_held
+from guardrail.langchain.isolation import copied
 from guardrail.langchain.model_calls import CallCollector, ModelCall
 
 if TYPE_CHECKING:
@@ -28,13 +29,19 @@ class Watch:
         hold: Keep what happens from everybody around until :meth:`HeldRuns.tell`.
         trace_drafts: But for tracers.
 
+    Raises:
+        MissingDependencyError: This version of LangGraph is not known.
+
     Attributes:
         config: The config to run the chain with.
         held: What happened; None where nothing is kept from anybody.
     """
 
     def __init__(self, config: RunnableConfig, *, hold: bool, trace_drafts: bool) -> None:
+        if hold:
+            make_sure_that_graphs_are_held()
         callbacks = cast("BaseCallbackManager", config["callbacks"])
+        config = {**config, "metadata": copied(config.get("metadata") or {})}
         self._collector = CallCollector()
         self.held = HeldRuns(callbacks, trace_drafts=trace_drafts) if hold else None
         callbacks.add_handler(self._collector, inherit=True)
@@ -49,6 +56,12 @@ class Watch:
     def has_answers(self) -> bool:
         """Whether a model gave an answer, or a part of one."""
         return any(call.text is not None for call in self.calls)
+
+    def forget(self) -> None:
+        """Keep nothing of what happened: a config that a traceback holds leads here."""
+        self._collector.forget()
+        if self.held is not None:
+            self.held.forget()
 
     @contextmanager
     def context(self) -> Iterator[Context]:

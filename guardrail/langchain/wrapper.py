@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_args
 from uuid import UUID
 
 from langchain_core.runnables.base import coerce_to_runnable
 
-from guardrail.errors import OptionError
+from guardrail.calibration.profile import read_profile
+from guardrail.errors import GuardrailError, OptionError
+from guardrail.escalation.case import withholds
 from guardrail.escalation.opening import check_keyless
 from guardrail.guard.history import notices_of
 from guardrail.langchain.authors import AnsweredBy, checked_declaration
@@ -20,6 +23,7 @@ from guardrail.langchain.outcome import Outcome, Verdict, combined
 from guardrail.models.reference import DEFAULT_MODEL
 from guardrail.policy.loading import load_policy
 from guardrail.policy.model import Policy
+from guardrail.policy.profiles import AUTO
 from guardrail.utils.arguments import takes_no_others
 from guardrail.utils.fork import ForkSafeLock
 
@@ -39,17 +43,22 @@ class UncertaintyGuard:
 
     Every answer of a chat or completion model within a chain is looked at, whatever comes before and after
     it: retrievers, parsers, branches, other guards. A model with a guard of its own (``ChatGuardrail``, or a
-    chain that is wrapped already) brings its verdict along. The answer of any other (vLLM, Ollama, an API) is
-    read by a local model, which scores it as if it were its own. A profile of that model does not hold for
-    it, unless ``answered_by`` says so: confidence and guarantees are unknown, and where a rule hangs on them
-    the policy's ``on_outside_domain`` decides. Of several calls the policy's ``combine`` says whose verdict
-    decides. A chain that calls no model was not checked, and ``on_error`` decides.
+    chain that is wrapped already) brings its verdict along. It counts if that guard, of this process,
+    enforces the same policy with the same profile. Under another policy the answer is decided on again, and
+    the stricter counts; what that guard withheld stays withheld. What a message says of itself counts for
+    nothing where no guard of this process gave it for this answer to this question. The answer of any other
+    model (vLLM, Ollama, an API) is read by a local model, which scores it as if it were its own. A profile of
+    that model does not hold for it, unless ``answered_by`` says so: confidence and guarantees are unknown,
+    and where a rule hangs on them the policy's ``on_outside_domain`` decides. Of several calls the policy's
+    ``combine`` says whose verdict decides. A chain that calls no model was not checked, and ``on_error``
+    decides. Whatever an answer holds beside its text counts as a call of a tool for the policy's rules.
 
     What the policy does becomes of the chain's output:
 
     * ``pass`` and ``flag``: the output as it is. A message carries the verdict in its ``response_metadata``
       (:func:`verdict_of`); otherwise :func:`get_uncertainty_callback` reads it.
-    * ``abstain``: the policy's message, where the output is a text or a message of a model.
+    * ``abstain``: the policy's message, where the output is a text, a message of a model, or the state of a
+      graph with ``messages``, which then holds what was asked and this message alone.
     * ``escalate``: the target's answer likewise, or the policy's message while a person decides. An answer
       to a step on the way to the last model is none to what was asked: that is withheld.
     * Where the output is something else, or ``on_abstain`` says so: :class:`AbstainedError`.
@@ -161,10 +170,14 @@ class UncertaintyGuard:
             tags: What the policy's rules may go by.
         """
         tags = tuple(tags)
-        verdicts = [
-            _carried(call) or judge_call(self._open(), call, tags, self.answered_by)
-            for call in self._deciding(calls)
-        ]
+
+        def judged(call: "ModelCall") -> Verdict:
+            carried = _carried(call)
+            if carried is not None and self._stands(carried, call, calls):
+                return carried
+            return _stricter(judge_call(self._open(), call, tags, self.answered_by), call)
+
+        verdicts = [*map(judged, self._deciding(calls))]
         return self._outcome(verdicts or [refuse_chain(self._open(), asked, run_id, tags)])
 
     async def adecide(
@@ -174,7 +187,10 @@ class UncertaintyGuard:
         tags = tuple(tags)
 
         async def judged(call: "ModelCall") -> Verdict:
-            return _carried(call) or await ajudge_call(await self._aopen(), call, tags, self.answered_by)
+            carried = _carried(call)
+            if carried is not None and self._stands(carried, call, calls):
+                return carried
+            return _stricter(await ajudge_call(await self._aopen(), call, tags, self.answered_by), call)
 
         verdicts = await asyncio.gather(*map(judged, self._deciding(calls)))
         return self._outcome(verdicts or [await arefuse_chain(await self._aopen(), asked, run_id, tags)])
@@ -184,6 +200,31 @@ class UncertaintyGuard:
         if self.policy.combine == "worst":
             return [*calls]
         return [call for call in calls[:-1] if call.verdict is not None] + [*calls[-1:]]
+
+    def _stands(self, carried: Verdict, call: "ModelCall", calls: "Sequence[ModelCall]") -> bool:
+        """Whether a verdict of another guard needs no second one."""
+        if withholds(carried.plain) or (self.policy.combine == "last" and call is not calls[-1]):
+            return True
+        return (
+            carried.plain["enforced"]
+            and carried.plain.get("policy") == self.policy.digest
+            and self._has_profile(carried.plain.get("profile"))
+        )
+
+    def _has_profile(self, digest: Any) -> bool:
+        """Whether a verdict by the same policy is by the same profile.
+
+        ``auto`` is the one that ships for the model that answered, if there is one.
+        """
+        if self.policy.profile == AUTO:
+            return True
+        if self._guard is not None:
+            return bool(digest == self._guard.profile_digest)
+        path = self.policy.profile_path
+        try:
+            return path is not None and digest == read_profile(path).digest
+        except GuardrailError:
+            return False
 
     def _outcome(self, verdicts: Sequence[Verdict]) -> Outcome:
         outcome = combined(verdicts, self.policy.combine)
@@ -208,4 +249,10 @@ class UncertaintyGuard:
 
 
 def _carried(call: "ModelCall") -> Verdict | None:
-    return Verdict(call.verdict, call.run_id) if call.verdict is not None else None
+    return Verdict(call.verdict, call.run_id, said=call.parts) if call.verdict is not None else None
+
+
+def _stricter(own: Verdict, call: "ModelCall") -> Verdict:
+    """The guard's own verdict, unless the one that the answer carries takes more away."""
+    own, carried = replace(own, said=call.parts), _carried(call)
+    return carried if carried is not None and carried.takes_away > own.takes_away else own

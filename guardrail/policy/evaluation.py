@@ -84,7 +84,7 @@ def _evaluated(when: When, evidence: Evidence, confidence: _Confidence) -> Verdi
     if when.tags is not None:
         parts.append(_named("the request has", "tag", evidence.tags, when.tags))
     if when.tool_call is not None:
-        parts.append(_named("the answer calls", "tool", evidence.tool_calls, when.tool_call))
+        parts.append(_called(evidence.tool_calls, when.tool_call))
     if when.all_ is not None:
         parts.append(_all([_evaluated(one, evidence, confidence) for one in when.all_]))
     if when.any_ is not None:
@@ -140,6 +140,18 @@ def _named(has: str, what: str, names: Iterable[str], patterns: Sequence[str]) -
     if fitting:
         return Verdict(True, f"{has} the {what} {', '.join(fitting)[:80]}")
     return Verdict(False, f"{has} no {what}" + ("" if "*" in patterns else f" that fits {_or(patterns)}"))
+
+
+def _called(names: Sequence[str], patterns: Sequence[str]) -> Verdict:
+    called = _named("the answer calls", "tool", names, patterns)
+    if called.holds and not any(name and fnmatchcase(name, one) for name in names for one in patterns):
+        return Verdict(True, "the answer calls a tool, and which is unknown")
+    # A call without a name may be of any tool, so also of one that a rule is there to stop.
+    return (
+        Verdict(None, "which tool the answer calls is unknown")
+        if not called.holds and "" in names
+        else called
+    )
 
 
 def _all(parts: Sequence[Verdict]) -> Verdict:

@@ -29,7 +29,7 @@ MODES = ["values", "updates", "messages", "custom", "debug", "tasks", "checkpoin
 class Scripted(BaseChatModel):
     """A chat model of somebody else: says one message after the other, the last of them for ever."""
 
-    script: list[AIMessage]
+    script: list
     asked: list = Field(default_factory=list)
     tools: list = Field(default_factory=list)
     fails: bool = False
@@ -48,7 +48,8 @@ class Scripted(BaseChatModel):
         time.sleep(self.takes_s)
         if self.fails:
             raise RuntimeError("The server is gone.")
-        return self.script[min(len(self.asked), len(self.script)) - 1]
+        message = self.script[min(len(self.asked), len(self.script)) - 1]
+        return message(list(messages)) if callable(message) else message
 
     def _generate(self, messages, stop=None, run_manager=None, **_):
         return ChatResult(generations=[ChatGeneration(message=self._next(messages).model_copy())])
@@ -104,7 +105,7 @@ class Agent:
         if profile is not None:
             values = {**options, "profile": str(profile)}
             policy = policy_of(*(rules or [PASS]), **values).found_at(profile)
-        guard = UncertaintyMiddleware(policy, scorer or tiny(), **own)
+        guard = self.guard = UncertaintyMiddleware(policy, scorer or tiny(), **own)
         self.graph = create_agent(self.model, tools, middleware=[*around, guard], **made)
 
     def invoke(self, asked=ASKED, config=None, *, how="sync"):

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from langchain.agents.middleware import HumanInTheLoopMiddleware
+from langchain.agents.middleware import AgentMiddleware, HumanInTheLoopMiddleware, hook_config
 from langchain.agents.structured_output import ToolStrategy
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
@@ -21,6 +21,9 @@ from guardrail.langchain import (
     verdict_of,
     when_uncertain,
 )
+from guardrail.langchain.answer_parts import parts_of
+from guardrail.langchain.seals import sealed
+from guardrail.langchain.wrapper import UncertaintyGuard
 from guardrail.models.local import LocalModel
 from guardrail.scoring.options import ScoringOptions
 from tests.chat import tiny_chat
@@ -41,6 +44,7 @@ from tests.langchain.agents import (
     knows,
     said,
 )
+from tests.langchain.wrapping import guarded_message
 
 HOWS = pytest.mark.parametrize("how", ["sync", "async"])
 
@@ -51,9 +55,11 @@ class Place(BaseModel):
     name: str
 
 
-def carrying(text="Paris it is", *, enforced=True, **verdict):
-    plain = {"action": "pass", "rule": "own", "enforced": enforced, "message": None, "confidence": 0.5}
-    return AIMessage(text, response_metadata={"uncertainty": {**plain, **verdict}})
+def judged(message, **verdict):
+    """A message with a verdict that was given here on it."""
+    plain = {"action": "pass", "rule": "own", "enforced": True, "message": None, "confidence": 0.5, **verdict}
+    carried = sealed(plain, said=parts_of(message))
+    return message.model_copy(update={"response_metadata": {"uncertainty": carried}})
 
 
 class TestActing:
@@ -136,18 +142,23 @@ class TestActing:
 class TestVerdictsOfTheModel:
     def test_a_model_with_a_guard_of_its_own_is_believed(self):
         # A scorer that makes everything an error would withhold it.
-        last = Agent(ABSTAIN, script=[carrying()]).last()
+        own = guarded_message("Paris it is", by=UncertaintyGuard(policy_of(ABSTAIN)))
+        last = Agent(ABSTAIN, script=[own]).last()
         assert (last.text, verdict_of(last)["rule"]) == ("Paris it is", "own")
+
+    def test_under_another_policy_it_is_judged_again(self):
+        assert Agent(ABSTAIN, script=[guarded_message("Paris it is")]).last().text == "I do not know."
 
     @pytest.mark.parametrize("action", ["abstain", "escalate"])
     def test_what_it_withheld_ends_the_agent(self, action):
-        message = carrying("Its words.", action=action, message="Its words.")
+        message = guarded_message("Its words.", action, message="Its words.")
         agent = Agent(script=[message], tools=[], response_format=ToolStrategy(Place))
         assert agent.last().text == "Its words."
         assert len(agent.model.asked) == 1
 
     def test_where_it_only_observes_the_policy_decides(self):
-        assert Agent(ABSTAIN, script=[carrying(enforced=False)]).last().text == "I do not know."
+        own = guarded_message("Paris it is", by=UncertaintyGuard(policy_of(ABSTAIN)), enforced=False)
+        assert Agent(ABSTAIN, script=[own]).last().text == "I do not know."
 
 
 class TestChatGuardrail:
@@ -261,7 +272,7 @@ class TestStrongerModels:
         assert agent.places == []
         assert not knows(last)
 
-    @pytest.mark.parametrize("answer", [said(" "), carrying("No.", action="abstain")])
+    @pytest.mark.parametrize("answer", [said(" "), guarded_message("No.", "abstain")])
     def test_one_that_says_nothing_or_is_withheld_itself_has_failed(self, answer):
         strong = Scripted(script=[answer])
         agent = Agent(STRONG, script=[said()], targets={"strong": strong}, escalation=STRONG_TARGET)
@@ -396,7 +407,8 @@ class TestPeople:
         assert agent.invoke(ASKED, THREAD)["__interrupt__"]
 
     def test_a_draft_that_nobody_decided_on_is_forgotten_with_the_next_question(self):
-        agent, _, _ = waiting(said(), carrying())
+        same = UncertaintyGuard(policy_of(HUMAN, escalation=HUMAN_TARGET))
+        agent, _, _ = waiting(said(), guarded_message("Paris it is", by=same))
         messages = agent.invoke({"messages": [("user", "And now?")]}, THREAD)["messages"]
         assert messages[-1].text.strip() == "Paris it is"
         assert not knows(messages)
@@ -467,11 +479,10 @@ class TestWhenUncertain:
     )
     def test_a_person_is_asked_below_the_threshold_and_where_nothing_is_known(self, verdict, asks):
         call = {"name": "look_up", "confidence": 0.95}
-        message = carrying(**{"tool_calls": [call], **verdict})
-        message = message.model_copy(update={"tool_calls": calling().tool_calls})
+        message = judged(calling(), **{"tool_calls": [call], **verdict})
         assert when_uncertain(0.8)(_Request([message])) is asks
 
-    @pytest.mark.parametrize("messages", [[], [calling()], [carrying(confidence=0.9)]])
+    @pytest.mark.parametrize("messages", [[], [calling()], [judged(said(), confidence=0.9)]])
     def test_a_call_without_a_verdict_is_uncertain(self, messages):
         assert when_uncertain(0.8)(_Request(messages)) is True
 
@@ -506,8 +517,50 @@ class TestWhenUncertain:
         review = HumanInTheLoopMiddleware(
             {"look_up": {"allowed_decisions": ["approve", "reject"], "when": when_uncertain(0.9)}}
         )
-        agent, _, _ = waiting(calling(), carrying(), middleware=[review])
+        same = UncertaintyGuard(policy_of(HUMAN, escalation=HUMAN_TARGET))
+        agent, _, _ = waiting(calling(), guarded_message("Paris it is", by=same), middleware=[review])
         assert "__interrupt__" not in resumed(agent, {"type": "approve"})
+        assert agent.places == [SECRET]
+
+
+class JumpsToTools(AgentMiddleware):
+    """What some of LangChain's own middleware does: sends the agent to its tools."""
+
+    @hook_config(can_jump_to=["tools"])
+    def after_model(self, state, runtime):
+        return {"jump_to": "tools"} if state["messages"][-1].type != "ai" else None
+
+    @hook_config(can_jump_to=["tools"])
+    def before_model(self, state, runtime):
+        last = [one for one in state["messages"] if isinstance(one, AIMessage)]
+        return {"jump_to": "tools"} if last and last[-1].tool_calls else None
+
+
+class TestBesideMiddlewareThatJumpsToTools:
+    """LangChain runs a call that a person rejected (langchain#40492)."""
+
+    def reviewing(self):
+        return HumanInTheLoopMiddleware(
+            {"look_up": {"allowed_decisions": ["approve", "reject"], "when": when_uncertain(0.9)}}
+        )
+
+    def test_our_own_review_leaves_no_call_that_could_be_run(self):
+        agent, _, _ = waiting(calling(), said(), middleware=[JumpsToTools()])
+        state = resumed(agent, {"type": "reject", "message": "No."})
+        assert agent.places == []
+        assert state["messages"][-1].text == "No."
+        assert not any(getattr(one, "tool_calls", ()) for one in state["messages"])
+
+    def test_langchains_runs_it(self):
+        """If this fails, LangChain has mended it: take the warning of ``when_uncertain`` and the docs out."""
+        agent = Agent(
+            script=[calling(), said("done")],
+            middleware=[JumpsToTools(), self.reviewing()],
+            checkpointer=InMemorySaver(),
+        )
+        assert "__interrupt__" in agent.invoke(ASKED, THREAD)
+        assert agent.places == []
+        resumed(agent, {"type": "reject"})
         assert agent.places == [SECRET]
 
 

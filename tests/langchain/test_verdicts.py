@@ -24,7 +24,7 @@ def rules(verdicts):
 
 
 def test_a_message_that_carries_a_verdict_gives_it():
-    message = guarded_message("Goethe", "flag")
+    message = guarded_message("Goethe", "flag")([])
     assert verdict_of(message)["action"] == "flag"
     assert verdict_of(AIMessageChunk("", response_metadata=message.response_metadata))["rule"] == "own"
 

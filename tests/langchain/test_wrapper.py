@@ -212,8 +212,8 @@ def test_the_prompt_of_a_completion_model_is_a_users_message():
 
 @pytest.mark.parametrize("action", ["pass", "flag", "abstain"])
 def test_a_verdict_that_a_message_carries_is_used_as_it_is(action):
-    model = other_model(guarded_message("as it came", action, message="own words"))
     never_asked = guard(ABSTAIN if action != "abstain" else PASS)
+    model = other_model(guarded_message("as it came", action, by=never_asked, message="own words"))
     shown = run_all(never_asked.wrap(PROMPT | model | StrOutputParser()))
     assert shown == ["own words" if action == "abstain" else "as it came"] * 4
 
@@ -225,7 +225,7 @@ def test_a_verdict_that_is_none_is_not_believed():
 
 def test_an_answer_that_a_models_own_guard_escalated_stays_if_somebody_answered():
     escalation = {"source": "strong-1", "target": "strong"}
-    answered = guarded_message("Goethe", "escalate", escalation=escalation)
+    answered = guarded_message("Goethe", "escalate", by=guard(), escalation=escalation)
     waiting = guarded_message("Wait.", "escalate", escalation={"source": None}, message="Wait.")
     assert guard().wrap(other_model(answered)).invoke("Who?").content == "Goethe"
     with pytest.raises(AbstainedError, match="Wait"):
@@ -397,7 +397,7 @@ def test_where_the_last_decides_the_others_are_told_of_if_they_have_a_verdict_an
 
 def test_of_equal_actions_the_lowest_confidence_decides_and_an_unknown_one_is_lower_still():
     def decisive(*confidences):
-        messages = [guarded_message("a", "flag", confidence=value) for value in confidences]
+        messages = [guarded_message("a", "flag", by=guard(), confidence=value) for value in confidences]
         chain = plan(messages[:-1]) | other_model(messages[-1])
         return verdict_of(guard().wrap(chain).invoke("Who?"))["confidence"]
 
@@ -417,25 +417,41 @@ def test_branches_are_all_looked_at():
 # Guards within guards.
 
 
-@pytest.mark.parametrize("inner_streaming", ["buffer", "annotate"])
-def test_the_verdict_of_a_guard_within_is_used(inner_streaming):
-    doubts = guard(FLAG, streaming=inner_streaming)
-    outer = guard(ABSTAIN)
+@pytest.mark.parametrize("streaming", ["buffer", "annotate"])
+def test_the_verdict_of_a_guard_within_is_used_where_it_has_the_same_policy(streaming):
+    within = guard(FLAG, streaming=streaming)
+    # It opens no model: nothing is read a second time.
+    outer = UncertaintyGuard(policy_of(FLAG, streaming=streaming))
     with get_uncertainty_callback() as verdicts:
-        assert run_all(outer.wrap(doubts.wrap(text_chain()) | RunnableLambda(str))) == [SAID] * 4
+        assert run_all(outer.wrap(within.wrap(text_chain()) | RunnableLambda(str))) == [SAID] * 4
     assert [verdict["action"] for verdict in verdicts] == ["flag"] * 4
+    assert outer._guard is None
+
+
+@pytest.mark.parametrize("within", [FLAG, PASS], ids=["flag", "pass"])
+@pytest.mark.parametrize("streaming", ["buffer", "annotate"])
+def test_under_another_policy_the_stricter_of_both_counts(streaming, within):
+    inner = guard(within, streaming=streaming).wrap(text_chain())
+    with get_uncertainty_callback() as verdicts:
+        assert run_all(guard(ABSTAIN).wrap(inner)) == [ABSTAIN["message"]] * 4
+        assert run_all(guard(PASS, name="outer").wrap(inner)) == [SAID] * 4
+    assert [verdict["action"] for verdict in verdicts] == ["abstain"] * 4 + [within["action"]] * 4
 
 
 def test_all_calls_of_a_guard_within_are_looked_at():
     inner = guard(LONG, FULL, PASS, mode="observe").wrap(plan([LONG_TEXT, MIDDLE_TEXT, SHORT_TEXT]))
     with get_uncertainty_callback() as verdicts:
         assert guard(PASS).wrap(inner).invoke("Who?") == SHORT_TEXT
-    assert [verdict["action"] for verdict in verdicts] == ["abstain", "flag", "pass"]
+    # One that only observes decided nothing.
+    assert [verdict["action"] for verdict in verdicts] == ["pass", "pass", "pass"]
+    with pytest.raises(AbstainedError, match="rule long"):
+        guard(LONG, PASS, on_abstain="raise").wrap(inner).invoke("Who?")
 
 
-def test_a_guard_within_decides_for_its_part():
+def test_a_guard_within_decides_for_its_part_under_the_same_policy():
     inner = guard(LONG, PASS, combine="last").wrap(plan([LONG_TEXT, SHORT_TEXT]))
-    assert run_all(guard(LONG, PASS).wrap(inner), "Who?") == [SHORT_TEXT] * 4
+    assert run_all(guard(LONG, PASS, combine="last").wrap(inner), "Who?") == [SHORT_TEXT] * 4
+    assert run_all(guard(LONG, PASS).wrap(inner), "Who?") == ["Too long."] * 4
 
 
 def test_what_a_guard_within_withheld_stays_withheld():
@@ -584,7 +600,7 @@ def test_a_scorer_that_is_named_is_opened_at_once_and_otherwise_when_it_is_neede
     with pytest.raises(Exception, match=r"no-such-model"):
         UncertaintyGuard("builtin:strict", "no-such-model")
     lazy = UncertaintyGuard("builtin:lenient")
-    assert lazy.wrap(other_model(guarded_message("Goethe"))).invoke("Who?").content == "Goethe"
+    assert lazy.wrap(other_model(guarded_message("Goethe", by=lazy))).invoke("Who?").content == "Goethe"
     assert lazy._guard is None
 
 

@@ -9,6 +9,8 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.prompts import ChatPromptTemplate
 from pydantic import Field
 
+from guardrail.langchain.answer_parts import parts_of
+from guardrail.langchain.seals import sealed
 from guardrail.langchain.wrapper import UncertaintyGuard
 from tests.guard.making import policy_of, tiny
 
@@ -81,10 +83,23 @@ def other_model(*messages, **fields):
     return OtherModel(messages=list(messages) or [SAID], **fields)
 
 
-def guarded_message(text, action="pass", **verdict):
-    """What a model says that has a guard of its own."""
+def guarded_message(text, action="pass", *, by=None, **verdict):
+    """What a model says that has a guard of its own, when it is asked.
+
+    Args:
+        text: What it says.
+        action: What was done.
+        by: A guard whose policy its own has too; another's if not given.
+        verdict: Further fields.
+    """
     plain = {"action": action, "rule": "own", "enforced": True, "message": None, "confidence": 0.5}
-    return AIMessage(text, response_metadata={"uncertainty": {**plain, **verdict}})
+    plain |= {"policy": by.policy.digest if by else "another", "profile": None, **verdict}
+
+    def answered(asked):
+        carried = sealed(plain, asked=asked, said=parts_of(AIMessage(text)))
+        return AIMessage(text, response_metadata={"uncertainty": carried})
+
+    return answered
 
 
 class Listener(BaseCallbackHandler):

@@ -20,15 +20,19 @@ from langchain_core.runnables.config import ensure_config
 from langgraph.types import Command, interrupt
 
 from guardrail.errors import OptionError
+from guardrail.escalation.case import withholds
 from guardrail.escalation.opening import check_keyless
+from guardrail.langchain.answer_parts import parts_of
 from guardrail.langchain.authors import AnsweredBy
+from guardrail.langchain.isolation import bare
 from guardrail.langchain.messages import as_spoken
 from guardrail.langchain.middleware.results import Result, ends_agent, result_of
 from guardrail.langchain.middleware.review import Waiting, reply_type, request_of, reviewed
 from guardrail.langchain.middleware.targets import People, targets_within
 from guardrail.langchain.middleware.turns import Held, Turn
 from guardrail.langchain.model_calls import ModelCall
-from guardrail.langchain.verdicts import VERDICT_EVENT, verdict_of
+from guardrail.langchain.seals import is_given
+from guardrail.langchain.verdicts import VERDICT_EVENT, facts_of, verdict_of
 from guardrail.langchain.wrapper import UncertaintyGuard
 from guardrail.policy.loading import load_policy
 from guardrail.policy.model import Policy
@@ -54,9 +58,10 @@ class UncertaintyState(AgentState[Any]):
 class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
     """A policy for every answer of an agent's model, before the agent or anybody else sees it.
 
-    An answer of a ``ChatGuardrail`` that enforces its policy was decided on, and acted on, already: for the
-    actions below give it one with ``mode: observe``, and its ``guard.model`` as ``scorer_model``. Its answer
-    is then read by a local model, which scores it, as that of any other model is. Then:
+    An answer of a ``ChatGuardrail`` that enforces the same policy was decided on, and acted on, already, and
+    what another policy of its withheld stays withheld: for the actions below give it one with ``mode:
+    observe``, and its ``guard.model`` as ``scorer_model``. Its answer is then read by a local model, which
+    scores it, as that of any other model is. Then:
 
     * ``pass`` and ``flag``: the agent goes on. The message carries the verdict (:func:`verdict_of`).
     * ``abstain``: the policy's message stands in the answer's place, its calls of tools are gone, and the
@@ -146,18 +151,11 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
     ) -> ExtendedModelResponse[Any]:
         """Have the model answer, and give what the policy lets through."""
         turn, left_out = self._turn(request, handler)
-        draft = turn.ask()
-        call = self._call(draft)
-        with turn.current():
-            outcome = self._guard.decide([call], request.messages, run_id=call.run_id, tags=self._all_tags())
-        outcome = outcome.with_turns_left_out(left_out)
-        result = result_of(turn, draft, outcome)
-        draft.tell(redacted=result.shown is not draft)
-        if result.shown is not None and result.shown is not draft:
-            result.shown.tell(redacted=False)
-        for verdict in outcome.verdicts:
-            dispatch_custom_event(VERDICT_EVENT, verdict.with_run_id())
-        return _extended(request, result)
+        given = self._decided(request, turn, left_out, turn.ask())
+        if isinstance(given, BaseException):
+            turn.forget()
+            raise given
+        return given
 
     async def awrap_model_call(
         self,
@@ -166,19 +164,56 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
     ) -> ExtendedModelResponse[Any]:
         """As :meth:`wrap_model_call`, within an event loop."""
         turn, left_out = self._turn(request, handler)
-        draft = await turn.aask()
-        call = self._call(draft)
-        with turn.current():
-            outcome = await self._guard.adecide(
-                [call], request.messages, run_id=call.run_id, tags=self._all_tags()
-            )
-        outcome = outcome.with_turns_left_out(left_out)
-        result = result_of(turn, draft, outcome)
-        await draft.atell(redacted=result.shown is not draft)
-        if result.shown is not None and result.shown is not draft:
-            await result.shown.atell(redacted=False)
-        for verdict in outcome.verdicts:
-            await adispatch_custom_event(VERDICT_EVENT, verdict.with_run_id())
+        given = await self._adecided(request, turn, left_out, await turn.aask())
+        if isinstance(given, BaseException):
+            turn.forget()
+            raise given
+        return given
+
+    # The answer is in the frames of these two alone, which have returned when something is raised.
+
+    def _decided(
+        self, request: ModelRequest[Any], turn: Turn, left_out: int, draft: Held
+    ) -> ExtendedModelResponse[Any] | BaseException:
+        try:
+            call = self._call(draft)
+            with turn.current():
+                outcome = self._guard.decide(
+                    [call], request.messages, run_id=call.run_id, tags=self._all_tags()
+                )
+            outcome = outcome.with_turns_left_out(left_out)
+            result = result_of(turn, draft, outcome)
+            facts = {call.run_id: facts_of(outcome.verdict.plain)}
+            draft.tell(redacted=result.shown is not draft, facts=facts)
+            if result.shown is not None and result.shown is not draft:
+                result.shown.tell(redacted=False)
+            for verdict in outcome.verdicts:
+                dispatch_custom_event(VERDICT_EVENT, verdict.with_run_id())
+        except BaseException as problem:  # noqa: BLE001  (raised by whoever called this)
+            draft.watch.forget()
+            return bare(problem)
+        return _extended(request, result)
+
+    async def _adecided(
+        self, request: ModelRequest[Any], turn: Turn, left_out: int, draft: Held
+    ) -> ExtendedModelResponse[Any] | BaseException:
+        try:
+            call = self._call(draft)
+            with turn.current():
+                outcome = await self._guard.adecide(
+                    [call], request.messages, run_id=call.run_id, tags=self._all_tags()
+                )
+            outcome = outcome.with_turns_left_out(left_out)
+            result = result_of(turn, draft, outcome)
+            facts = {call.run_id: facts_of(outcome.verdict.plain)}
+            await draft.atell(redacted=result.shown is not draft, facts=facts)
+            if result.shown is not None and result.shown is not draft:
+                await result.shown.atell(redacted=False)
+            for verdict in outcome.verdicts:
+                await adispatch_custom_event(VERDICT_EVENT, verdict.with_run_id())
+        except BaseException as problem:  # noqa: BLE001  (as above)
+            draft.watch.forget()
+            return bare(problem)
         return _extended(request, result)
 
     @hook_config(can_jump_to=["end"])
@@ -206,12 +241,16 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
         message = draft.message
         if message is None:
             return ModelCall(uuid4())
-        seen = [call for call in draft.watch.calls if call.text == str(message.text)]
-        call = seen[-1] if seen else ModelCall(uuid4(), text=str(message.text))
-        verdict = verdict_of(message)
-        enforced = verdict is not None and verdict["enforced"]
-        # A guard that only observes has decided nothing.
-        return replace(call, tool_calls=message.tool_calls, verdict=verdict if enforced else None)
+        parts = parts_of(message)
+        seen = [call for call in draft.watch.calls if call.text == parts.text]
+        call = seen[-1] if seen else ModelCall(uuid4(), text=parts.text)
+        # What was seen may have been changed on its way here, and what it says of itself may be anybody's.
+        verdict = call.verdict if call.parts == parts else None
+        claimed = verdict_of(message)
+        is_withheld = verdict is None and claimed is not None and withholds(claimed)
+        if is_withheld and claimed is not None and is_given(claimed, said=parts):
+            verdict, is_withheld = claimed, False
+        return replace(call, tool_calls=parts.calls, verdict=verdict, is_withheld=is_withheld)
 
     def _all_tags(self) -> list[str]:
         return [*self._tags, *(ensure_config().get("tags") or ())]

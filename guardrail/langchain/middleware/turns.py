@@ -18,6 +18,7 @@ from langgraph.constants import TAG_NOSTREAM
 from langgraph.errors import GraphBubbleUp
 
 from guardrail.errors import AbstainedError
+from guardrail.langchain.isolation import bare
 from guardrail.langchain.watching import Watch
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from guardrail.escalation.case import Case
+    from guardrail.langchain.holding import Facts
 
 __all__ = ["Held", "Turn", "current_turn"]
 
@@ -49,15 +51,17 @@ class Held:
         messages = [one for one in self.response.result if isinstance(one, AIMessage)]
         return messages[-1] if messages else None
 
-    def tell(self, *, redacted: bool) -> None:
+    def tell(self, *, redacted: bool, facts: "Facts | None" = None) -> None:
         """Tell those around what happened; redacted, without a word of it."""
         if self.watch.held is not None:
-            self.watch.held.tell(redacted=redacted)
+            self.watch.held.tell(redacted=redacted, facts=facts)
+        self.watch.forget()
 
-    async def atell(self, *, redacted: bool) -> None:
+    async def atell(self, *, redacted: bool, facts: "Facts | None" = None) -> None:
         """As :meth:`tell`, within an event loop."""
         if self.watch.held is not None:
-            await self.watch.held.atell(redacted=redacted)
+            await self.watch.held.atell(redacted=redacted, facts=facts)
+        self.watch.forget()
 
 
 @dataclass(slots=True)
@@ -92,35 +96,46 @@ class Turn:
             AbstainedError: The model answered, but its answer could not be read (as where an agent has a
                 format for answers): an error that may quote it is not passed on.
         """
-        watch = _watch(get_callback_manager_for_config)
-        response, error = None, None
-        try:
-            response = watch.run(partial(self.handler, self._request(model)))
-        except GraphBubbleUp:
-            raise
-        except Exception as raised:  # noqa: BLE001  (raised again, unless it may carry the answer)
-            error = raised
-        if response is not None:
-            return Held(response, watch)
-        if watch.held is not None:
-            watch.held.tell(redacted=watch.has_answers)
-        raise _told(error, watch)
+        answered = self._asked(model)
+        if isinstance(answered, BaseException):
+            raise answered
+        return answered
 
     async def aask(self, model: "BaseChatModel | None" = None) -> Held:
         """As :meth:`ask`, within an event loop."""
-        watch = _watch(get_async_callback_manager_for_config)
-        response, error = None, None
+        answered = await self._aasked(model)
+        if isinstance(answered, BaseException):
+            raise answered
+        return answered
+
+    def forget(self) -> None:
+        """Keep nothing of what was answered: a traceback may hold this turn."""
+        self.replies.clear()
+        self.case = None
+
+    # An answer is in the frames of these two alone, which have returned when something is raised.
+
+    def _asked(self, model: "BaseChatModel | None") -> Held | BaseException:
+        watch = _watch(get_callback_manager_for_config)
         try:
-            response = await watch.arun(partial(self.handler, self._request(model)))
-        except GraphBubbleUp:
-            raise
-        except Exception as raised:  # noqa: BLE001  (as above)
-            error = raised
-        if response is not None:
-            return Held(response, watch)
-        if watch.held is not None:
-            await watch.held.atell(redacted=watch.has_answers)
-        raise _told(error, watch)
+            return Held(watch.run(partial(self.handler, self._request(model))), watch)
+        except BaseException as raised:  # noqa: BLE001  (raised again, unless it may carry the answer)
+            error = _told(raised, watch)
+            if watch.held is not None and isinstance(raised, Exception):
+                watch.held.tell(redacted=watch.has_answers)
+            watch.forget()
+            return error
+
+    async def _aasked(self, model: "BaseChatModel | None") -> Held | BaseException:
+        watch = _watch(get_async_callback_manager_for_config)
+        try:
+            return Held(await watch.arun(partial(self.handler, self._request(model))), watch)
+        except BaseException as raised:  # noqa: BLE001  (as above)
+            error = _told(raised, watch)
+            if watch.held is not None and isinstance(raised, Exception):
+                await watch.held.atell(redacted=watch.has_answers)
+            watch.forget()
+            return error
 
     def _request(self, model: "BaseChatModel | None") -> "ModelRequest[Any]":
         return self.request if model is None else self.request.override(model=model)
@@ -142,8 +157,14 @@ def _watch(manager_for: Callable[[RunnableConfig], Any]) -> Watch:
     return Watch({**held, "callbacks": manager_for(held)}, hold=True, trace_drafts=False)
 
 
-def _told(error: Exception | None, watch: Watch) -> Exception:
-    if error is not None and not watch.has_answers:
+def _told(error: BaseException, watch: Watch) -> BaseException:
+    """What is raised in place of an error of a model's, or of the middleware around it."""
+    if not watch.calls:
+        return error
+    # An interrupt of LangGraph's, or a stop from outside, has to reach whoever waits for it.
+    if isinstance(error, GraphBubbleUp) or not isinstance(error, Exception):
+        return bare(error)
+    if not watch.has_answers:
         return error
     return AbstainedError(
         f"The model's answer could not be read ({type(error).__name__}); the error may tell of the answer."

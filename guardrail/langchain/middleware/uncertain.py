@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import AIMessage
 
 from guardrail.errors import OptionError
+from guardrail.langchain.answer_parts import parts_of
 from guardrail.langchain.middleware.review import REVIEW_KEY, STOOD
+from guardrail.langchain.seals import is_given
 from guardrail.langchain.verdicts import verdict_of
 from guardrail.utils.arguments import takes_no_others
 
@@ -21,9 +23,16 @@ def when_uncertain(threshold: float) -> "Callable[[ToolCallRequest], bool]":
     """Have a person review a call of a tool only where the model is not sure enough of it.
 
     What counts is the least of the answer's confidence and the call's own. What is not known counts as
-    uncertain: a message without a verdict, a verdict without a confidence, one of an answer that could not be
-    scored, a call that has none of its own, and the call of a stronger model, which was not scored. A call
-    that a person let through already is not shown again.
+    uncertain: a message without a verdict, a verdict that this process did not give or gave on another
+    message, one without a confidence, one of an answer that could not be scored, a call that has none of its
+    own, and the call of a stronger model, which was not scored. A call that a person let through already is
+    not shown again.
+
+    Warning:
+        ``HumanInTheLoopMiddleware`` leaves a call that a person rejected in the message, with an answer to it
+        below. Beside any middleware that jumps to ``tools`` (``jump_to: "tools"``), LangChain runs it all the
+        same. Nothing here can see what else an agent was made with: let :class:`UncertaintyMiddleware` ask
+        the person, which takes rejected calls out of the message, or use no middleware that jumps there.
 
     Example:
         >>> HumanInTheLoopMiddleware(
@@ -48,8 +57,9 @@ def when_uncertain(threshold: float) -> "Callable[[ToolCallRequest], bool]":
         raise OptionError(f"The threshold is {threshold}; it is a probability, between 0 and 1.")
 
     def is_uncertain(request: "ToolCallRequest") -> bool:
-        verdict = verdict_of(_caller(request))
-        if verdict is None:
+        message = _caller(request)
+        verdict = verdict_of(message)
+        if message is None or verdict is None or not is_given(verdict, said=parts_of(message)):
             return True
         if verdict.get(REVIEW_KEY) in STOOD:
             return False
