@@ -35,7 +35,6 @@ Ticket = Annotated[
     typer.Argument(help="The ticket, or its beginning.", show_default=False, callback=readable),
 ]
 _DEFAULT = "sqlite:///guardrail.db"
-_SHOWN_OF_TICKET = 8
 _SHOWN_OF_QUESTION = 60
 
 
@@ -55,18 +54,12 @@ def list_items(
     if not items:
         typer.echo("Nothing is waiting." if status == "waiting" else "Nothing is there.")
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("TICKET", "CREATED", "STATUS", "CONFIDENCE", "QUESTION"):
-        table.add_column(name, no_wrap=True)
+    # No table: however narrow the terminal is, a ticket stands whole in a line of its own.
     for item in items:
-        table.add_row(
-            item.ticket[:_SHOWN_OF_TICKET],
-            item.created[:19].replace("T", " "),
-            item.status if item.answer is None else item.answer.verdict,
-            _percent(item.case.confidence),
-            Text(_shortened(_question(item))),
-        )
-    results().print(table)
+        state = item.status if item.answer is None else item.answer.verdict
+        created = item.created[:19].replace("T", " ")
+        said = "cannot be read" if item.problem else _shortened(_question(item))
+        typer.echo(f"{item.ticket}\n    {created}  {state}  {_percent(item.case.confidence)}\n    {said}")
 
 
 @app.command()

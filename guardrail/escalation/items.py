@@ -43,12 +43,14 @@ class Item:
         created: When it was queued, ISO 8601 in UTC.
         case: What was handed over.
         answer: What a person said; None while it waits.
+        problem: Why its record cannot be read; empty where it can. The case is then an empty one.
     """
 
     ticket: str
     created: str
     case: Case
     answer: PersonsAnswer | None = None
+    problem: str = ""
 
     @property
     def status(self) -> Status:

@@ -109,13 +109,15 @@ class HumanQueue:
     def items(self, status: Status | None = None) -> list[Item]:
         """The cases in the order in which they came; all, those waiting, or those answered.
 
+        One whose record cannot be read is among them, with ``problem`` saying so: it keeps no other back.
+
         Raises:
             InvalidInputError: There is no such queue.
             EscalationError: It cannot be read.
         """
         with self._open(writing=False) as connection:
             rows = connection.execute(f"{_SELECT} ORDER BY number").fetchall()
-        items = [self._item(row) for row in rows]
+        items = [self._listed(row) for row in rows]
         return [item for item in items if status is None or item.status == status]
 
     def answer(self, ticket: str, verdict: Verdict, text: str | None = None, *, by: str) -> Item:
@@ -226,6 +228,15 @@ class HumanQueue:
             what = "more than one ticket that begins with" if rows else "no ticket"
             raise InvalidInputError(f"The queue {self.path} has {what} {ticket!r}.")
         return self._item(rows[0])
+
+    def _listed(self, row: tuple[Any, ...]) -> Item:
+        try:
+            return self._item(row)
+        except EscalationError as error:
+            ticket, created, _, verdict, text, by, at = row
+            answer = PersonsAnswer(verdict, text, by, at) if verdict is not None else None
+            nothing = Case(id=ticket, messages=(), draft="", rule="", reason="")
+            return Item(ticket, created, nothing, answer, problem=str(error))
 
     def _item(self, row: tuple[Any, ...]) -> Item:
         ticket, created, record, verdict, text, by, at = row

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from guardrail.cli import queue as queue_command
 from guardrail.cli.main import _Commands
+from guardrail.escalation.case import Case
 from guardrail.escalation.queue import HumanQueue
 from tests.escalation.cases import case_of
 
@@ -148,3 +149,33 @@ def test_the_commands_load_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("columns", ["20", "40", "80"])
+def test_every_ticket_is_whole_however_narrow_the_terminal_and_one_broken_record_keeps_none_back(
+    tmp_path, monkeypatch, columns
+):
+    import sqlite3
+
+    monkeypatch.setenv("COLUMNS", columns)
+    tickets = [f"{at}0123456789abcdef0123456789abcdef"[:32] for at in range(3)]
+    queue = HumanQueue(f"sqlite:///{tmp_path}/q.db")
+    for ticket in tickets:
+        queue.put(
+            Case(
+                id=ticket,
+                messages=[{"role": "user", "content": "Why? " * 40}],
+                draft="d",
+                rule="r",
+                reason="",
+            )
+        )
+    with sqlite3.connect(tmp_path / "q.db") as connection:
+        connection.execute("UPDATE cases SET record = '{' WHERE ticket = ?", (tickets[1],))
+    result = CliRunner().invoke(app, ["queue", "list", "--queue", str(tmp_path / "q.db")])
+    assert result.exit_code == 0
+    assert [line for line in result.output.splitlines() if line in tickets] == tickets
+    assert result.output.count("cannot be read") == 1
+    shown = CliRunner().invoke(app, ["queue", "show", tickets[1], "--queue", str(tmp_path / "q.db")])
+    assert shown.exit_code == 1
+    assert "cannot be read" in shown.output
