@@ -4,7 +4,6 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from demo_app import app as demo_page
-from guardrail.models.sampling import Sampling
 from guardrail.policy.loading import load_policy
 from tests.guard.making import guard_of
 
@@ -119,14 +118,14 @@ def test_ten_turns_go_on_without_those_that_were_withheld(one_thread):
     for number in range(10):
         asked_now = {"role": "user", "content": QUESTION}
         tags = ["hard"] if number % 2 else []
-        answer = guard.ask([*history(turns), asked_now], Sampling(max_tokens=2), tags=tags)
+        answer = guard.judge([*history(turns), asked_now], f"Goethe {number}.", tags=tags)
         assert answer.turns_left_out == number // 2
         turns.append(Turn(QUESTION, answer, is_first=number == 0))
     shown = [turn for turn in turns if turn.answer.action == "flag"]
-    alone = guard.ask([*history(shown), {"role": "user", "content": QUESTION}], Sampling(max_tokens=2))
-    assert (alone.turns_left_out, len(shown)) == (0, 5)
-    assert answer.usage.prompt_tokens < alone.usage.prompt_tokens
-    last = guard.ask([*history(turns), {"role": "user", "content": QUESTION}], Sampling(max_tokens=2))
+    asked_now = {"role": "user", "content": QUESTION}
+    last = guard.judge([*history(turns), asked_now], "Goethe.")
+    alone = guard.judge([*history(shown), asked_now], "Goethe.")
+    assert (last.turns_left_out, alone.turns_left_out, len(shown)) == (5, 0, 5)
     assert last.usage == alone.usage
 
 
