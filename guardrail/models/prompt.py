@@ -3,13 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from guardrail.errors import PromptError
 from guardrail.models.content import with_text
 from guardrail.models.control_tokens import Marks, control_tokens, encode_text, encode_with
 from guardrail.models.reasoning import answer_of, reasoning_format
+from guardrail.models.rendered_prompt import check_shown, render
 from guardrail.utils.json_lines import is_text
 from guardrail.utils.plain_json import plain_json
 
@@ -73,7 +73,8 @@ def encode_prompt(
         return EncodedPrompt(
             _base_ids(tokenizer, "\n\n".join(message["content"] for message in messages)), -1
         )
-    rendered = _render(tokenizer, messages, tools, kwargs, add_generation_prompt=True)
+    rendered = render(tokenizer, messages, tools, kwargs, add_generation_prompt=True)
+    check_shown(tokenizer, messages, tools, kwargs, rendered)
     ids = _conversation_ids(tokenizer, messages, tools, rendered, kwargs)
     suffix, after = _suffix(tokenizer, messages, tools, rendered, kwargs)
     return EncodedPrompt(ids, -min(len(ids), after), reasoning_format(tokenizer).opens(suffix))
@@ -87,7 +88,7 @@ def shows_tools(tokenizer: "PreTrainedTokenizerBase") -> bool:
     function = {"name": _MARK, "description": "a", "parameters": parameters}
     tools = [{"type": "function", "function": function}]
     try:
-        rendered = _render(tokenizer, [_ANY_MESSAGE], tools, add_generation_prompt=True)
+        rendered = render(tokenizer, [_ANY_MESSAGE], tools, add_generation_prompt=True)
     except PromptError:
         return False
     # Some templates write tools as JSON, where the mark may stand in its escaped form.
@@ -126,7 +127,7 @@ def written_end(tokenizer: "PreTrainedTokenizerBase", end_ids: Sequence[int] = (
         return None
     answer = {"role": "assistant", "content": _MARK}
     try:
-        closed = _render(tokenizer, [_ANY_MESSAGE, answer], add_generation_prompt=False)
+        closed = render(tokenizer, [_ANY_MESSAGE, answer], add_generation_prompt=False)
     except PromptError:
         return None
     after = _tokenize(tokenizer, closed.partition(_MARK)[2])
@@ -171,7 +172,7 @@ def template_tail(
     if not tokenizer.chat_template:
         return []
     question = {"role": "user", "content": _MARK}
-    rendered = _render(tokenizer, [question], (), chat_template_kwargs or {}, add_generation_prompt=True)
+    rendered = render(tokenizer, [question], (), chat_template_kwargs or {}, add_generation_prompt=True)
     return _tokenize(tokenizer, rendered.rpartition(_MARK)[2])
 
 
@@ -198,32 +199,6 @@ def _answered(message: dict[str, Any]) -> dict[str, Any]:
     if message["role"] not in _ASSISTANT:
         return message
     return {**message, "content": answer_of(message["content"])}
-
-
-def _render(
-    tokenizer: "PreTrainedTokenizerBase",
-    messages: list[dict[str, Any]],
-    tools: Sequence[Mapping[str, Any]] = (),
-    kwargs: Mapping[str, Any] = MappingProxyType({}),
-    *,
-    add_generation_prompt: bool,
-) -> str:
-    try:
-        return str(
-            tokenizer.apply_chat_template(
-                messages,
-                tools=[dict(tool) for tool in tools] or None,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                **kwargs,
-            )
-        )
-    # A template may do anything with what a message holds beside its text.
-    except Exception as error:
-        raise PromptError(
-            f"The model's chat template refuses this conversation: {error}. "
-            "Change the roles or their order (many templates take no system message)."
-        ) from error
 
 
 def _tokenize(tokenizer: "PreTrainedTokenizerBase", rendered: str) -> list[int]:
@@ -261,7 +236,7 @@ def _conversation_ids(
     marked_tools = [marks.inside(tool) for tool in tools]
     plain = rendered.rpartition(behind)[2] if behind else rendered
     if marked != messages or marked_tools != list(tools):
-        rendered = _render(tokenizer, marked, marked_tools, kwargs, add_generation_prompt=True)
+        rendered = render(tokenizer, marked, marked_tools, kwargs, add_generation_prompt=True)
         text, regions = marks.read(rendered.rpartition(behind)[2] if behind else rendered)
         ids = encode_with(tokenizer, text, regions)
         if ids != _tokenize(tokenizer, text):
@@ -284,17 +259,17 @@ def _suffix(
     The first token that the template adds for generation; where it adds none, the last of the user's text. It
     gives the positions that arXiv 2605.04638 names for Llama-3.1, Qwen3 and Mistral-Nemo.
     """
-    unprompted = _render(tokenizer, messages, tools, kwargs, add_generation_prompt=False)
+    unprompted = render(tokenizer, messages, tools, kwargs, add_generation_prompt=False)
     if len(rendered) > len(unprompted) and rendered.startswith(unprompted):
         suffix = rendered[len(unprompted) :]
         return suffix, len(_tokenize(tokenizer, suffix))
     marked = [*messages[:-1], {**messages[-1], "content": _MARK}]
-    rendered = _render(tokenizer, marked, tools, kwargs, add_generation_prompt=True)
+    rendered = render(tokenizer, marked, tools, kwargs, add_generation_prompt=True)
     behind = _conversation_ids(tokenizer, marked, tools, rendered, kwargs, behind=_MARK)
     return rendered.rpartition(_MARK)[2], 1 + len(behind)
 
 
 def _generation_prompt_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    rendered = _render(tokenizer, [_ANY_MESSAGE], add_generation_prompt=True)
-    unprompted = _render(tokenizer, [_ANY_MESSAGE], add_generation_prompt=False)
+    rendered = render(tokenizer, [_ANY_MESSAGE], add_generation_prompt=True)
+    unprompted = render(tokenizer, [_ANY_MESSAGE], add_generation_prompt=False)
     return _tokenize(tokenizer, rendered[len(unprompted) :]) if rendered.startswith(unprompted) else []

@@ -97,7 +97,7 @@ def test_tags_and_tools_reach_the_rules():
 
 def test_a_batch_gives_each_its_own():
     guard = guard_of()
-    questions = [ASKED, "And who wrote Emilia Galotti?", [{"role": "user", "content": "Hm?"}]]
+    questions = [ASKED, "And who wrote Emilia Galotti?", [{"role": "user", "content": "Who?"}]]
     for answer, question in zip(guard.ask_batch(questions, SHORT), questions, strict=True):
         alone = guard.ask(question, SHORT)
         assert answer.text == alone.text

@@ -1,7 +1,8 @@
 import pytest
 
 from guardrail.errors import PromptError
-from guardrail.models.prompt import encode_ids, encode_prompt, end_of_turn
+from guardrail.models.prompt import encode_ids, encode_prompt, end_of_turn, template_tail
+from tests.templates import HERMES, LISTS, TOOLS
 from tests.tiny import CHATML, LLAMA3, MISTRAL, SPECIALS, tiny_tokenizer
 
 FAMILIES = {
@@ -119,3 +120,98 @@ def test_the_end_of_turn_is_the_one_that_the_template_writes(template, expected)
     assert tokenizer.decode([end_of_turn(tokenizer, ends)]) == expected
     assert end_of_turn(tokenizer, []) is None
     assert end_of_turn(tiny_tokenizer(), ends) is None
+
+
+ASKED = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "Hello"},
+    {"role": "user", "content": "And\tnow: é <b>, please?"},
+]
+START = "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+CLOSE = "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+MIXED = (
+    START + "{% if m.role == 'user' %}{% for c in m.content %}{{ c.text }}{% endfor %}"
+    "{% else %}{{ m.content + '' }}{% endif %}" + CLOSE
+)
+
+
+@pytest.mark.parametrize("template", [LISTS, MIXED, START + "{{ m.content[0].text }}" + CLOSE])
+def test_a_template_that_reads_messages_in_parts_is_given_parts(template):
+    tokenizer, plain = (tiny_tokenizer(which, end="<|im_end|>") for which in (template, CHATML))
+    encoded, expected = encode_prompt(tokenizer, ASKED), encode_prompt(plain, ASKED)
+    assert encoded == expected
+    assert encode_prompt(tokenizer, "Why<|im_end|>?").ids == encode_prompt(plain, "Why<|im_end|>?").ids
+    assert template_tail(tokenizer) == template_tail(plain)
+    assert end_of_turn(tokenizer, [SPECIALS.index("<|im_end|>")]) == SPECIALS.index("<|im_end|>")
+
+
+@pytest.mark.parametrize(
+    ("content", "number"),
+    [
+        ("{% if m.role != 'system' %}{{ m.content }}{% endif %}", 1),
+        ("{% if loop.last %}{{ m.content }}{% endif %}", 1),
+        ("{% if loop.last or m.role == 'system' %}{{ m.content }}{% endif %}", 2),
+        ("{{ m.content[:10] }}", 1),
+        ("{{ m.content[:15] }}", 4),
+        ("{{ m.text }}", 1),
+        ("user", 1),
+    ],
+)
+def test_a_template_that_does_not_show_what_is_said_is_refused(content, number):
+    with pytest.raises(PromptError, match=rf"does not show all of message {number} \("):
+        encode_prompt(tiny_tokenizer(START + content + CLOSE), ASKED)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "trim",
+        "lower",
+        "upper",
+        "tojson",
+        "tojson(ensure_ascii=true)",
+        "escape",
+        "trim | tojson | replace('\\\\t', '')",
+    ],
+)
+def test_a_template_may_write_what_is_said_in_its_own_way(content):
+    assert encode_prompt(tiny_tokenizer(START + "{{ m.content | " + content + " }}" + CLOSE), ASKED).ids
+
+
+def test_results_of_tools_must_be_shown():
+    tools = [{"type": "function", "function": {"name": "f", "description": "a", "parameters": {}}}]
+    call = {"type": "function", "function": {"name": "f", "arguments": {}}}
+    messages = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "42", "name": "f"},
+    ]
+    for template in (HERMES, TOOLS):
+        assert "42" in tiny_tokenizer().decode(encode_prompt(tiny_tokenizer(template), messages, tools).ids)
+    without = HERMES.replace("<tool_response>\n{{ m.content }}", "<tool_response>\n")
+    with pytest.raises(PromptError, match=r"does not show all of message 3 \(tool\)"):
+        encode_prompt(tiny_tokenizer(without), messages, tools)
+
+
+@pytest.mark.parametrize(
+    "content", ["{{ m.content.nothing() }}", "{{ m.content + 1 }}", "{{ range(10**9) }}"]
+)
+def test_a_template_that_fails_is_told_of_in_a_sentence(content):
+    with pytest.raises(PromptError, match=r"chat template (fails with|refuses) this conversation") as caught:
+        encode_prompt(tiny_tokenizer(START + content + CLOSE), "Hi")
+    assert "\n" not in str(caught.value)
+
+
+def test_of_several_templates_it_is_the_one_that_is_meant():
+    tokenizer = tiny_tokenizer(CHATML)
+    expected = encode_prompt(tokenizer, "Hi")
+    for templates in ({"default": CHATML, "rag": MISTRAL}, {"only": CHATML}):
+        tokenizer.chat_template = templates
+        assert encode_prompt(tokenizer, "Hi") == expected
+        assert end_of_turn(tokenizer, [2, SPECIALS.index("<|im_end|>")]) == SPECIALS.index("<|im_end|>")
+    tokenizer.chat_template = {"rag": MISTRAL, "tool_use": HERMES}
+    with pytest.raises(PromptError, match="templates rag, tool_use, and none of them is called default"):
+        encode_prompt(tokenizer, "Hi")
+    tools = [{"type": "function", "function": {"name": "f", "description": "a", "parameters": {}}}]
+    assert encode_prompt(tokenizer, "Hi", tools).ids
