@@ -61,13 +61,13 @@ def answer_text(trace: "Trace", tokens: "Sequence[TokenScore]", colours: "Colour
     """
     answer = trace.text
     if colours is None:
-        return Text(visible(answer))
+        return Text(answer)
     largest = max(token.weight for token in tokens) or 1.0
     text, shown = Text(), ""
     pieces = shown_pieces(answer, [token.text for token in tokens])
     for token, shown in zip(tokens, pieces, strict=True):
-        text.append(visible(shown), colours(token.weight / largest) if shown.strip() else "")
-    text.append(visible(answer[len("".join(pieces)) :]))
+        text.append(shown, colours(token.weight / largest) if shown.strip() else "")
+    text.append(answer[len("".join(pieces)) :])
     if trace.finish_reason == "stop" and not shown:
         share = tokens[-1].weight / largest
         text.append(" ").append(_END, colours(share) or "dim")
@@ -170,9 +170,4 @@ def _where_least(tokens: "Sequence[TokenScore]") -> str:
 
 
 def _quoted(text: str) -> str:
-    return f"“{visible(text).replace(chr(10), '⏎')}”"
-
-
-def visible(text: str) -> str:
-    """Without control characters: a model must not be able to give orders to a terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
+    return f"“{text.replace(chr(10), '⏎')}”"

@@ -20,7 +20,7 @@ from guardrail.cli.options import (
     open_model,
     readable,
 )
-from guardrail.cli.output import print_json, progress_bar
+from guardrail.cli.output import print_json, progress_bar, say
 from guardrail.errors import OptionError
 from guardrail.models.chat_template import parse_chat_template_kwargs
 from guardrail.models.reference import DEFAULT_MODEL, ModelReference
@@ -228,7 +228,7 @@ def calibrate(
         else:
             parsed = parse_questions(lines, judge_needs_answers=decided is None or decided.needs_answers)
             if parsed.shapes:
-                typer.echo(f"What is right, by the lines: {parsed.shapes}.", err=True)
+                say(f"What is right, by the lines: {parsed.shapes}.", err=True)
             questions, author = of_one_author(parsed, answered_by, str(reference))
             collected = collect(
                 questions,

@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from guardrail.cli.output import results
+from guardrail.cli.output import results, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,16 +21,16 @@ def tell(collected: "Collected", stored: Path) -> None:
     """Say on stderr what became of the lines."""
     counts = _counts(collected)
     kept = f", {collected.kept:,} of them by an earlier run" if collected.kept else ""
-    typer.echo(
+    say(
         f"{counts['answers']:,} answers{kept}: {counts['correct']:,} correct, {counts['wrong']:,} wrong, "
         f"{counts['unlabelled']:,} without a label. They are in {stored}",
         err=True,
     )
     if collected.judged_again:
-        typer.echo(f"{collected.judged_again:,} of them were judged again.", err=True)
+        say(f"{collected.judged_again:,} of them were judged again.", err=True)
     if collected.judge_failures:
         reason = next(one.judgement.reason for one in collected.records if one.judgement.failed)
-        typer.echo(
+        say(
             f"The judge failed on {collected.judge_failures:,}, which do not count; with --judge they are "
             f"judged again. {reason}",
             err=True,
@@ -83,11 +81,11 @@ def print_failures(failures: "Sequence[Failure]") -> None:
     """Say on stderr which lines do not count, and why."""
     if not failures:
         return
-    typer.echo(f"{len(failures):,} lines do not count:", err=True)
+    say(f"{len(failures):,} lines do not count:", err=True)
     for failure in failures[:_SHOWN_FAILURES]:
-        typer.echo(f"  line {failure.line}: {failure.reason}", err=True)
+        say(f"  line {failure.line}: {failure.reason}", err=True)
     if len(failures) > _SHOWN_FAILURES:
-        typer.echo(f"  and {len(failures) - _SHOWN_FAILURES:,} more; --json lists them all", err=True)
+        say(f"  and {len(failures) - _SHOWN_FAILURES:,} more; --json lists them all", err=True)
 
 
 def _counts(collected: "Collected") -> dict[str, int]:

@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from guardrail.cli.calibrated import print_failures
-from guardrail.cli.output import results
+from guardrail.cli.output import results, say
 
 if TYPE_CHECKING:
     from guardrail.evaluation.collecting import Evaluated
@@ -21,16 +19,16 @@ def tell(collected: "Evaluated", stored: Path) -> None:
     """Say on stderr what became of the lines."""
     labels = [record.judgement.correct for record in collected.records]
     kept = f", {collected.kept:,} of them by an earlier run" if collected.kept else ""
-    typer.echo(
+    say(
         f"{len(labels):,} answers{kept}: {labels.count(True):,} correct, {labels.count(False):,} wrong, "
         f"{labels.count(None):,} without a label. They are in {stored}",
         err=True,
     )
     if collected.judged_again:
-        typer.echo(f"{collected.judged_again:,} of them were judged again.", err=True)
+        say(f"{collected.judged_again:,} of them were judged again.", err=True)
     if collected.judge_failures:
         reason = next(one.judgement.reason for one in collected.records if one.judgement.failed)
-        typer.echo(
+        say(
             f"The judge failed on {collected.judge_failures:,}, which do not count; the same command again "
             f"has them judged again. {reason}",
             err=True,

@@ -13,7 +13,7 @@ from guardrail.cli.bench import bench
 from guardrail.cli.calibrate import calibrate
 from guardrail.cli.demo import demo
 from guardrail.cli.evaluate import evaluate
-from guardrail.cli.output import print_error
+from guardrail.cli.output import print_error, say, without_orders
 from guardrail.cli.score import score
 from guardrail.cli.sps import sps
 from guardrail.errors import GuardrailError
@@ -26,6 +26,13 @@ _INTERRUPTED = 130
 class _Commands(TyperGroup):
     """Ends a command that failed with one sentence and an exit status, in place of a traceback."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().make_context(*args, **kwargs)
+        except Exception as error:
+            without_orders(error)
+            raise
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
@@ -36,6 +43,7 @@ class _Commands(TyperGroup):
             raise typer.Exit(_INTERRUPTED) from error
         except Exception as error:
             if not _is_out_of_memory(error):
+                without_orders(error)
                 raise
             print_error(
                 ctx,
@@ -70,7 +78,7 @@ app.add_typer(queue.app, name="queue")
 
 def _print_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"guardrail {__version__}")
+        say(f"guardrail {__version__}")
         raise typer.Exit
 
 

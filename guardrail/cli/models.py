@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from guardrail.cli.options import AsJson
-from guardrail.cli.output import progress_bar
+from guardrail.cli.output import print_file, print_json, progress_bar, say
 from guardrail.errors import ModelUnavailableError
 from guardrail.models.builtin import BUILTIN_MODELS
 from guardrail.models.reference import DEFAULT_MODEL, ModelReference
@@ -25,7 +25,7 @@ def list_models(as_json: AsJson = False) -> None:
     """List the built-in models and those converted on this machine."""
     rows = _rows()
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        print_json(rows, indent=2)
         return
     lines = [("NAME", "LICENCE", "SIZE", "STATE", "WHERE")]
     for row in rows:
@@ -37,7 +37,7 @@ def list_models(as_json: AsJson = False) -> None:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         # Not a Rich table: that would break the paths to fit the terminal.
-        typer.echo("  ".join(map(str.ljust, line, widths)).rstrip())
+        say("  ".join(map(str.ljust, line, widths)).rstrip())
 
 
 @app.command()
@@ -48,7 +48,8 @@ def pull(name: Name = DEFAULT_MODEL, as_json: AsJson = False) -> None:
     reference = ModelReference.parse(name)
     with progress_bar() as progress:
         folder = local_folder(reference, progress)
-    typer.echo(json.dumps({"model": str(reference), "folder": str(folder)}) if as_json else str(folder))
+    written = json.dumps({"model": str(reference), "folder": str(folder)}) if as_json else str(folder)
+    print_file(f"{written}\n")
 
 
 @app.command()
@@ -62,7 +63,7 @@ def path(name: Name = DEFAULT_MODEL) -> None:
         raise ModelUnavailableError(
             f"{reference} is not on this machine yet: guardrail models pull {reference}"
         )
-    typer.echo(str(folder))
+    print_file(f"{folder}\n")
 
 
 def _rows() -> list[dict[str, Any]]:

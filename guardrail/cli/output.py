@@ -1,39 +1,82 @@
 """What commands print: results on stdout; progress and errors on stderr."""
 
+import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TaskProgressColumn, TextColumn
 from rich.progress import TimeElapsedColumn as Elapsed
 from rich.progress import TimeRemainingColumn as Remaining
+from rich.segment import Segment
 
 from guardrail.errors import GuardrailError
 from guardrail.models.progress import ProgressCallback
-from guardrail.utils.json_lines import as_json
 from guardrail.utils.plain_json import plain_json
+from guardrail.utils.visible_text import escaped, visible, visible_line
 
-__all__ = ["print_error", "print_json", "progress_bar", "remember_json", "results", "stdout_is_terminal"]
+__all__ = [
+    "print_error",
+    "print_file",
+    "print_json",
+    "progress_bar",
+    "remember_json",
+    "results",
+    "say",
+    "stdout_is_terminal",
+    "without_orders",
+]
 
 _AS_JSON = "guardrail.json"
 # Where stderr is a file, a line this often says how far it is.
 _SECONDS_BETWEEN_LINES = 30.0
 
 
+class _Console(Console):
+    """A console on which nothing that is printed gives orders to the terminal but the styles of our own."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
 def results() -> Console:
     """Where a result for people goes. Plain text where stdout is no terminal."""
-    return Console(highlight=False)
+    return _Console(highlight=False)
 
 
-def print_json(record: Mapping[str, Any]) -> None:
-    """Print one JSON object on one line."""
+def say(line: str, *, err: bool = False) -> None:
+    """Print one line, whatever stands in it: it gives no orders to the terminal, and is no second line.
+
+    Args:
+        line: The line.
+        err: On stderr.
+    """
+    typer.echo(visible_line(line), err=err)
+
+
+def print_json(value: Any, *, indent: int | None = None) -> None:
+    """Print a value as JSON: an object on one line, or over several with an indent."""
+    written = json.dumps(plain_json(value), ensure_ascii=False, allow_nan=False, indent=indent)
     # As bytes: JSON is UTF-8, whatever the terminal's encoding.
-    typer.echo(as_json(plain_json(record)).encode())
+    typer.echo(escaped(written).encode())
+
+
+def print_file(text: str) -> None:
+    """Print what is a file by itself: to the letter, but for a terminal."""
+    typer.echo((visible(text) if stdout_is_terminal() else text).encode(), nl=False)
+
+
+def without_orders(error: Exception) -> None:
+    """Clean an error of the command line's own parser, which quotes what was typed."""
+    for name, value in vars(error).items():
+        if isinstance(value, str):
+            setattr(error, name, visible(value))
 
 
 def remember_json(ctx: typer.Context, asked: bool) -> bool:
@@ -45,7 +88,7 @@ def remember_json(ctx: typer.Context, asked: bool) -> bool:
 def print_error(ctx: typer.Context, error: GuardrailError) -> None:
     """One line on stderr, and an object on stdout where JSON was asked for."""
     message = " ".join(str(error).split())
-    typer.echo(f"error: {message}", err=True)
+    say(f"error: {message}", err=True)
     if ctx.meta.get(_AS_JSON):
         print_json({"error": {"type": type(error).__name__, "message": message}})
 
@@ -57,7 +100,7 @@ def progress_bar(*, quiet: bool = False) -> Iterator[ProgressCallback]:
     Args:
         quiet: Show nothing, because the result itself is scrolling by on the same terminal.
     """
-    console = Console(stderr=True)
+    console = _Console(stderr=True)
     live = console.is_terminal and not quiet
     columns = (
         SpinnerColumn(),

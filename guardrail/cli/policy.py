@@ -1,6 +1,5 @@
 """``guardrail policy``: check a policy, show it, test it, and explain what it decides."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from guardrail.cli.options import AsJson, readable
-from guardrail.cli.output import print_json
+from guardrail.cli.output import print_file, print_json, say
 from guardrail.cli.what_if import what_if
 from guardrail.errors import OptionError, PolicyError
 
@@ -40,11 +39,11 @@ def list_policies(as_json: AsJson = False) -> None:
 
     rows = [(f"{BUILTIN}{name}", load_policy(f"{BUILTIN}{name}").description) for name in builtin_policies()]
     if as_json:
-        typer.echo(json.dumps([{"name": name, "description": text} for name, text in rows], indent=2))
+        print_json([{"name": name, "description": text} for name, text in rows], indent=2)
         return
     width = max((len(name) for name, _ in rows), default=0)
     for name, text in rows:
-        typer.echo(f"{name.ljust(width)}  {text}")
+        say(f"{name.ljust(width)}  {text}")
 
 
 @app.command()
@@ -79,11 +78,11 @@ def check(
     else:
         for file, found in checked:
             for mistake in found.mistakes:
-                typer.echo(str(mistake))
+                say(str(mistake))
             for warning in found.warnings:
-                typer.echo(f"{warning.place} {warning.path}: warning: {warning.text}")
+                say(f"{warning.place} {warning.path}: warning: {warning.text}")
             if found.policy is not None:
-                typer.echo(f"{file}: ok ({found.policy.name}, {len(found.policy.rules)} rules)")
+                say(f"{file}: ok ({found.policy.name}, {len(found.policy.rules)} rules)")
     if any(found.policy is None for _, found in checked):
         raise typer.Exit(PolicyError.exit_status)
 
@@ -107,11 +106,11 @@ def show(
     if not resolved:
         from guardrail.policy.yaml_files import policy_text
 
-        typer.echo(policy_text(_path(file)), nl=False)
+        print_file(policy_text(_path(file)))
         return
     from guardrail.policy.writing import policy_yaml
 
-    typer.echo(f"# sha256 {policy.digest}\n{policy_yaml(policy)}".encode(), nl=False)
+    print_file(f"# sha256 {policy.digest}\n{policy_yaml(policy)}")
 
 
 @app.command()
@@ -119,7 +118,7 @@ def schema() -> None:
     """Print the JSON schema of a policy file, for editors."""
     from guardrail.policy.schema import schema_text
 
-    typer.echo(schema_text().encode(), nl=False)
+    print_file(schema_text())
 
 
 @app.command("test")
@@ -143,10 +142,10 @@ def try_cases(
         print_json({"cases": [_case(result) for result in results], "failed": len(failed)})
     else:
         for result in failed:
-            typer.echo(f"{result.place} {result.name}")
+            say(f"{result.place} {result.name}")
             for line in result.differences:
-                typer.echo(f"    {line}")
-        typer.echo(f"{len(results) - len(failed)} of {len(results)} cases hold")
+                say(f"    {line}")
+        say(f"{len(results) - len(failed)} of {len(results)} cases hold")
     if failed:
         raise typer.Exit(_FAILED)
 
@@ -211,14 +210,14 @@ def explain(
         return
     to = f" to {decision.to}" if decision.to else ""
     observed = "" if decision.enforced else " (observed only: the answer is shown)"
-    typer.echo(f"{decision.action}{to}, by {decision.rule}{observed}")
-    typer.echo(f"    {decision.reason}")
+    say(f"{decision.action}{to}, by {decision.rule}{observed}")
+    say(f"    {decision.reason}")
     if decision.message is not None:
-        typer.echo(f"    message: {decision.message}")
-    typer.echo("")
+        say(f"    message: {decision.message}")
+    say("")
     width = max(len(rule.rule) for rule in rules)
     for rule in rules:
-        typer.echo(f"{rule.rule.ljust(width)}  {rule.outcome.ljust(7)}  {rule.why}")
+        say(f"{rule.rule.ljust(width)}  {rule.outcome.ljust(7)}  {rule.why}")
 
 
 def _load(file: str, as_json: bool) -> "Policy":
@@ -233,7 +232,7 @@ def _load(file: str, as_json: bool) -> "Policy":
 def _refused(error: PolicyError, as_json: bool) -> Exception:
     """Every mistake on a line of its own; as JSON, where that was asked for, in one object."""
     for mistake in error.mistakes:
-        typer.echo(f"error: {mistake}", err=True)
+        say(f"error: {mistake}", err=True)
     if as_json:
         said = {"message": " ".join(str(error).split()), "mistakes": list(error.mistakes)}
         print_json({"error": {"type": type(error).__name__, **said}})

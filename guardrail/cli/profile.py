@@ -7,7 +7,7 @@ import typer
 
 from guardrail.cli.calibrated import print_failures
 from guardrail.cli.options import AsJson, readable
-from guardrail.cli.output import print_json, results
+from guardrail.cli.output import print_json, results, say
 
 __all__ = ["app"]
 
@@ -99,4 +99,4 @@ def held_out(
     if as_json:
         print_json({"answers": len(found), "output": str(output), "profile": read.digest})
     else:
-        typer.echo(f"{len(found):,} held-out answers in {output}")
+        say(f"{len(found):,} held-out answers in {output}")

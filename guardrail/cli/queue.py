@@ -1,7 +1,6 @@
 """``guardrail queue``: what waits for a person, and what the person says."""
 
 import getpass
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,10 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from guardrail.cli.options import AsJson, readable
-from guardrail.cli.output import print_json, results
+from guardrail.cli.output import print_file, print_json, results, say
 from guardrail.errors import GuardrailError, OptionError
 from guardrail.utils.json_lines import as_json as json_line
-from guardrail.utils.plain_json import plain_json
+from guardrail.utils.visible_text import escaped
 from guardrail.utils.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -47,19 +46,19 @@ def list_items(
     """List what waits, in the order in which it came."""
     items = _open(queue).items(None if status == "all" else status)
     if as_json:
-        typer.echo(
-            json.dumps(plain_json([item.as_plain() for item in items]), indent=2, ensure_ascii=False).encode()
-        )
+        print_json([item.as_plain() for item in items], indent=2)
         return
     if not items:
-        typer.echo("Nothing is waiting." if status == "waiting" else "Nothing is there.")
+        say("Nothing is waiting." if status == "waiting" else "Nothing is there.")
         return
     # No table: however narrow the terminal is, a ticket stands whole in a line of its own.
     for item in items:
         state = item.status if item.answer is None else item.answer.verdict
         created = item.created[:19].replace("T", " ")
         said = "cannot be read" if item.problem else _shortened(_question(item))
-        typer.echo(f"{item.ticket}\n    {created}  {state}  {_percent(item.case.confidence)}\n    {said}")
+        say(item.ticket)
+        say(f"    {created}  {state}  {_percent(item.case.confidence)}")
+        say(f"    {said}")
 
 
 @app.command()
@@ -107,7 +106,7 @@ def answer(
     if as_json:
         print_json(item.as_plain())
     elif item.answer is not None:
-        typer.echo(f"{item.ticket}: {item.answer.verdict}, by {item.answer.by}")
+        say(f"{item.ticket}: {item.answer.verdict}, by {item.answer.by}")
 
 
 @app.command()
@@ -128,13 +127,13 @@ def export(
     lines = [json_line(label) for label in labels(_open(queue).items("answered"))]
     text = "".join(f"{line}\n" for line in lines)
     if output is None:
-        typer.echo(text.encode(), nl=False)
+        print_file(escaped(text))
         return
     write_whole(output, text, GuardrailError)
     if as_json:
         print_json({"labels": len(lines), "output": str(output)})
     else:
-        typer.echo(f"{len(lines):,} labelled answers in {output}")
+        say(f"{len(lines):,} labelled answers in {output}")
 
 
 def _open(queue: str) -> "HumanQueue":
@@ -144,8 +143,6 @@ def _open(queue: str) -> "HumanQueue":
 
 
 def _print_item(item: "Item") -> None:
-    from guardrail.cli.answer import visible
-
     table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
@@ -162,7 +159,7 @@ def _print_item(item: "Item") -> None:
         if said.text is not None:
             rows.append(("", said.text))
     for name, value in rows:
-        table.add_row(Text(visible(name)), Text(visible(value)))
+        table.add_row(Text(name), Text(value))
     results().print(table)
 
 
@@ -172,9 +169,7 @@ def _question(item: "Item") -> str:
 
 
 def _shortened(text: str) -> str:
-    from guardrail.cli.answer import visible
-
-    line = visible(" ".join(text.split()))
+    line = " ".join(text.split())
     return line if len(line) <= _SHOWN_OF_QUESTION else f"{line[: _SHOWN_OF_QUESTION - 1]}…"
 
 

@@ -18,7 +18,7 @@ from guardrail.cli.options import (
     SemanticToken,
     open_model,
 )
-from guardrail.cli.output import print_json, progress_bar, results, stdout_is_terminal
+from guardrail.cli.output import print_json, progress_bar, results, say, stdout_is_terminal
 from guardrail.models.reference import DEFAULT_MODEL
 from guardrail.scoring.options import ScoringOptions
 
@@ -145,11 +145,11 @@ def score(
 def _print_failures(tally: "Tally") -> None:
     if not tally.failures:
         return
-    typer.echo(f"{len(tally.failures):,} of {tally.lines:,} lines were not scored:", err=True)
+    say(f"{len(tally.failures):,} of {tally.lines:,} lines were not scored:", err=True)
     for failure in tally.failures[:_SHOWN_FAILURES]:
-        typer.echo(f"  line {failure.line}: {failure.reason}", err=True)
+        say(f"  line {failure.line}: {failure.reason}", err=True)
     if len(tally.failures) > _SHOWN_FAILURES:
-        typer.echo(f"  and {len(tally.failures) - _SHOWN_FAILURES:,} more; see their error fields", err=True)
+        say(f"  and {len(tally.failures) - _SHOWN_FAILURES:,} more; see their error fields", err=True)
 
 
 def _print_summary(tally: "Tally", model: str, output: Path) -> None:

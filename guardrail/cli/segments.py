@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from guardrail.calibration.segments import NOT_CALIBRATED, SegmentAssessment, assess_segment
-from guardrail.cli.answer import print_answer, shown_pieces, visible
+from guardrail.cli.answer import print_answer, shown_pieces
 from guardrail.errors import ForeignProfileError
 from guardrail.scoring.combining import Combination, combined_scores
 from guardrail.scoring.options import ScoringOptions
@@ -120,7 +120,7 @@ def _table(trace: "Trace", segmented: Segmented) -> Group:
         if segmented.assessments:
             share = segmented.assessments[at].quantiles.get("hybridgrad")
             row.append(Text("unknown" if share is None else f"above {share:.0%}"))
-        table.add_row(*row, Text(visible(text).replace("\n", "⏎")))
+        table.add_row(*row, Text(text.replace("\n", "⏎")))
     combined = combined_scores(segmented.scores, segmented.combine)["hybridgrad"]
     seconds = segmented.scores[0].score_s
     notes = [

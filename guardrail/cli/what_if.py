@@ -7,7 +7,7 @@ import typer
 
 from guardrail.cli.calibrated import print_failures
 from guardrail.cli.options import AsJson, readable
-from guardrail.cli.output import print_json
+from guardrail.cli.output import print_json, say
 from guardrail.errors import RecordError
 
 if TYPE_CHECKING:
@@ -62,16 +62,17 @@ def what_if(
     if as_json:
         print_json(_plain(found, read))
         return
-    typer.echo(f"{len(held_out):,} answers of {read.author} that were held out of its profile\n")
+    say(f"{len(held_out):,} answers of {read.author} that were held out of its profile")
+    say("")
     for action, count in found.actions.items():
-        typer.echo(f"{action:<9} {count:>6,}")
-    typer.echo("")
+        say(f"{action:<9} {count:>6,}")
+    say("")
     for name, let_through in (("passed", found.passed), ("shown", found.shown)):
-        typer.echo(f"{name:<9} {_sentence(let_through)}")
-    typer.echo("")
+        say(f"{name:<9} {_sentence(let_through)}")
+    say("")
     width = max(map(len, found.rules))
     for rule, count in found.rules.items():
-        typer.echo(f"{rule:<{width}} {count:>6,}")
+        say(f"{rule:<{width}} {count:>6,}")
 
 
 def _profile_path(policy: "Policy", given: str | None) -> Path:

@@ -251,7 +251,8 @@ class Policy(PlainData):
     def inheriting(self, notices: Iterable[Notice]) -> Self:
         """The same policy, which knows the messages of those that it extends."""
         copy = self.model_copy()
-        copy._inherited = tuple(notices)
+        own = self.notices
+        copy._inherited = tuple(one for one in notices if one not in own)
         return copy
 
     @model_validator(mode="after")

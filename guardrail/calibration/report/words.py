@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from guardrail.calibration.figure import Figure
+from guardrail.utils.visible_text import visible_line
 
 __all__ = [
     "NONE",
@@ -83,8 +84,8 @@ def shown(value: Any) -> str:
 
 
 def visible(text: str) -> str:
-    """Without control characters: a name must not give orders to a terminal, nor turn a page's text round."""
-    return "".join(c if c.isprintable() else "�" for c in text)
+    """On one line, without control characters: a name must not turn a page's text round."""
+    return visible_line(text)
 
 
 def _hundredths(share: float) -> str:
