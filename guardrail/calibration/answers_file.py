@@ -29,14 +29,14 @@ class StoredAnswers(NamedTuple):
         return [Failure(number, str(why), why.exit_status) for number, why, _ in self.unread]
 
 
-def read_answers(path: Path) -> StoredAnswers:
+def read_answers(path: str | Path) -> StoredAnswers:
     """Read a file of answers. A line of it that cannot be used is told; the others count.
 
     Raises:
         RecordError: The file cannot be read, or holds no answer.
     """
     try:
-        stored = read_records(path, parse_answer)
+        stored = read_records(Path(path), parse_answer)
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror}.") from error
     records = last_answers([*stored.records, *([] if stored.last is None else [stored.last])])

@@ -15,7 +15,7 @@ from guardrail.errors import CalibrationError, RecordError
 __all__ = ["calibrate"]
 
 
-def calibrate(collected: Collected, questions: Path, options: FitOptions) -> Fitted:
+def calibrate(collected: Collected, questions: str | Path, options: FitOptions) -> Fitted:
     """Make a profile of answers.
 
     Where nobody was asked what is right, it is a plainer one: it knows what scores are usual, and gives no
@@ -29,6 +29,7 @@ def calibrate(collected: Collected, questions: Path, options: FitOptions) -> Fit
     Raises:
         CalibrationError: Nothing can be learned of them.
     """
+    questions = Path(questions)
     making = MakingSource(
         questions=questions.name,
         questions_sha256=_digest(questions),

@@ -81,7 +81,7 @@ class _Case(NamedTuple):
 def collect(
     questions: Questions,
     judge: Judge | None,
-    path: Path,
+    path: str | Path,
     open_model: Callable[[], "LocalModel"],
     options: LabelOptions,
     *,
@@ -115,7 +115,7 @@ def collect(
     """
     if not questions.usable:
         raise CalibrationError(_nothing("No line can be used", questions.refused))
-    with RecordStore(path, _DAMAGED) as store:
+    with RecordStore(Path(path), _DAMAGED) as store:
         return _collect(
             questions,
             judge,
@@ -174,7 +174,10 @@ def _collect(
 
 
 def reuse(
-    path: Path, judge: Judge | None, output: Path | None = None, progress: ProgressCallback | None = None
+    path: str | Path,
+    judge: Judge | None,
+    output: str | Path | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Collected:
     """Take the answers of a file, without the questions that they were made of and without the model.
 
@@ -191,8 +194,8 @@ def reuse(
         OptionError: Its answers were made by several models, or in several ways.
         FileInUseError: Another run writes the file that they are written to.
     """
-    with RecordStore(output or path, _DAMAGED) as store:
-        return _reuse(path, judge, store, progress)
+    with RecordStore(Path(output or path), _DAMAGED) as store:
+        return _reuse(Path(path), judge, store, progress)
 
 
 def _reuse(

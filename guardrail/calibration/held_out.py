@@ -47,27 +47,28 @@ class HeldOutAnswer:
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
-def find_held_out(profile: Path) -> Path | None:
+def find_held_out(profile: str | Path) -> Path | None:
     """Where the held-out answers of a profile's file lie: those that ship, or those beside it, if any.
 
     Beside ``NAME.json`` they are ``NAME.held-out.jsonl``.
     """
+    profile = Path(profile)
     if builtin_profiles().get(profile.stem) == profile:
         return builtin_held_out(profile.stem)
     beside = profile.with_name(f"{profile.stem}.held-out.jsonl")
     return beside if beside.is_file() else None
 
 
-def holds_held_out(path: Path) -> bool:
+def holds_held_out(path: str | Path) -> bool:
     """Whether a file is one of held-out answers, by its first line."""
     try:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             return _HEADER in json_object(file.readline().decode())
     except (OSError, UnicodeDecodeError, RecordError):
         return False
 
 
-def write_held_out(profile: Profile, answers: Sequence[HeldOutAnswer], path: Path) -> None:
+def write_held_out(profile: Profile, answers: Sequence[HeldOutAnswer], path: str | Path) -> None:
     """Write held-out answers, whole or not at all.
 
     Raises:
@@ -80,16 +81,17 @@ def write_held_out(profile: Profile, answers: Sequence[HeldOutAnswer], path: Pat
         "answers": len(answers),
         "sha256": _digest(lines),
     }
-    write_whole(path, f"{as_json(header)}\n{lines}")
+    write_whole(Path(path), f"{as_json(header)}\n{lines}")
 
 
-def read_held_out(path: Path, profile: Profile) -> tuple[HeldOutAnswer, ...]:
+def read_held_out(path: str | Path, profile: Profile) -> tuple[HeldOutAnswer, ...]:
     """Read the held-out answers of this profile.
 
     Raises:
         ForeignProfileError: They are those of another profile.
         RecordError: There is no such file, it is none of held-out answers, or it was altered.
     """
+    path = Path(path)
     try:
         text = read_regular(path, _MOST_BYTES).decode()
     except FileNotFoundError as error:

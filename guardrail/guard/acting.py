@@ -61,6 +61,7 @@ def guarded(
         reason=decision.reason,
         message=message,
         confidence=assessment.confidence if assessment else None,
+        confidence_score=assessment.confidence_score if assessment else None,
         uncertainty=produced.uncertainty,
         guarantees=judged.guarantees,
         quantiles=assessment.quantiles if assessment else {},

@@ -34,6 +34,7 @@ class GuardedAnswer:
         message: The policy's words: beside a flagged answer, or in place of one that is withheld.
         confidence: Probability that the draft is correct, 0 to 1; None where no profile gives one. It says
             nothing of a target's answer.
+        confidence_score: The number behind it, which a profile's monitor watches; None likewise.
         uncertainty: The draft's scores; None where it could not be scored.
         guarantees: Those that the draft is let through by; None where no profile can tell.
         quantiles: Share of the profile's reference below each score, 0 to 1.
@@ -88,6 +89,7 @@ class GuardedAnswer:
     answered_by: str = ""
     outside_domain: str = ""
     is_uncalibrated: bool = False
+    confidence_score: float | None = None
     turns_left_out: int = 0
     repeats: str = ""
     reasoning: str = field(default="", repr=False)
@@ -135,6 +137,7 @@ class GuardedAnswer:
             "reason": self.reason,
             "message": self.message,
             "confidence": self.confidence,
+            "confidence_score": self.confidence_score,
             "scores": dict(self.uncertainty.scores()) if self.uncertainty else None,
             "guarantees": guarantees,
             "quantiles": dict(self.quantiles),

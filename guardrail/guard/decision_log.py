@@ -115,6 +115,7 @@ def decision_record(
         "reason": answer.reason,
         "outside_domain": answer.outside_domain,
         "confidence": answer.confidence,
+        "confidence_score": answer.confidence_score,
         "scores": dict(answer.uncertainty.scores()) if answer.uncertainty else None,
         "quantiles": dict(answer.quantiles),
         "guarantees": guarantees,

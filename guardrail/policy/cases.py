@@ -143,13 +143,13 @@ class CaseResult:
         return not self.differences
 
 
-def read_cases(file: Path) -> tuple[Placed, ...]:
+def read_cases(file: str | Path) -> tuple[Placed, ...]:
     """Read a file of cases.
 
     Raises:
         PolicyError: It has mistakes; the error lists every one of them with its place.
     """
-    read = read_file(file, str(file))
+    read = read_file(Path(file), str(file))
     mistakes = list(read.mistakes)
     cases: _Cases | None = None
     root = read.root

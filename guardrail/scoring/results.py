@@ -14,7 +14,7 @@ __all__ = ["REMEDY", "read_lines", "stored_results"]
 REMEDY = "Choose another file, or start afresh with --overwrite."
 
 
-def read_lines(path: Path) -> list[Line]:
+def read_lines(path: str | Path) -> list[Line]:
     """Read a file of JSON lines. A line that cannot be used is among them, with its problem.
 
     Raises:

@@ -33,7 +33,7 @@ _TABLES = (".csv", ".tsv", ".xlsx")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def read_json_lines(path: Path) -> list[str]:
+def read_json_lines(path: str | Path) -> list[str]:
     """The lines of a file of JSON lines, as text; single lines of it may still be anything.
 
     What is not UTF-8, or longer than any line may be, is refused where the line is read, by
@@ -43,7 +43,7 @@ def read_json_lines(path: Path) -> list[str]:
         RecordError: There is no such file, or it is no file of JSON lines at all.
     """
     try:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             lines = list(_lines(file))
     except FileNotFoundError as error:
         raise RecordError(f"There is no file {path}.") from error
@@ -180,13 +180,13 @@ def _is_whole(lines: Sequence[str]) -> bool:
     return True
 
 
-def _what_instead(path: Path, lines: Sequence[str]) -> str:
+def _what_instead(path: str | Path, lines: Sequence[str]) -> str:
     begin = next(line for line in lines if line.strip()).lstrip()
     if begin.startswith("[") and _is_whole(lines):
         return "it is one JSON array. Write one object a line, without brackets or commas between them."
     if begin.startswith("{") and _is_whole(lines):
         return "it is one JSON object over several lines. Write each object on a line of its own."
-    if path.suffix.lower() in _TABLES:
+    if Path(path).suffix.lower() in _TABLES:
         return "it is a table. Write each of its rows as one JSON object on a line of its own."
     if not all(map(is_text, lines)):
         return "it is not text in UTF-8."

@@ -25,6 +25,7 @@ FIELDS = [
     "reason",
     "outside_domain",
     "confidence",
+    "confidence_score",
     "scores",
     "quantiles",
     "guarantees",

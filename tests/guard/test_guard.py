@@ -312,6 +312,7 @@ def test_the_plain_form_is_json_with_these_fields(tmp_path):
         "reason",
         "message",
         "confidence",
+        "confidence_score",
         "scores",
         "guarantees",
         "quantiles",

@@ -76,14 +76,14 @@ def html_report(profile: Profile, held_out: HeldOut | None = None) -> str:
     )
 
 
-def write_report(profile: Profile, path: Path, held_out: HeldOut | None = None) -> None:
+def write_report(profile: Profile, path: str | Path, held_out: HeldOut | None = None) -> None:
     """Write the report of a profile, whole or not at all.
 
     Raises:
         CalibrationError: These are not the answers that the profile's figures were measured on.
         ProfileError: The file cannot be written.
     """
-    write_whole(path, html_report(profile, held_out), ProfileError)
+    write_whole(Path(path), html_report(profile, held_out), ProfileError)
 
 
 def house_style() -> Markup:

@@ -46,22 +46,23 @@ def html_report(comparison: Comparison, setting: Setting) -> str:
     )
 
 
-def check_report(path: Path) -> None:
+def check_report(path: str | Path) -> None:
     """Make sure that the name of a report says what it is to be.
 
     Raises:
         OptionError: It ends in something else.
     """
-    if path.suffix.lower() not in REPORTS:
+    if Path(path).suffix.lower() not in REPORTS:
         raise OptionError(f"A report is a page (.html) or Markdown (.md), and {path} is neither by its name.")
 
 
-def write_report(comparison: Comparison, setting: Setting, path: Path) -> None:
+def write_report(comparison: Comparison, setting: Setting, path: str | Path) -> None:
     """Write a comparison as HTML or Markdown, as the name of the file says; whole or not at all.
 
     Raises:
         OptionError: The file cannot be written.
     """
+    path = Path(path)
     check_report(path)
     make = html_report if path.suffix.lower() == ".html" else markdown_report
     write_whole(path, make(comparison, setting))

@@ -18,7 +18,7 @@ _INK, _MARK = "#24292f", "#D55E00"
 _STYLE: dict[Any, Any] = {"font.size": 9, "text.color": _INK, "axes.labelcolor": _INK, "svg.fonttype": "none"}
 
 
-def write_heat_map(scan: "Scan", choice: "Choice", path: Path) -> None:
+def write_heat_map(scan: "Scan", choice: "Choice", path: str | Path) -> None:
     """Draw a scan. Darker is higher, in one hue, so that it can be read in grey print.
 
     Args:
@@ -35,6 +35,7 @@ def write_heat_map(scan: "Scan", choice: "Choice", path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
+    path = Path(path)
     layers, count = scan.scores.shape
     # SPS spans decades: words of the user's text would leave the template's tokens one pale shade.
     reach = max(float(abs(scan.scores).max()), 1e-6)
@@ -74,13 +75,13 @@ def write_heat_map(scan: "Scan", choice: "Choice", path: Path) -> None:
             picture.savefig(file, format=path.suffix[1:].lower(), dpi=110)
 
 
-def check_picture(path: Path) -> None:
+def check_picture(path: str | Path) -> None:
     """Make sure, before a scan takes minutes, that its picture can be drawn as this file.
 
     Raises:
         OptionError: Its name ends in no format that can be drawn.
     """
-    if path.suffix.lower() not in _FORMATS:
+    if Path(path).suffix.lower() not in _FORMATS:
         raise OptionError(f"{path} names no format that can be drawn: end it in .png, .svg or .pdf.")
 
 

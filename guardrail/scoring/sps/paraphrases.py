@@ -38,7 +38,7 @@ class Paraphrases(NamedTuple):
     lines: Mapping[str, int] = MappingProxyType({})
 
 
-def read_paraphrases(path: Path, limit: int | None = None) -> Paraphrases:
+def read_paraphrases(path: str | Path, limit: int | None = None) -> Paraphrases:
     """Read lines of the form ``{"query": "…", "paraphrases": ["…", …]}``; ``question`` will do for ``query``.
 
     Args:
