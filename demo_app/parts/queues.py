@@ -42,7 +42,7 @@ def read(url: str) -> Queue:
         GuardrailError: It cannot be read.
     """
     queue = HumanQueue(url)
-    items = queue.items() if queue.path.is_file() else []
+    items = queue.items() if queue.path.exists() else []
     return Queue(
         queue,
         [item for item in items if item.answer is None],

@@ -64,6 +64,10 @@ def _review(found: Queue) -> None:
     )
     item = items.get(ticket) or found.waiting[0]
     with st.container(border=True):
+        if item.problem:
+            # Nobody can say of what they cannot read whether it is right.
+            st.error(plain(item.problem), icon=":material/error:")
+            return
         _show(item)
         _ask(item, found)
 
@@ -128,7 +132,7 @@ def _show_answered(found: Queue) -> None:
             said = item.answer
             if said is None:
                 continue
-            _quote(_SAID[said.verdict].capitalize(), _question(item))
+            _quote(_SAID[said.verdict].capitalize(), item.problem or _question(item))
             if said.text is not None:
                 _quote("The right answer", said.text)
             st.caption(f"by {plain(said.by)}, {said.at[:16].replace('T', ' ')} UTC")
@@ -157,7 +161,7 @@ def _question(item: Item) -> str:
 
 
 def _titled(item: Item) -> str:
-    line = " ".join(_question(item).split())
+    line = "Cannot be read" if item.problem else " ".join(_question(item).split())
     short = line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
     return f"{short} · {item.ticket[:8]}"
 

@@ -11,9 +11,9 @@ inequality, divided among the scores and guarantees). For the scores, "unchanged
 reference are exchangeable; a reference that keeps quantiles of many answers counts as that many answers. For
 the errors it is that each is wrong with a chance of at most ``max_error``, whatever came before.
 
-An app feeds it with what a guard gives: the answer, or its verdict. What the profile makes no promise of (it was
-not scored, somebody else gave it, it was asked for or drawn in another way) is left out, and the status tells
-how much that was; the verdict of another profile is refused.
+An app feeds it with what a guard gives: the answer, or its verdict. What the profile makes no promise of (it
+was not scored, somebody else gave it, it was asked for or drawn in another way) is left out, and the status
+tells how much that was; the verdict of another profile is refused.
 """
 
 from collections.abc import Mapping

@@ -124,14 +124,18 @@ def export(
     """
     from guardrail.escalation.items import labels
 
-    lines = [json_line(label) for label in labels(_open(queue).items("answered"))]
+    answered = _open(queue).items("answered")
+    unread = [item for item in answered if item.problem]
+    for item in unread:
+        typer.echo(f"Left out: {item.problem}", err=True)
+    lines = [json_line(label) for label in labels(answered)]
     text = "".join(f"{line}\n" for line in lines)
     if output is None:
         print_file(escaped(text))
         return
     write_whole(output, text, GuardrailError)
     if as_json:
-        print_json({"labels": len(lines), "output": str(output)})
+        print_json({"labels": len(lines), "unread": len(unread), "output": str(output)})
     else:
         say(f"{len(lines):,} labelled answers in {output}")
 

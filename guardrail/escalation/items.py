@@ -76,6 +76,7 @@ class Item:
             "status": self.status,
             **case,
             "answer": answer,
+            **({"problem": self.problem} if self.problem else {}),
         }
 
 

@@ -14,6 +14,7 @@ from guardrail.errors import EscalationError, InvalidInputError, OptionError
 from guardrail.escalation.case import Case
 from guardrail.escalation.items import Item, PersonsAnswer, Status, Verdict, check_answer
 from guardrail.utils.json_lines import json_value
+from guardrail.utils.regular_files import check_regular
 
 __all__ = ["HumanQueue", "queue_path"]
 
@@ -45,7 +46,10 @@ def queue_path(url: str) -> Path:
     name = url.removeprefix(_PREFIX)
     if name == url or not name or name.endswith("/") or name == ":memory:" or "\0" in name:
         raise OptionError(f"{url!r} is no queue; give a file such as sqlite:///guardrail.db.")
-    return Path(name).expanduser()
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise OptionError(f"{url!r} is no queue: there is no such home folder.") from error
 
 
 class HumanQueue:
@@ -152,6 +156,8 @@ class HumanQueue:
     def _open(self, *, make: bool = False, writing: bool = True) -> Iterator[sqlite3.Connection]:
         """A connection within one transaction, which is committed, and on the disk, at the end."""
         try:
+            # A pipe would be waited for, and whatever a device takes is gone.
+            check_regular(self.path)
             if make:
                 os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
             elif not self.path.is_file():

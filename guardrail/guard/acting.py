@@ -7,6 +7,7 @@ from guardrail.escalation.case import Answered, Case, Escalation
 from guardrail.guard.answer import GuardedAnswer
 from guardrail.guard.judging import ON_ERROR
 from guardrail.guard.words import DEFAULT_MESSAGES, UNCHECKED
+from guardrail.policy.messages import TICKET, render_message
 
 if TYPE_CHECKING:
     from guardrail.guard.judging import Judged, Yardstick
@@ -127,4 +128,6 @@ def _shown(judged: "Judged", escalation: Escalation | None) -> tuple[str, str | 
     if decision.action == "abstain" and decision.rule == ON_ERROR:
         default = UNCHECKED
     message = decision.message or default
+    if decision.awaiting_ticket is not None and escalation is not None:
+        message = render_message(decision.awaiting_ticket, {TICKET: escalation.ticket})
     return (draft or "", message) if decision.action == "flag" else (message, message)

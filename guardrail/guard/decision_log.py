@@ -10,7 +10,6 @@ is ``reasoning``, where the model thought before it answered.
 
 import json
 import os
-import stat
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from guardrail.errors import GuardrailError, OptionError
 from guardrail.utils.fork import ForkSafeLock
 from guardrail.utils.plain_json import plain_json
+from guardrail.utils.regular_files import check_regular
 
 if sys.platform != "win32":
     import fcntl
@@ -42,7 +42,7 @@ class DecisionLog:
     owner only.
 
     Args:
-        path: The file.
+        path: The file: a regular one, not a pipe, whose reader might be waited for, or a device.
         texts: What of questions and answers is written.
 
     Raises:
@@ -56,8 +56,9 @@ class DecisionLog:
         self._lock = ForkSafeLock()
         try:
             os.close(self._open())
-        except OSError as error:
-            raise OptionError(f"The decision log {self.path} cannot be written: {error.strerror}.") from error
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise OptionError(f"The decision log {self.path} cannot be written: {reason}.") from error
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Add one line; afterwards it is on the disk.
@@ -71,17 +72,16 @@ class DecisionLog:
         with self._lock:
             file = self._open()
             try:
-                ordinary = stat.S_ISREG(os.fstat(file).st_mode)
-                if ordinary and _ends_within_a_line(file):
+                if _ends_within_a_line(file):
                     line = b"\n" + line
                 if os.write(file, line) != len(line):
                     raise GuardrailError(f"The decision log {self.path} took part of a line only.")
-                if ordinary:
-                    os.fsync(file)
+                os.fsync(file)
             finally:
                 os.close(file)
 
     def _open(self) -> int:
+        check_regular(self.path)
         return os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
 
 

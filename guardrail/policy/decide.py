@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from guardrail.policy.doubt import doubt_of
 from guardrail.policy.evaluation import Verdict, evaluate
 from guardrail.policy.evidence import Decision, Evidence
-from guardrail.policy.messages import render_message
+from guardrail.policy.messages import names_ticket, render_message, rendered_but_for_ticket
 from guardrail.policy.model import OnError, OnOutsideDomain, OnUncalibrated, Policy, Rule
 
 __all__ = ["OWN_MESSAGE", "Explanation", "decide", "explain"]
@@ -115,14 +115,17 @@ def _decision(
     reason: str,
     evidence: Evidence | None,
 ) -> Decision:
-    message = outcome.message
+    message, values = outcome.message, _values(rule, evidence)
     return Decision(
         action=outcome.action,
         rule=rule,
         reason=reason,
-        message=None if message is None else render_message(message, _values(rule, evidence)),
+        message=None if message is None else render_message(message, values),
         to=outcome.to,
         enforced=policy.mode == "enforce",
+        awaiting_ticket=rendered_but_for_ticket(message, values)
+        if message is not None and names_ticket(message)
+        else None,
     )
 
 

@@ -69,7 +69,8 @@ class Decision:
             one of these did, and ``own_message`` where the answer repeats a message of the policy.
         reason: Why, in words for a person.
         message: What to show with the answer (flag) or in its place (abstain, or while a person decides),
-            its placeholders filled in; None where the policy gives none.
+            its placeholders filled in; None where the policy gives none. There is no ticket yet.
+        awaiting_ticket: The message with ``{ticket}`` alone left to be filled in; None where it names none.
         to: Name of the escalation target, where the action is ``escalate``.
         enforced: False where the policy only observes: the answer is then shown whatever the action.
     """
@@ -80,3 +81,4 @@ class Decision:
     message: str | None = None
     to: str | None = None
     enforced: bool = True
+    awaiting_ticket: str | None = None

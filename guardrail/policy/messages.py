@@ -11,10 +11,23 @@ from typing import NamedTuple
 from guardrail.policy.ranges import NUMBERS, QUANTILES
 from guardrail.utils.nearest import did_you_mean
 
-__all__ = ["PLACEHOLDERS", "TEXTS", "UNKNOWN", "Part", "check_message", "parts_of", "render_message"]
+__all__ = [
+    "PLACEHOLDERS",
+    "TEXTS",
+    "TICKET",
+    "UNKNOWN",
+    "Part",
+    "check_message",
+    "names_ticket",
+    "parts_of",
+    "render_message",
+    "rendered_but_for_ticket",
+]
 
 # Placeholders that stand for a word; all others stand for a number.
-TEXTS = ("rule", "finish_reason")
+TEXTS = ("rule", "finish_reason", "ticket")
+# What is not known before somebody was asked.
+TICKET = "ticket"
 PLACEHOLDERS = (
     "confidence",
     *NUMBERS,
@@ -68,6 +81,26 @@ def render_message(template: str, values: Mapping[str, float | str | None]) -> s
         part.text if part.name is None else _shown(values.get(part.name), part.spec)
         for part in parts_of(template)
     )
+
+
+def rendered_but_for_ticket(template: str, values: Mapping[str, float | str | None]) -> str:
+    """Fill in a message that was checked, but for ``{ticket}``: a message of which that alone is left."""
+    return "".join(
+        "{ticket}"
+        if part.name == TICKET
+        else (part.text if part.name is None else _shown(values.get(part.name), part.spec))
+        .replace("{", "{{")
+        .replace("}", "}}")
+        for part in parts_of(template)
+    )
+
+
+def names_ticket(template: str) -> bool:
+    """Whether a message has a place for a ticket; one that cannot be read has none."""
+    try:
+        return any(part.name == TICKET for part in parts_of(template))
+    except ValueError:
+        return False
 
 
 def parts_of(template: str) -> Iterator[Part]:

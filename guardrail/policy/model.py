@@ -51,8 +51,8 @@ _Id = Annotated[str, AfterValidator(_checked_name)]
 _MESSAGE = (
     "What is shown with the answer (flag) or in its place (abstain; escalate, while somebody else answers). "
     "Placeholders: {confidence:.0%}, any score such as {hybridgrad}, its place among the profile's as "
-    "{quantile_hybridgrad:.0%}, {tokens}, {finish_reason} and {rule}. What is not known reads 'unknown'. "
-    "{{ and }} stand for braces."
+    "{quantile_hybridgrad:.0%}, {tokens}, {finish_reason} and {rule}; with escalate also {ticket}, by which "
+    "a person's answer is asked for. What is not known reads 'unknown'. {{ and }} stand for braces."
 )
 _TO = "Name of the target under escalation, where the action is escalate."
 
@@ -125,7 +125,9 @@ class OnOutsideDomain(PlainData):
 class Log(PlainData):
     """Every decision as one line of JSON."""
 
-    file: _Text = Field(description="File that lines are added to, from the working directory.")
+    file: _Text = Field(
+        description="File that lines are added to, from the working directory: no pipe and no device."
+    )
     text: Literal["none", "hash", "full"] = Field(
         default="none",
         description="What of questions and answers is logged: nothing, their SHA-256 (which tells a guessed "

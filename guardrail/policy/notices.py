@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from guardrail.policy.evidence import Action
-from guardrail.policy.messages import TEXTS, UNKNOWN, Part, parts_of
+from guardrail.policy.messages import TEXTS, TICKET, UNKNOWN, Part, parts_of
 
 __all__ = ["Notice", "Notices"]
 
@@ -28,7 +28,8 @@ _LONGEST_CHAIN = 10_000
 # A number as it may be written, without and with its punctuation. Bounded, so that none takes long to read.
 _NUMBER = rf"(?:\d|(?<=\d)e(?=\d)|{UNKNOWN}|inf|nan){{1,120}}"
 _WRITTEN_NUMBER = rf"(?:[\d.,%+-]|(?<=[\d.])e(?=[+\-\d])|{UNKNOWN}|inf|nan){{1,120}}"
-_FINISH_REASON = rf"(?:stop|length|{UNKNOWN})"
+_FINISH_REASON = rf"(?:stop|(?:reasoning_?)?length|{UNKNOWN})"
+_TICKET = rf"(?:[0-9a-f]{{32}}|{UNKNOWN})"
 # Marks that begin something rather than end it, and the other way round.
 _OPENING, _CLOSING = "([{<\"'`*_~\u201c\u2018\u201e", ")]}>.,:;!?\u2026"
 
@@ -216,7 +217,7 @@ def _regex(part: Part, keep: Callable[[str], bool], rule: str, *, is_written: bo
         return _WRITTEN_NUMBER if is_written else _NUMBER
     if part.name == "rule":
         return re.escape(_letters(rule, keep)[0])
-    return _FINISH_REASON
+    return _TICKET if part.name == TICKET else _FINISH_REASON
 
 
 def _letters(text: str, keep: Callable[[str], bool] = str.isalnum) -> tuple[str, list[int]]:

@@ -7,6 +7,7 @@ elsewhere.
 from collections.abc import Iterator, Mapping
 
 from guardrail.policy.boxes import Budget
+from guardrail.policy.messages import names_ticket
 from guardrail.policy.places import Mistake, Node, step
 from guardrail.policy.reach import check_reach, rules_of
 from guardrail.policy.targets import ABSTAIN, KINDS
@@ -53,7 +54,7 @@ def check_soundness(root: Node, budget: Budget | None = None) -> tuple[list[Mist
         *_check_targets(root),
         *_check_streaming(root),
     ]
-    return mistakes, [*unclaimed, *_unused_targets(root), *_annotated_errors(root)]
+    return mistakes, [*unclaimed, *_unused_targets(root), *_never_tickets(root), *_annotated_errors(root)]
 
 
 def _check_outcomes(root: Node) -> Iterator[Mistake]:
@@ -75,6 +76,8 @@ def _check_outcomes(root: Node) -> Iterator[Mistake]:
             yield to.mistake(f"is {to.text!r}, and no target under escalation is called so{near}")
         if message is not None and action is not None and action.text == "pass":
             yield message.mistake("is never shown with pass; use flag, or remove it")
+        elif message is not None and not escalates and names_ticket(message.text or ""):
+            yield message.mistake("names a {ticket}, which there is with action: escalate alone; remove it")
 
 
 def _check_targets(root: Node) -> Iterator[Mistake]:
@@ -133,6 +136,18 @@ def _unused_targets(root: Node) -> Iterator[Mistake]:
     for name, target in targets.items():
         if name not in used:
             yield target.mistake("nothing escalates to this target")
+
+
+def _never_tickets(root: Node) -> Iterator[Mistake]:
+    targets = _targets(root)
+    for outcome in _outcomes(root):
+        to, message = outcome.get("to"), outcome.get("message")
+        if to is None or to.text not in targets or message is None or not names_ticket(message.text or ""):
+            continue
+        way = dict.fromkeys([to.text, *_path_after(to.text, targets)])
+        if not any("queue" in targets[name].entries for name in way):
+            said = "names a {ticket}, and no target that it escalates to is a queue: it will read 'unknown'"
+            yield message.mistake(said)
 
 
 def _path_after(name: str, targets: dict[str, Node]) -> list[str]:

@@ -179,3 +179,19 @@ def test_every_ticket_is_whole_however_narrow_the_terminal_and_one_broken_record
     shown = CliRunner().invoke(app, ["queue", "show", tickets[1], "--queue", str(tmp_path / "q.db")])
     assert shown.exit_code == 1
     assert "cannot be read" in shown.output
+
+
+def test_an_export_says_which_record_it_could_not_read(run, queue, tmp_path):
+    import sqlite3
+
+    for ticket in TICKETS:
+        run("answer", ticket, "--approve", "--by", "ada")
+    with sqlite3.connect(queue.path) as connection:
+        connection.execute("UPDATE cases SET record = '{' WHERE ticket = ?", (TICKETS[0],))
+    result = run("export")
+    assert len(result.stdout.splitlines()) == 1
+    assert f"Left out: The case {TICKETS[0]}" in result.stderr
+    told = json.loads(run("export", "-o", tmp_path / "l.jsonl", "--json").stdout)
+    assert (told["labels"], told["unread"]) == (1, 1)
+    listed = json.loads(run("list", "--status", "all", "--json").stdout)
+    assert ["problem" in item for item in listed] == [True, False]

@@ -1,6 +1,7 @@
 """The review page: what waits, what a person says, and that nothing of it is lost."""
 
 import json
+import sqlite3
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -93,6 +94,19 @@ def test_texts_of_users_and_models_are_shown_as_they_are(queue):
     assert "&lt;b&gt;**no**&lt;/b&gt;" in bodies
     assert "<img" not in bodies
     assert any("\\_because\\_ \\<i\\>" in one.value for one in app.caption)
+
+
+def test_a_record_that_cannot_be_read_is_told_and_keeps_no_other_back(queue):
+    for number in range(2):
+        queue.put(_case(number))
+    with sqlite3.connect(queue.path) as connection:
+        connection.execute("UPDATE cases SET record = '{' WHERE number = 1")
+    app = _open()
+    assert "cannot be read" in app.error[0].value
+    assert not app.radio
+    app.selectbox[0].select_index(1).run()
+    assert not app.error
+    assert app.radio
 
 
 def test_a_question_that_waits_twice_can_be_chosen_both_times(queue):

@@ -118,23 +118,35 @@ def test_a_log_that_cannot_be_written_is_known_when_the_guard_is_made(tmp_path):
         guard_of(PASS, **logging(tmp_path / "missing" / "log.jsonl"))
 
 
-def test_a_decision_that_cannot_be_recorded_is_not_shown():
-    answer = guard_of(PASS, **logging("/dev/full")).judge(ASKED, SAID)
+def failing(path):
+    """A log that could be written when the guard was made."""
+    path.unlink()
+    path.mkdir()
+
+
+def test_a_decision_that_cannot_be_recorded_is_not_shown(tmp_path):
+    guard = guard_of(PASS, **logging(tmp_path / "log"))
+    failing(tmp_path / "log")
+    answer = guard.judge(ASKED, SAID)
     assert (answer.action, answer.rule) == ("abstain", "on_error")
-    assert answer.error == "OSError: the decision could not be recorded (No space left on device)"
+    said = "it is a folder, and a regular file is expected"
+    assert answer.error == f"IsADirectoryError: the decision could not be recorded ({said})"
     assert SAID not in (answer.text, answer.message)
 
 
-def test_an_escalated_answer_that_cannot_be_recorded_is_not_shown_either():
+def test_an_escalated_answer_that_cannot_be_recorded_is_not_shown_either(tmp_path):
     rule = {"id": "up", "action": "escalate", "to": "strong"}
-    named = {"escalation": {"strong": {"callable": "json:dumps"}}, **logging("/dev/full")}
-    answer = guard_of(rule, targets={"strong": lambda case: "Goethe."}, **named).judge(ASKED, SAID)
+    named = {"escalation": {"strong": {"callable": "json:dumps"}}, **logging(tmp_path / "log")}
+    guard = guard_of(rule, targets={"strong": lambda case: "Goethe."}, **named)
+    failing(tmp_path / "log")
+    answer = guard.judge(ASKED, SAID)
     assert (answer.action, answer.text == "Goethe.") == ("abstain", False)
     assert answer.escalation.attempts[0].outcome == "answered"
 
 
-def test_where_a_policy_observes_a_failing_log_is_warned_of_and_changes_nothing():
-    guard = guard_of(PASS, mode="observe", **logging("/dev/full"))
+def test_where_a_policy_observes_a_failing_log_is_warned_of_and_changes_nothing(tmp_path):
+    guard = guard_of(PASS, mode="observe", **logging(tmp_path / "log"))
+    failing(tmp_path / "log")
     with pytest.warns(RuntimeWarning, match="could not be recorded"):
         assert guard.judge(ASKED, SAID).text == SAID
 

@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 from itertools import repeat
 
@@ -287,6 +288,65 @@ def test_a_target_that_cannot_work_is_an_error_when_the_guard_is_made(tmp_path):
         guard_of(ESCALATE, **queue)
     with pytest.raises(OptionError, match="no escalation target"):
         guard_of(targets=strong())
+
+
+TICKETED = {**ESCALATE, "message": "Wait for {ticket}; {{sure}}: {confidence:.0%} by {rule}."}
+
+
+def test_who_asked_is_told_the_ticket_and_the_message_is_known_again(tmp_path):
+    named = {"escalation": {"strong": {"queue": f"sqlite:///{tmp_path}/q.db"}}}
+    log = {"log": {"file": str(tmp_path / "log.jsonl"), "text": "full"}}
+    guard = guard_of(TICKETED, profile=profile_file(tmp_path), **named, **log)
+    answer = guard.judge(ASKED, SAID)
+    said = f"Wait for {answer.escalation.ticket}; {{sure}}: 50% by up."
+    assert (answer.text, answer.message, answer.as_plain()["message"]) == (said, said, said)
+    assert json.loads((tmp_path / "log.jsonl").read_text())["answer"] == said
+    again = guard.judge([*asked(), {"role": "assistant", "content": said}, *asked()], SAID)
+    assert again.turns_left_out == 1
+
+
+async def test_beside_the_event_loop_the_ticket_is_told_too(tmp_path):
+    guard = guard_of(TICKETED, escalation={"strong": {"queue": f"sqlite:///{tmp_path}/q.db"}})
+    answer = await guard.ajudge(ASKED, SAID)
+    assert answer.text.startswith(f"Wait for {answer.escalation.ticket};")
+
+
+def test_where_nobody_took_it_no_ticket_is_promised(tmp_path):
+    queue = HumanQueue(f"sqlite:///{tmp_path}/q.db")
+    guard = guard_of(TICKETED, escalation={"strong": {"queue": queue.url}})
+    for file in tmp_path.iterdir():
+        file.unlink()
+    queue.path.mkdir()
+    answer = guard.judge(ASKED, SAID)
+    assert (answer.action, answer.escalation.ticket) == ("abstain", None)
+    assert "Wait for" not in answer.text
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link to a pipe"])
+def test_a_queue_or_log_that_is_no_regular_file_is_refused_in_words(tmp_path, kind):
+    place = not_regular(tmp_path, kind)
+    named = {"escalation": {"strong": {"queue": f"sqlite:///{place}"}}}
+    expected = kind.removeprefix("link to a ")
+    with pytest.raises(EscalationError, match=f"it is a {expected}, and a regular file is expected"):
+        guard_of(ESCALATE, **named)
+    with pytest.raises(EscalationError, match=f"it is a {expected}"):
+        HumanQueue(f"sqlite:///{place}").items()
+    with pytest.raises(OptionError, match=f"it is a {expected}, and a regular file is expected"):
+        guard_of(PASS, log={"file": str(place)})
+
+
+def not_regular(folder, kind):
+    place = folder / "place"
+    if kind == "device":
+        return "/dev/zero"
+    if kind == "folder":
+        place.mkdir()
+        return place
+    os.mkfifo(place)
+    if kind == "pipe":
+        return place
+    (folder / "link").symlink_to(place)
+    return folder / "link"
 
 
 def test_a_guard_is_made_of_a_file(tmp_path):

@@ -159,7 +159,7 @@ def test_a_file_may_be_named_by_a_text(tmp_path):
     assert find_held_out(str(profile)) is None
     assert not holds_held_out(missing)
     for read in (read_answers, read_lines, read_paraphrases, lambda path: read_held_out(path, profile_of())):
-        with pytest.raises(RecordError, match="none.jsonl"):
+        with pytest.raises(RecordError, match=r"none\.jsonl"):
             read(missing)
     cases = tmp_path / "cases.yaml"
     cases.write_text("cases:\n- name: a\n  given: {confidence: 0.5}\n  expect: {action: pass}\n")

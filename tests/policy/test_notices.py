@@ -26,7 +26,9 @@ def messages(draw):
     for name in names:
         parts += [f"{{{name}{'' if name in TEXTS else draw(specs)}}}", draw(LITERALS)]
     values = {name: draw(st.none() | SHARES | st.floats(-1e9, 1e9)) for name in names if name in NUMBERS}
-    values |= {"rule": "default", "finish_reason": draw(st.sampled_from([None, "stop", "length"]))}
+    reasons = [None, "stop", "length", "reasoning_length"]
+    values |= {"rule": "default", "finish_reason": draw(st.sampled_from(reasons))}
+    values |= {"ticket": draw(st.none() | st.uuids().map(lambda one: one.hex))}
     return "".join(parts), values
 
 

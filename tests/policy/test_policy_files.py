@@ -300,6 +300,32 @@ def test_a_target_that_nothing_escalates_to_is_a_warning():
     ]
 
 
+TICKETED = "{{id: d, action: {action}{to}, message: 'Wait for {{ticket}}.'}}"
+
+
+@pytest.mark.parametrize("action", ["abstain", "flag"])
+def test_a_ticket_where_nobody_is_asked_is_a_mistake(action):
+    (mistake,) = mistakes(rules(TICKETED.format(action=action, to="")))
+    assert "names a {ticket}, which there is with action: escalate alone" in mistake
+
+
+@pytest.mark.parametrize(
+    ("targets", "is_told"),
+    [
+        ("{a: {queue: 'sqlite:///q.db'}}", True),
+        ("{a: {callable: 'm:f', on_error: b}, b: {queue: 'sqlite:///q.db'}}", True),
+        ("{a: {callable: 'm:f'}}", False),
+        ("{a: {callable: 'm:f', on_error: b}, b: {callable: 'm:g'}}", False),
+    ],
+)
+def test_a_ticket_that_no_queue_will_give_is_a_warning(targets, is_told):
+    checked = check(rules(TICKETED.format(action="escalate", to=", to: a"), escalation=targets))
+    said = [str(one) for one in checked.warnings]
+    assert [one for one in said if "{ticket}" in one] == said
+    assert len(said) == (not is_told)
+    assert checked.policy is not None
+
+
 def test_a_model_that_is_not_here_is_a_warning():
     checked = check(rules(DEFAULT, model="./nowhere"))
     assert checked.policy is not None

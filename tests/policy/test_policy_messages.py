@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrail.policy.messages import PLACEHOLDERS, check_message, render_message
+from guardrail.policy.messages import PLACEHOLDERS, check_message, render_message, rendered_but_for_ticket
 
 VALUES = {
     "confidence": 0.4321,
@@ -31,6 +31,15 @@ VALUES = {
 )
 def test_a_message_is_filled_in(template, shown):
     assert render_message(check_message(template), VALUES) == shown
+
+
+def test_a_ticket_is_filled_in_once_there_is_one_and_nothing_else_then():
+    template = check_message("{{a}} {rule}: {confidence:.0%}, {hybridgrad}, {ticket} {{ticket}}")
+    left = rendered_but_for_ticket(template, {**VALUES, "rule": "{ticket}"})
+    assert render_message(left, {"ticket": "ab12", "rule": "other"}) == (
+        "{a} {ticket}: 43%, 0.00123, ab12 {ticket}"
+    )
+    assert render_message(left, {"ticket": None}).endswith("unknown {ticket}")
 
 
 def test_what_is_filled_in_is_not_filled_in_again():
