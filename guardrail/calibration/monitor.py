@@ -135,10 +135,13 @@ class Monitor:
         Raises:
             CalibrationError: The score is not a finite number, or it is a verdict by another profile.
         """
-        is_score = isinstance(confidence_score, Real)
-        if is_score and not isfinite(confidence_score):
-            raise CalibrationError(f"The confidence score of this outcome is {confidence_score}.")
-        known = {_SCORE: confidence_score} if is_score else self._scores_of(confidence_score)
+        known: Mapping[str, Any] | None
+        if isinstance(confidence_score, Real):
+            if not isfinite(confidence_score):
+                raise CalibrationError(f"The confidence score of this outcome is {confidence_score}.")
+            known = {_SCORE: confidence_score}
+        else:
+            known = self._scores_of(confidence_score)
         score = None if known is None else _number(known, _SCORE)
         with self._lock:
             self._left_out += score is None
