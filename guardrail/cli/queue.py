@@ -127,7 +127,7 @@ def export(
     answered = _open(queue).items("answered")
     unread = [item for item in answered if item.problem]
     for item in unread:
-        typer.echo(f"Left out: {item.problem}", err=True)
+        say(f"Left out: {item.problem}", err=True)
     lines = [json_line(label) for label in labels(answered)]
     text = "".join(f"{line}\n" for line in lines)
     if output is None:
