@@ -155,6 +155,13 @@ def _open_tokenizer(folder: Path, options: LoadOptions) -> PreTrainedTokenizerBa
         )
     except Exception as error:  # tokenizers raises a bare Exception for a damaged file
         raise _not_opened(folder, "its tokenizer", error) from error
+    longest: Any = tokenizer.model_max_length
+    if not isinstance(longest, int | float):
+        raise _not_opened(
+            folder,
+            "its tokenizer",
+            ValueError(f"tokenizer_config.json: model_max_length is {longest!r}, no number"),
+        )
     return tokenizer
 
 
@@ -187,6 +194,8 @@ def _open_weights(checkpoint: Checkpoint, config: PreTrainedConfig, options: Loa
             local_files_only=True,
             trust_remote_code=options.trust_remote_code,
             output_loading_info=True,
+            # Otherwise transformers says in a log line alone what does not fit.
+            ignore_mismatched_sizes=True,
             **arguments,
         )
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -233,9 +242,12 @@ def _require_quantization(options: LoadOptions) -> None:
 
 def _not_opened(folder: Path, what: str, error: Exception) -> GuardrailError:
     reason = " ".join(str(error).split())[:300] or type(error).__name__
+    reason = f"{reason} is not known" if isinstance(error, KeyError) else reason
     if "trust_remote_code" in reason:
         return UnsafeModelError(
             f"{folder}: {what} can only be opened by the model's own code: read that code, and pass "
             "trust_remote_code=True if you trust it"
         )
-    return ModelUnavailableError(f"{folder}: {what} could not be opened: {reason}")
+    return ModelUnavailableError(
+        f"{folder}: {what} could not be opened: {reason.rstrip('.')}; mend it, or fetch the model again"
+    )

@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from guardrail.errors import ModelUnavailableError
 from guardrail.models.anatomy import Anatomy
 from guardrail.models.control_tokens import control_tokens
 from guardrail.models.prompt import written_end
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# More than any vocabulary has.
+_NO_TOKEN = 2**31
 
 
 class Machine(NamedTuple):
@@ -48,7 +52,13 @@ def _end_ids(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> 
     """Whatever is known to end a response: many a fine-tuned model names its base model's end alone."""
     named: Any = model.generation_config.eos_token_id if model.generation_config else None
     several = named if isinstance(named, list | tuple) else [named]
-    ends = [int(end) for end in [*several, tokenizer.eos_token_id] if end is not None]
+    if not all(end is None or (type(end) is int and end < _NO_TOKEN) for end in several):
+        raise ModelUnavailableError(
+            f"generation_config.json: eos_token_id is {str(named)[:60]}, and should be a token id or a list "
+            "of them; mend it, or fetch the model again"
+        )
+    # Some files say with −1 that there is none.
+    ends = [end for end in [*several, tokenizer.eos_token_id] if end is not None and end >= 0]
     written = written_end(tokenizer, ends)
     return tuple(dict.fromkeys(ends if written is None else [*ends, written]))
 
