@@ -305,7 +305,10 @@ class Marks:
             stripped = value.strip()
             before = self._close if always or self._controls.goes_on_before(stripped) else ""
             behind = self._close if always or self._controls.goes_on_behind(stripped) else ""
-            marked = f"{before}{marked}{behind}" if stripped else value
+            # Within white space, which many templates take off a message.
+            ahead, rest = value[: len(value) - len(value.lstrip())], value[len(value.rstrip()) :]
+            body = marked[len(ahead) : len(marked) - len(rest)]
+            marked = f"{ahead}{before}{body}{behind}{rest}" if stripped else value
         return marked
 
 

@@ -43,6 +43,10 @@ def asked(runnable, messages, how, **options):
     }[how]()
 
 
+def another_guards(text, action="pass", **verdict):
+    return guarded_message(text, action, **verdict)([HumanMessage("Who?")])
+
+
 def as_it_is(message):
     return message
 
@@ -151,8 +155,8 @@ def test_an_observing_middleware_leaves_the_conversation_alone():
 @pytest.mark.parametrize(
     "message",
     [
-        guarded_message("Anything.", "abstain"),
-        guarded_message("Anything.", "escalate"),
+        another_guards("Anything.", "abstain"),
+        another_guards("Anything.", "escalate"),
         AIMessage("Anything.", response_metadata={"uncertainty": {"action": "abstain"}}),
         AIMessage("", tool_calls=[{"name": "f", "args": {}, "id": "1"}]),
     ],
@@ -160,7 +164,7 @@ def test_an_observing_middleware_leaves_the_conversation_alone():
 def test_a_verdict_of_another_guard_may_leave_a_turn_out(message):
     is_call = bool(message.tool_calls)
     if is_call:
-        message = guarded_message("", "abstain").model_copy(update={"tool_calls": message.tool_calls})
+        message = another_guards("", "abstain").model_copy(update={"tool_calls": message.tool_calls})
     turn = [HumanMessage("Who?"), message, *([ToolMessage("42", tool_call_id="1")] if is_call else [])]
     chat = chat_of(PASS, max_tokens=2)
     last = chat.invoke([*turn, HumanMessage("And?")])
@@ -169,13 +173,13 @@ def test_a_verdict_of_another_guard_may_leave_a_turn_out(message):
 
 def test_a_verdict_that_lets_a_message_of_the_policy_through_keeps_no_turn_in():
     chat = chat_of(HARD, PASS, max_tokens=2)
-    last = chat.invoke([HumanMessage("Who?"), guarded_message(REFUSAL), HumanMessage("And?")])
+    last = chat.invoke([HumanMessage("Who?"), another_guards(REFUSAL), HumanMessage("And?")])
     assert verdict_of(last)["turns_left_out"] == 1
 
 
 def test_what_a_target_answered_is_a_turn():
     chat = chat_of(PASS, max_tokens=2)
-    answer = guarded_message("Goethe.", "escalate", escalation={"source": "gpt", "ticket": None})
+    answer = another_guards("Goethe.", "escalate", escalation={"source": "gpt", "ticket": None})
     last = chat.invoke([HumanMessage("Who?"), answer, HumanMessage("And?")])
     assert verdict_of(last)["turns_left_out"] == 0
     assert last.usage_metadata["input_tokens"] > chat.invoke("And?").usage_metadata["input_tokens"]

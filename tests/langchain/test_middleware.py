@@ -532,8 +532,9 @@ class JumpsToTools(AgentMiddleware):
 
     @hook_config(can_jump_to=["tools"])
     def before_model(self, state, runtime):
-        last = [one for one in state["messages"] if isinstance(one, AIMessage)]
-        return {"jump_to": "tools"} if last and last[-1].tool_calls else None
+        # Once: what was rejected has a result that says so, and what was run has one without an error.
+        is_rejected = getattr(state["messages"][-1], "status", None) == "error"
+        return {"jump_to": "tools"} if is_rejected else None
 
 
 class TestBesideMiddlewareThatJumpsToTools:
