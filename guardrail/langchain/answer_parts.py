@@ -38,6 +38,8 @@ _FACTS = _THOUGHTS | {
     "role",
     "thought_signature",
 }
+# What an answer took, why it ended and which model gave it, where a provider writes it beside the answer.
+_ACCOUNTS = frozenset({"finish_reason", "model_id", "model_name", "stop_reason", "token_usage", "usage"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,7 @@ def parts_of(message: BaseMessage) -> AnswerParts:
     beside = {**message.additional_kwargs, **(message.model_extra or {})}
     for key, value in beside.items():
         is_fact = key in _FACTS or (key == "refusal" and isinstance(value, str))
+        is_fact = is_fact or (key in _ACCOUNTS and _is_account(value))
         if value and not is_fact and not (key == "parsed" and _is_json_of("".join(texts), value)):
             others += _beside(key, value, known)
     return AnswerParts("".join(texts), (*known, *others))
@@ -142,6 +145,8 @@ def _call_of(block: Mapping[str, Any], known: list[AnswerCall]) -> AnswerCall | 
 
 def _beside(key: str, value: Any, known: list[AnswerCall]) -> Iterator[AnswerCall]:
     """What a field of a message that is no content counts as."""
+    if key == "function_call" and _repeats(value, known):
+        return
     values = value if isinstance(value, list) and key == "tool_calls" else [value]
     for one in values:
         function = one.get("function", one) if isinstance(one, Mapping) else None
@@ -162,6 +167,23 @@ def _is_known(block: Mapping[str, Any], known: list[AnswerCall]) -> bool:
     if not identities:
         return bool(name) and any(name == call.name for call in known)
     return any(call.identity in identities and name in ("", call.name) for call in known)
+
+
+def _repeats(function: Any, known: list[AnswerCall]) -> bool:
+    """Whether a call without an id is a known one: of the same tool, with the same arguments."""
+    arguments = function.get("arguments") if isinstance(function, Mapping) else None
+    name = _name(function)
+    return isinstance(arguments, str) and any(
+        name == call.name and call.is_read and _is_json_of(arguments, call.given) for call in known
+    )
+
+
+def _is_account(value: Any) -> bool:
+    """Whether a value is a name or a number, or numbers by their names."""
+    numbers = value.values() if isinstance(value, Mapping) else ()
+    return isinstance(value, str | int | float) or (
+        isinstance(value, Mapping) and all(one is None or isinstance(one, int | float) for one in numbers)
+    )
 
 
 def _name(value: Any) -> str:

@@ -1,7 +1,7 @@
 """A chat model of LangChain with the guard inside: nothing leaves it before the policy decided."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
@@ -10,7 +10,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.callbacks.manager import BaseRunManager
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
@@ -337,14 +337,71 @@ class ChatGuardrail(BaseChatModel):
             OptionError: One is among what is given.
         """
         given = {**(config or {}), **kwargs}
+        self._check_names((*given, *(given.get("configurable") or ())))
+        return super().with_config(config, **kwargs)
+
+    # Of what a call is given as ``configurable``, any part of an app may have its own, whatever its name.
+
+    def invoke(
+        self,
+        input: LanguageModelInput,  # noqa: A002
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """As LangChain has it; an option of the model in the config is an error."""
+        self._check_names(config or ())
+        return super().invoke(input, config, stop=stop, **kwargs)
+
+    async def ainvoke(
+        self,
+        input: LanguageModelInput,  # noqa: A002
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """As :meth:`invoke`, within an event loop."""
+        self._check_names(config or ())
+        return await super().ainvoke(input, config, stop=stop, **kwargs)
+
+    def stream(
+        self,
+        input: LanguageModelInput,  # noqa: A002
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[AIMessageChunk]:
+        """As :meth:`invoke`, in chunks."""
+        self._check_names(config or ())
+        yield from super().stream(input, config, stop=stop, **kwargs)
+
+    async def astream(
+        self,
+        input: LanguageModelInput,  # noqa: A002
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[AIMessageChunk]:
+        """As :meth:`stream`, within an event loop."""
+        self._check_names(config or ())
+        chunks: Any = super().astream(input, config, stop=stop, **kwargs)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
+    def _check_names(self, given: Iterable[str]) -> None:
+        """See that no option of the model is among the keys of a config, where nobody would look at it."""
         options = {*type(self).model_fields, *_NAMES_OF_OTHERS} - RunnableConfig.__annotations__.keys()
-        for name in (*given, *(given.get("configurable") or ())):
+        for name in given:
             if name in options:
                 raise OptionError(
                     f"{name} is no part of a config; bind it: chat.bind({name}=…), or make it one with "
                     "configurable_fields."
                 )
-        return super().with_config(config, **kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         memo = {} if memo is None else memo

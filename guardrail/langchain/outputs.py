@@ -1,6 +1,7 @@
 """A text, or a verdict, put where a chain's own output has its place for it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass, replace
 from functools import reduce
 from operator import add
 from typing import Any
@@ -15,6 +16,8 @@ __all__ = ["NoPlaceError", "in_place_of", "in_place_of_chunks", "with_verdict", 
 
 # Where the state of a graph that converses has its messages.
 _MESSAGES = "messages"
+# What a chunk of a graph's stream has with ``version="v2"``.
+_PART = frozenset({"type", "ns", "data"})
 
 
 class NoPlaceError(Exception):
@@ -49,6 +52,8 @@ def in_place_of(output: Any, text: str, verdict: Mapping[str, Any], asked: Any =
         return with_verdict(message, verdict)
     if isinstance(output, Mapping) and isinstance(output.get(_MESSAGES), list):
         return {_MESSAGES: [*_asked_messages(asked), with_verdict(AIMessage(text), verdict)]}
+    if _is_graphs(output):
+        return replace(output, value=in_place_of(output.value, text, verdict, asked), interrupts=())
     raise _no_place(f"of type {type(output).__name__}")
 
 
@@ -98,8 +103,23 @@ def without_verdict(output: Any) -> Any:
     return output.model_copy(update={"response_metadata": metadata})
 
 
+def _is_graphs(output: Any) -> bool:
+    """Whether it is what a graph gives with ``version="v2"``: its state, and beside it what interrupts it."""
+    return (
+        is_dataclass(output)
+        and not isinstance(output, type)
+        and isinstance(getattr(output, "value", None), Mapping)
+        and hasattr(output, "interrupts")
+    )
+
+
 def _in_place_of_graphs(chunk: Any, text: str, verdict: Mapping[str, Any], asked: Any) -> Any:
     """A text in place of a chunk of a graph's stream; None where that has no place for one."""
+    if isinstance(chunk, Mapping) and chunk.keys() >= _PART:
+        instead = _in_place_of_graphs(chunk["data"], text, verdict, asked)
+        rest: dict[str, Any] = {"interrupts": ()} if "interrupts" in chunk else {}
+        part = {"type": chunk["type"], "ns": chunk["ns"], "data": instead, **rest}
+        return None if instead is None else part
     if isinstance(chunk, Mapping):
         if isinstance(chunk.get(_MESSAGES), list):
             return in_place_of(chunk, text, verdict, asked)

@@ -118,6 +118,9 @@ class UncertaintyGuard:
     ) -> None:
         if on_abstain not in get_args(OnAbstain):
             raise OptionError(f"on_abstain is {on_abstain!r}; it can be {' or '.join(get_args(OnAbstain))}.")
+        if not isinstance(trace_drafts, bool):
+            # Any text would show drafts, "no" too.
+            raise OptionError(f"trace_drafts is {trace_drafts!r}; it can be True or False.")
         self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
         self.on_abstain = on_abstain
         self.answered_by = checked_declaration(answered_by)

@@ -52,6 +52,13 @@ def load_policy(where: str | Path) -> Policy:
     Raises:
         PolicyError: It has mistakes; the error lists every one of them with its place.
     """
+    if not isinstance(where, str | Path):
+        raise PolicyError(
+            [
+                f"A policy is named by its file, or as builtin:NAME, and this is of type "
+                f"{type(where).__name__}. One that is no file is made by Policy.model_validate({{…}})."
+            ]
+        )
     checked = check_policy(where)
     if checked.policy is None:
         raise PolicyError([str(mistake) for mistake in checked.mistakes])

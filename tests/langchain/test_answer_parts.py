@@ -38,6 +38,7 @@ MORE = {
     "audio beside": (beside(audio={"data": "UklGRg=="}), ""),
     "outputs of tools": (beside(tool_outputs=[{"type": "web_search_call", "status": "completed"}]), ""),
     "another reading": (beside(parsed={"answer": "no"}), ""),
+    "an account with more": (beside(usage={"tokens": 3, "send_mail": "ann"}), ""),
     "an unknown fact": (beside(something={"a": 1}), ""),
     "server_tool_call": (block(type="server_tool_call", name="send_mail", args={}, id="1"), "send_mail"),
     "server_tool_result": (block(type="server_tool_result", tool_call_id="1", output="x"), ""),
@@ -82,6 +83,9 @@ NO_MORE = {
     "refusal of none": beside(refusal=None),
     "refusal": AIMessage([{"type": "refusal", "refusal": "No."}]),
     "nothing called": beside(tool_calls=[], function_call=None),
+    "an account": beside(
+        usage={"prompt_tokens": 3, "cost": None}, stop_reason="end_turn", model_id="anthropic.claude"
+    ),
     "the same data": AIMessage('{"a": 1}', additional_kwargs={"parsed": {"a": 1}}),
 }
 ONE_CALL = {
@@ -89,6 +93,7 @@ ONE_CALL = {
     "block as well": AIMessage(
         [{"type": "tool_use", "name": "send_mail", "input": {}, "id": "c1"}], tool_calls=[CALL]
     ),
+    "legacy form as well": AIMessage("", tool_calls=[CALL], additional_kwargs={"function_call": NAMED}),
     "content block": AIMessage(
         [{"type": "tool_call", "name": "send_mail", "args": {}, "id": "c1"}], tool_calls=[CALL]
     ),
@@ -180,3 +185,11 @@ def test_a_call_that_a_provider_writes_elsewhere_is_read_by_the_scorer():
         verdict_of(guard(PASS).wrap(other_model(elsewhere)).invoke("Mail Ann"))["tool_calls"][0]["name"]
         == "send_mail"
     )
+
+
+@pytest.mark.parametrize(
+    "other", [{"name": "read_mail"}, {"arguments": '{"to": "Ann"}'}, {"arguments": None}]
+)
+def test_a_legacy_call_that_differs_from_a_known_one_is_another(other):
+    message = AIMessage("", tool_calls=[CALL], additional_kwargs={"function_call": {**NAMED, **other}})
+    assert len(parts_of(message).calls) == 2

@@ -1,9 +1,11 @@
 """An option that is not understood is an error, and never one that is ignored."""
 
+import asyncio
+
 import pytest
 from langchain_core.runnables import ConfigurableField
 
-from guardrail.errors import OptionError
+from guardrail.errors import OptionError, PolicyError
 from guardrail.guard import Guard
 from guardrail.langchain import ChatGuardrail, UncertaintyGuard, UncertaintyMiddleware, when_uncertain
 from guardrail.models.loading import LoadOptions
@@ -178,3 +180,45 @@ def test_everything_that_changes_an_answer_is_in_the_cache_key():
         {"output_version": "v1"},
     ):
         assert chat_of(PASS, **changed)._get_llm_string() != key
+
+
+async def _stream_of(chat, config):
+    return [chunk async for chunk in chat.astream(ASKED, config)]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda chat, config: chat.invoke(ASKED, config),
+        lambda chat, config: [*chat.stream(ASKED, config)],
+        lambda chat, config: asyncio.run(chat.ainvoke(ASKED, config)),
+        lambda chat, config: asyncio.run(_stream_of(chat, config)),
+    ],
+    ids=["invoke", "stream", "ainvoke", "astream"],
+)
+def test_nor_is_one_in_the_config_of_a_call(ask):
+    chat = chat_of(PASS)
+    for config in ({"max_tokens": 2}, {"max_completion_tokens": 2}, {"temperature": 0.5}):
+        with pytest.raises(OptionError, match=r"is no part of a config.*bind"):
+            ask(chat, config)
+    # Another part of an app may have a field of the same name.
+    assert ask(chat, {"tags": ["a"], "configurable": {"thread_id": "1", "model": "gpt-5"}})
+
+
+@pytest.mark.parametrize("policy", [{"version": 1}, 3, ["builtin:default"]], ids=str)
+@pytest.mark.parametrize("make", [UncertaintyGuard, UncertaintyMiddleware, ChatGuardrail])
+def test_a_policy_that_is_no_name_is_refused_with_a_sentence(make, policy):
+    with pytest.raises(PolicyError, match=r"named by its file, or as builtin:NAME.*type \w+"):
+        make(policy=policy)
+
+
+@pytest.mark.parametrize("value", ["no", "false", 0, 1, None])
+def test_no_text_has_drafts_traced(value):
+    with pytest.raises(OptionError, match="trace_drafts is"):
+        UncertaintyGuard(policy_of(), tiny(), trace_drafts=value)
+
+
+@pytest.mark.parametrize("value", ["0.5", None, True, float("nan"), -1, 1.5])
+def test_a_threshold_is_a_probability(value):
+    with pytest.raises(OptionError, match="threshold"):
+        when_uncertain(value)

@@ -431,3 +431,21 @@ def test_verdicts_are_read_from_streams_too():
         for streaming in ("buffer", "annotate"):
             list(guard(FLAG, streaming=streaming).wrap(PROMPT | other_model()).stream(BOOK))
     assert [verdict["action"] for verdict in verdicts] == ["flag", "flag"]
+
+
+@pytest.mark.parametrize("how", ["invoke", "stream"])
+@pytest.mark.parametrize("mode", ["values", "updates", "messages"])
+def test_in_langgraphs_newer_form_the_message_has_its_place_too(mode, how):
+    model = other_model()
+    app = graph_of(lambda state: {"messages": [model.invoke(state["messages"])]})
+    guarded = guard(ABSTAIN).wrap(app)
+    if how == "invoke":
+        seen = guarded.invoke(ASKED, version="v2")
+        assert seen.interrupts == ()
+        assert [message.text for message in seen.value["messages"]][1:] == [ABSTAIN["message"]]
+    else:
+        (seen,) = guarded.stream(ASKED, stream_mode=mode, version="v2")
+        assert (seen["type"], seen["ns"]) == (mode, ())
+        assert ABSTAIN["message"] in repr(seen["data"])
+        assert type(seen["data"]) is (tuple if mode == "messages" else dict)
+    assert CANARY not in repr(seen)

@@ -10,6 +10,7 @@ from guardrail.langchain.answer_parts import parts_of
 from guardrail.langchain.middleware.review import REVIEW_KEY, STOOD
 from guardrail.langchain.seals import is_given
 from guardrail.langchain.verdicts import verdict_of
+from guardrail.models.sampling import check_number
 from guardrail.utils.arguments import takes_no_others
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def when_uncertain(threshold: float) -> "Callable[[ToolCallRequest], bool]":
     Raises:
         OptionError: The threshold is not between 0 and 1.
     """
+    check_number("threshold", threshold)
     if not 0 <= threshold <= 1:
         raise OptionError(f"The threshold is {threshold}; it is a probability, between 0 and 1.")
 
