@@ -4,8 +4,10 @@ What is not one of them is refused with what was found: an index that is taken f
 of ten lines of which every word would have to be said, makes labels that are wrong without a word.
 """
 
+import ast
 import json
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from string import ascii_uppercase
 from typing import Any, NamedTuple
@@ -13,7 +15,7 @@ from typing import Any, NamedTuple
 from guardrail.errors import RecordError
 from guardrail.utils.json_lines import kind_of, shown
 
-__all__ = ["Shape", "shape_of"]
+__all__ = ["Shape", "shape_of", "unread_answers"]
 
 # Where a row keeps what is right. Where several are there, all of them count.
 _FIELDS = (
@@ -27,12 +29,12 @@ _FIELDS = (
     "possible_answers",
     "aliases",
     "answer_aliases",
-    "gold",
-    "ground_truth",
-    "ground_truths",
-    "target",
 )
+# Names that may be of something else, such as a language: they count where none of the others is there.
+_GENERAL = ("gold", "ground_truth", "ground_truths", "target")
 _CHOICES = ("choices", "options")
+# A field for each choice: A, B, C; option_a, option_b; opa, opb.
+_EACH_CHOICE = ("", "option_", "option", "choice_", "op")
 # Which choice is right: first those that say nothing else.
 _KEYS = (
     "answerKey",
@@ -48,9 +50,22 @@ _KEYS = (
 )
 _TARGETS = ("mc1_targets", "mc2_targets")
 _FINAL = re.compile(r"(?:^|\n)\s*####\s*(\S[^\n]*?)\s*$")
-_LIKE_A_LIST = re.compile(r"\s*[\[(].*[\])]\s*", re.DOTALL)
+_LIKE_A_VALUE = re.compile(r"\s*(?:[\[({].*[\])}]|(?:array|dtype|Series|Index)\(.*\))\s*", re.DOTALL)
+_FROM_NUMPY = re.compile(r"\barray\(")
+# No value of a data set is longer; what is would be parsed for long.
+_LONGEST_VALUE = 20_000
+# What data sets write where they have no answer, or keep it to themselves.
+_NO_ANSWER = ("<unk>", "no answer present.")
+# Fields that say what is right, in whatever way; and endings of names of what is said about it.
+_SAYS_WHAT_IS_RIGHT = re.compile(
+    r"answer|solution|correct|ground_?truth|gold|choice|option|ending|decision|^cop$", re.IGNORECASE
+)
+_IS_ABOUT_IT = re.compile(r"_(?:type|kind|id|ids|source|url|format|start|count|by)$", re.IGNORECASE)
+_NUMBER_OF_ONE = re.compile(r"-?\d+|[A-J]|true|false", re.IGNORECASE)
 # Nobody's answer repeats so much word for word.
 _MOST_WORDS, _WORDS_OF_LINES = 100, 20
+# How MATH marks a result, and GSM8K a calculation.
+_OF_SOLUTIONS = re.compile(r"\\boxed[ {]|<<[^<>]*=[^<>]*>>")
 
 
 class Shape(NamedTuple):
@@ -75,10 +90,18 @@ def shape_of(values: Mapping[str, Any]) -> Shape:
     Raises:
         RecordError: It has answers in no shape that is known, or in one that may be read in two ways.
     """
+    values = _with_choices(values)
     choices = next((name for name in _CHOICES if values.get(name) is not None), None)
     key = next((name for name in _KEYS if values.get(name) is not None), None)
+    # Sets of several kinds of questions have no choices for some.
+    if (
+        choices is not None
+        and not values[choices]
+        and not _NUMBER_OF_ONE.fullmatch(str(values.get(key or "")))
+    ):
+        choices = None
     if choices is not None and key is not None:
-        return _chosen(values[choices], choices, values[key], key)
+        return _chosen(values[choices], choices, values[key], key, _passage(values))
     is_named = any(values.get(name) is not None for name in ("best_answer", "correct_answers"))
     if not is_named and any(isinstance(values.get(name), Mapping) for name in _TARGETS):
         return Shape("TruthfulQA, multiple choice", _true_targets(values))
@@ -86,16 +109,57 @@ def shape_of(values: Mapping[str, Any]) -> Shape:
     if isinstance(answer, bool) and isinstance(passage, str):
         return Shape("BoolQ", ("yes", "true") if answer else ("no", "false"), passage)
     named = [name for name in _FIELDS if values.get(name) is not None]
+    named = named or [name for name in _GENERAL if values.get(name) is not None]
     found = [one for name in named for one in _answers(values[name], name)]
     accepted = tuple(dict.fromkeys(found))
     if choices is not None and accepted:
         _, texts = _choices(values[choices], choices)
+        accepted = tuple(_unlabelled(one, texts) if isinstance(one, str) else one for one in accepted)
+        texts = [_unlabelled(text, texts) for text in texts]
         if not set(map(str, accepted)) <= set(texts):
             raise RecordError(
                 f"{named[0]} is {shown(values[named[0]])}, which is none of the {choices} word for word."
             )
         return Shape("multiple choice", accepted, choices=tuple(texts))
     return Shape(_name(values, named), accepted, _context(values))
+
+
+def unread_answers(values: Mapping[str, Any]) -> str:
+    """Which fields of a row without accepted answers seem to say what is right; empty where none does."""
+    found = [
+        name
+        for name, value in _with_choices(values).items()
+        if value not in (None, "", [], {})
+        and (
+            (_SAYS_WHAT_IS_RIGHT.search(name) and not _IS_ABOUT_IT.search(name))
+            # Many are called so, of which the number of a choice is one.
+            or (name in ("label", "target") and _NUMBER_OF_ONE.fullmatch(str(value)))
+        )
+    ]
+    return ", ".join(found[:6])
+
+
+def _with_choices(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row whose choices stand in one place, where it has a field for each of them."""
+    if any(values.get(name) for name in _CHOICES):
+        return values
+    by_name = {name if len(name) == 1 else name.lower(): value for name, value in values.items()}
+    for prefix in _EACH_CHOICE:
+        each = {}
+        for letter in ascii_uppercase:
+            text = by_name.get(f"{prefix}{letter.lower()}" if prefix else letter)
+            if not isinstance(text, str | int | float) or isinstance(text, bool):
+                break
+            each[letter] = text
+        if len(each) > 1:
+            return {**values, "choices": each}
+    return values
+
+
+def _passage(values: Mapping[str, Any]) -> str:
+    """The passage that RACE and its like ask about."""
+    found = next((values[name] for name in ("article", "passage") if values.get(name)), "")
+    return found if isinstance(found, str) else ""
 
 
 def _name(values: Mapping[str, Any], named: Sequence[str]) -> str:
@@ -158,7 +222,11 @@ def _listed(value: Any, name: str) -> list[str | float]:
         value = [value]
     # As SQuAD's own files have them.
     texts = [one["text"] if isinstance(one, dict) and "text" in one else one for one in value]
-    return [_one(one, name) for one in texts]
+    return [
+        answer
+        for one in texts
+        for answer in (_of_text(one, name) if isinstance(one, str) else [_one(one, name)])
+    ]
 
 
 def _of_text(value: str, name: str) -> list[str | float]:
@@ -168,18 +236,36 @@ def _of_text(value: str, name: str) -> list[str | float]:
         result = final[1]
         plain = result.replace(",", "")
         return [plain] if plain == result else [plain, result]
-    if _LIKE_A_LIST.fullmatch(value):
-        try:
-            items = json.loads(value)
-        except (ValueError, RecursionError):
-            items = None
-        if isinstance(items, list) and items and all(isinstance(one, str) for one in items):
-            return [_one(one, name) for one in items]
-        if value.lstrip().startswith("["):
-            raise RecordError(
-                f"{name} is a text that looks like a list ({shown(value)}); write a list of texts."
-            )
+    if not _LIKE_A_VALUE.fullmatch(value):
+        return [_one(value, name)]
+    try:
+        items = json.loads(value)
+    except (ValueError, RecursionError):
+        items = None
+    if isinstance(items, list) and items and all(isinstance(one, str) for one in items):
+        return [_one(one, name) for one in items]
+    if isinstance(items, list | dict) or _is_python(value):
+        raise RecordError(f"{name} is a text that looks like a list ({shown(value)}); write a list of texts.")
     return [_one(value, name)]
+
+
+def _is_python(text: str) -> bool:
+    """Whether a text is how Python, or NumPy, shows texts in a list or a dictionary: no answer is that."""
+    if _FROM_NUMPY.search(text):
+        return True
+    if len(text) > _LONGEST_VALUE:
+        return False
+    try:
+        with warnings.catch_warnings():
+            # It may hold what is an escape in no language.
+            warnings.simplefilter("ignore")
+            value = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
+    # A pair of numbers is a point, a list of them is a list.
+    return isinstance(value, list | dict) or (
+        isinstance(value, tuple | set) and any(isinstance(one, str) for one in value)
+    )
 
 
 def _one(value: Any, name: str) -> str | float:
@@ -190,9 +276,13 @@ def _one(value: Any, name: str) -> str | float:
         raise RecordError(f"{name} holds {kind_of(value)}, and texts are expected.")
     if not value.strip():
         raise RecordError(f"{name} holds an empty text: every answer would hold it.")
+    if value.strip().lower() in _NO_ANSWER:
+        raise RecordError(
+            f"{name} is {shown(value)}: no answer is right. Leave out the questions without one."
+        )
     words = len(value.split())
     lines = len(value.strip().splitlines())
-    if words > _MOST_WORDS or (lines > 1 and words > _WORDS_OF_LINES) or "\\boxed{" in value:
+    if words > _MOST_WORDS or (lines > 1 and words > _WORDS_OF_LINES) or _OF_SOLUTIONS.search(value):
         raise RecordError(
             f"{name} holds a whole solution or passage ({words} words in {lines} lines), which nobody "
             "repeats word for word; give the result alone."
@@ -200,7 +290,7 @@ def _one(value: Any, name: str) -> str | float:
     return value
 
 
-def _chosen(choices: Any, where: str, answer: Any, key: str) -> Shape:
+def _chosen(choices: Any, where: str, answer: Any, key: str, passage: str) -> Shape:
     """Of the choices, the one that an index, a letter, a label or the text itself names."""
     labels, texts = _choices(choices, where)
     accepted = _picked(labels, texts, answer)
@@ -208,7 +298,8 @@ def _chosen(choices: Any, where: str, answer: Any, key: str) -> Shape:
         said = f"{key} is {shown(answer)}, which is none of the {len(texts)} {where}"
         raise RecordError(f"{said}: give the number (from 0), the letter, the label or the text of one.")
     name = "ARC" if key == "answerKey" else "MMLU"
-    return Shape(f"{name}, multiple choice", (accepted,), choices=tuple(texts))
+    plain = tuple(_unlabelled(text, texts) for text in texts)
+    return Shape(f"{name}, multiple choice", (_unlabelled(accepted, texts),), passage, plain)
 
 
 def _choices(choices: Any, where: str) -> tuple[list[str], list[str]]:
@@ -227,12 +318,24 @@ def _choices(choices: Any, where: str) -> tuple[list[str], list[str]]:
     return [str(one) for one in labels or ascii_uppercase[: len(texts)]], [str(one) for one in texts]
 
 
+def _unlabelled(text: str, texts: Sequence[str]) -> str:
+    """A choice without its letter, where every one of them begins with its own: nobody answers with it."""
+    begins = [re.compile(rf"\(?{letter}[.):]\s*(?=\S)") for letter in ascii_uppercase[: len(texts)]]
+    found = [begin.match(one) for begin, one in zip(begins, texts, strict=False)]
+    if len(texts) > len(begins) or not all(found) or text not in texts:
+        return text
+    match = found[list(texts).index(text)]
+    return text[match.end() :] if match else text
+
+
 def _picked(labels: Sequence[str], texts: Sequence[str], answer: Any) -> str | None:
     if isinstance(answer, bool) or not isinstance(answer, int | str):
         return None
     if isinstance(answer, int):
         return texts[answer] if 0 <= answer < len(texts) else None
-    named = {text for label, text in zip(labels, texts, strict=False) if label == answer.strip()}
+    # "(b)" and "B." name the choice that "B" names.
+    letter = answer.strip().removeprefix("(").rstrip(".)")
+    named = {text for label, text in zip(labels, texts, strict=False) if label in (letter, letter.upper())}
     named |= {text for text in texts if text.strip() == answer.strip()}
     # Where a label and another choice's text are the same, nobody knows which is meant.
     return named.pop() if len(named) == 1 else None

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from guardrail.calibration.accepted_answers import Shape, shape_of
+from guardrail.calibration.accepted_answers import Shape, shape_of, unread_answers
 from guardrail.calibration.author import author_of, name_problem, same_name
 from guardrail.errors import OptionError, PromptError, RecordError
 from guardrail.models.content import part_text, with_text
@@ -128,13 +128,19 @@ def parse_questions(lines: Iterable[str], *, judge_needs_answers: bool = True) -
         if not line.strip():
             continue
         try:
-            question = _question(json_object(line), number)
+            values = json_object(line)
+            question = _question(values, number)
             if question.digest in usable:
                 same = usable[question.digest].line
                 raise RecordError(f"The line asks the same as line {same}; each question counts once.")
             if judge_needs_answers and question.response is not None and not _can_be_judged(question):
                 raise RecordError(
                     'Nothing says whether the response is right: add "correct": true or false, or "answers".'
+                )
+            if judge_needs_answers and not _can_be_judged(question) and (unread := unread_answers(values)):
+                raise RecordError(
+                    f"What is right may stand in {unread}, in no shape that is known: give the answers that "
+                    'are right as "answers", or leave it out.'
                 )
         except RecordError as error:
             refused.append(Failure(number, str(error), error.exit_status))

@@ -114,6 +114,11 @@ CHOSEN = [
         },
         "answerKey": "B",
     },
+    {"question": "Q?", "A": "Oslo", "B": "Rome", "C": "Bern", "answer": "B"},
+    {"question": "Q?", "option_a": "Oslo", "option_b": "Rome", "option_c": "Bern", "answer": "b"},
+    {"question": "Q?", "opa": "Oslo", "opb": "Rome", "opc": "Bern", "answer": "(B)"},
+    {"question": "Q?", "options": ["A. Oslo", "B. Rome", "C. Bern"], "answer": "B"},
+    {"question": "Q?", "options": ["(A) Oslo", "(B) Rome", "(C) Bern"], "answers": ["(B) Rome"]},
 ]
 REFUSED = [
     ({"choices": ["a", "b"], "answer": 2}, "answer is 2, which is none of the 2 choices"),
@@ -136,6 +141,22 @@ REFUSED = [
     ({"answer": {"number": "7", "spans": []}}, "answer holds an object of number, spans"),
     ({"answers": {"text": [], "answer_start": []}}, "answers.text is empty: no answer is right"),
     ({"answers": [{"start": 3}]}, "answers holds an object"),
+    ({"answers": ["['Ann Lee', 'A. Lee']"]}, "looks like a list"),
+    ({"answers": "['Ann' 'Lee']"}, "looks like a list"),
+    ({"answers": "('Ann Lee', 'A. Lee')"}, "looks like a list"),
+    ({"answers": "array(['Ann Lee'], dtype=object)"}, "looks like a list"),
+    ({"answers": "{'text': array(['Ann'], dtype=object), 'answer_start': array([1])}"}, "looks like a list"),
+    ({"answers": '{"text": ["Ann"], "answer_start": [1]}'}, "looks like a list"),
+    ({"answer": {"value": "<unk>", "aliases": []}}, "no answer is right"),
+    ({"answers": ["No Answer Present."]}, "no answer is right"),
+    ({"answer": "He has <<2*3=6>>6."}, "a whole solution"),
+    ({"A": "Oslo", "B": "Rome", "answer": "C"}, 'answer is "C"'),
+    ({"answers_spans": {"spans": ["10"], "types": ["number"]}}, "stand in answers_spans"),
+    ({"right_answer": "Ann", "hallucinated_answer": "Bo"}, "stand in right_answer"),
+    ({"solution": "So $\\boxed{42}$"}, "stand in solution"),
+    ({"passage": "It is so.", "label": 1}, "stand in label"),
+    ({"answerA": "a", "answerB": "b", "label": "2"}, "stand in answerA, answerB, label"),
+    ({"opa": "a", "opb": "b", "cop": 1}, "stand in cop"),
     ({"answer": True}, "answer holds true or false"),
     ({"mc1_targets": {"choices": ["a"], "labels": [0]}}, "names no choice that is right"),
 ]
@@ -172,6 +193,47 @@ def test_what_is_no_known_shape_is_refused_with_what_was_found(row, said):
         return
     (failure,) = parsed.refused
     assert said in failure.reason
+
+
+@pytest.mark.parametrize("text", ["(2, 3)", "[0, 1)", "{x}", "(Mr) Bob (Lee)", "[sic]", "f(x) = {1 if x}"])
+def test_an_answer_in_brackets_is_an_answer(text):
+    (question,) = _parsed({"question": "Q?", "answer": text}).usable
+    assert question.accepted == (text,)
+
+
+def test_a_list_written_as_a_text_counts_within_a_list_too():
+    (question,) = _parsed({"question": "Q?", "answers": ['["Ann Lee", "A. Lee"]', "Lee"]}).usable
+    assert question.accepted == ("Ann Lee", "A. Lee", "Lee")
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [{"target": "en"}, {"gold": True}, {"choices": []}, {"answer_type": "short"}, {"label": "people"}],
+)
+def test_what_else_a_row_says_is_no_answer(beside):
+    (question,) = _parsed({"question": "Q?", "answers": ["Ann"], **beside}).usable
+    assert question.accepted == ("Ann",)
+
+
+@pytest.mark.parametrize(
+    "beside", [{"topic": "art"}, {"label": "people"}, {"answer_type": "short"}, {"answers": None}]
+)
+def test_a_question_that_nobody_answered_is_one(beside):
+    (question,) = _parsed({"question": "Q?", **beside}).usable
+    assert question.accepted == ()
+
+
+def test_whoever_judges_by_himself_may_have_any_shape():
+    row = {"question": "Q?", "right_answer": "Ann"}
+    (question,) = parse_questions([json.dumps(row)], judge_needs_answers=False).usable
+    assert question.fields["right_answer"] == "Ann"
+
+
+def test_a_passage_with_choices_is_read():
+    (question,) = _parsed(
+        {"article": "Rome is.", "question": "Q?", "options": ["a", "b"], "answer": "A"}
+    ).usable
+    assert question.prompt == "Rome is.\n\nQ?\n\n- a\n- b"
 
 
 def test_a_response_that_is_given_was_to_what_the_line_says_alone():
