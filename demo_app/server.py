@@ -1,5 +1,6 @@
 """What ``guardrail demo`` runs: the pages, for those who ask for them by a name of this machine."""
 
+import os
 import webbrowser
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from demo_app.hosts import OwnHosts, own_hosts
 @asynccontextmanager
 async def _shown(_app: st.App) -> AsyncIterator[None]:
     """Open the page in a browser; Streamlit does so only for pages that it serves by itself."""
-    if not st.get_option("server.headless"):
+    if os.environ.get("GUARDRAIL_DEMO_OPENS"):
         address = f"http://{st.get_option('server.address')}:{st.get_option('server.port')}"
         # It may wait for the browser to end.
         Thread(target=webbrowser.open, args=(address,), daemon=True).start()

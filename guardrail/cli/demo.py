@@ -147,6 +147,7 @@ def _run(app: Path, port: int, *, headless: bool) -> None:
     Thread(target=_open_model, daemon=True).start()
     from streamlit.web.cli import main as streamlit
 
+    os.environ["GUARDRAIL_DEMO_OPENS"] = "" if headless else "yes"
     # By name: this room knows of the demo only that it may be installed. Who comes first sees this page.
     import_module("demo_app.views.chat")
     sys.argv = [
@@ -156,7 +157,9 @@ def _run(app: Path, port: int, *, headless: bool) -> None:
         str(app.with_name("server.py")),
         f"--server.address={_HOST}",
         f"--server.port={port}",
-        f"--server.headless={str(headless).lower()}",
+        # The page is opened by our own server. Where Streamlit would, it also offers visitors to write files
+        # of its own into this machine's folders.
+        "--server.headless=true",
         # Of sockets, Streamlit looks at this by itself.
         *(f"--server.allowedHosts={name}" for name in import_module("demo_app.hosts").own_hosts()),
         # It would look at the files of thousands of modules, after every click.

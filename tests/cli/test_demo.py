@@ -83,15 +83,22 @@ def test_without_streamlit_the_extra_is_named(start, monkeypatch):
     assert started == []
 
 
-def test_the_server_listens_on_this_machine_only(monkeypatch, tmp_path):
+@pytest.mark.parametrize("headless", [True, False])
+def test_the_server_listens_on_this_machine_only_and_offers_to_install_nothing(
+    monkeypatch, tmp_path, headless
+):
     pytest.importorskip("streamlit")
     given = []
     monkeypatch.setattr("streamlit.web.cli.main", lambda: given.extend(sys.argv))
     monkeypatch.setattr(sys, "argv", ["guardrail"])
     monkeypatch.setattr(command, "Thread", lambda **_: type("Idle", (), {"start": lambda self: None})())
-    command._run(tmp_path / "app.py", 8599, headless=True)
+    monkeypatch.setenv("GUARDRAIL_DEMO_OPENS", "")
+    command._run(tmp_path / "app.py", 8599, headless=headless)
     assert "--server.address=127.0.0.1" in given
     assert "--browser.gatherUsageStats=false" in given
+    # Else Streamlit shows a button that writes files where it finds the tools of developers.
+    assert "--server.headless=true" in given
+    assert bool(os.environ["GUARDRAIL_DEMO_OPENS"]) is not headless
 
 
 def test_garbage_is_looked_for_again_before_a_model_is_opened_and_where_none_can_be(monkeypatch):
