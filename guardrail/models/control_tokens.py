@@ -15,7 +15,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -24,7 +24,15 @@ from guardrail.errors import PromptError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["ControlTokens", "Marks", "Region", "control_tokens", "encode_text", "encode_with"]
+__all__ = [
+    "ControlTokens",
+    "Marks",
+    "Region",
+    "control_tokens",
+    "encode_text",
+    "encode_with",
+    "without_beginnings",
+]
 
 # Private-use characters: two that a conversation does not hold stand around what is to be text.
 _MARKS = range(0xE000, 0xF8FF)
@@ -48,7 +56,7 @@ class ControlTokens:
     Attributes:
         ids: Their ids.
         unknown: Id and spelling of the token for what the vocabulary lacks, which ordinary text may become.
-        spellings: How they are written, in lower case: some templates and normalisers change the case.
+        spellings: How they are written, without their case: some templates and normalisers change it.
         lengths: The lengths of these, longest first.
         firsts: Their first characters.
         beginnings: Their proper beginnings.
@@ -65,9 +73,7 @@ class ControlTokens:
 
     def found_in(self, text: str) -> list[Region]:
         """Where a text spells control tokens."""
-        lowered = text.lower()
-        # The lower case of a few letters is longer.
-        text = lowered if len(lowered) == len(text) else text
+        text = _without_case(text)
         found: list[Region] = []
         at = 0
         while at < len(text):
@@ -81,12 +87,12 @@ class ControlTokens:
 
     def goes_on_before(self, text: str) -> bool:
         """Whether a text begins with the ending of a control token."""
-        text = text[: self.lengths[0]].lower() if self.lengths else ""
+        text = _without_case(text[: self.lengths[0]]) if self.lengths else ""
         return any(text[:size] in self.endings for size in range(1, len(text) + 1))
 
     def goes_on_behind(self, text: str) -> bool:
         """Whether a text ends with the beginning of a control token."""
-        text = text[-self.lengths[0] :].lower() if self.lengths else ""
+        text = _without_case(text[-self.lengths[0] :]) if self.lengths else ""
         return any(text[-size:] in self.beginnings for size in range(1, len(text) + 1))
 
 
@@ -212,7 +218,7 @@ def _control_tokens(tokenizer: "PreTrainedTokenizerBase") -> ControlTokens:
         and (token.special or not _is_words(token.content))
     }
     unknown = tokenizer.unk_token_id
-    spellings = {text.strip().lower() for text in added.values()}
+    spellings = {_without_case(text.strip()) for text in added.values()}
     return ControlTokens(
         ids=frozenset(added) - {unknown},
         unknown=None if unknown is None else (int(unknown), str(tokenizer.unk_token)),
@@ -222,6 +228,14 @@ def _control_tokens(tokenizer: "PreTrainedTokenizerBase") -> ControlTokens:
         beginnings=frozenset(text[:size] for text in spellings for size in range(1, len(text))),
         endings=frozenset(text[size:] for text in spellings for size in range(1, len(text))),
     )
+
+
+def _without_case(text: str) -> str:
+    """A text in lower case, character by character; letters whose other case is longer stay as they are."""
+    changed = text.upper().lower()
+    if len(changed) == len(text):
+        return changed
+    return "".join(other if len(other := one.upper().lower()) == 1 else one for one in text)
 
 
 def _is_words(text: str) -> bool:
@@ -243,7 +257,10 @@ class Marks:
         self._tokenizer, self._controls = tokenizer, control_tokens(tokenizer)
         everything = "\0".join(_strings(values))
         free = (mark for mark in map(chr, _MARKS) if not any(m in everything for m in (mark, _escaped(mark))))
-        self._open, self._close = next(free), next(free)
+        pair = tuple(islice(free, 2))
+        if len(pair) < 2:
+            raise PromptError("The conversation holds every private-use character there is. Leave some out.")
+        self._open, self._close = pair
         self._whole: set[str] = set()
 
     def message(self, message: Mapping[str, Any]) -> dict[str, Any]:
@@ -277,7 +294,7 @@ class Marks:
                 text += piece
                 continue
             at = len(text)
-            if mark == self._close and opened is not None and text[opened:] in self._whole:
+            if mark == self._close and opened is not None and _without_case(text[opened:]) in self._whole:
                 regions.append(Region(opened, at))
             else:
                 regions.append(Region(at, at))
@@ -287,7 +304,7 @@ class Marks:
     def _around_tokens(self, text: str) -> str:
         marked, done = "", 0
         for start, end in _found(self._tokenizer, text):
-            self._whole.add(text[start:end])
+            self._whole.add(_without_case(text[start:end]))
             marked += f"{text[done:start]}{self._open}{text[start:end]}{self._close}"
             done = end
         return marked + text[done:]
@@ -310,6 +327,30 @@ class Marks:
             body = marked[len(ahead) : len(marked) - len(rest)]
             marked = f"{ahead}{before}{body}{behind}{rest}" if stripped else value
         return marked
+
+
+def without_beginnings(tokenizer: "PreTrainedTokenizerBase", value: Any, rendered: str) -> Any:
+    """A value in which no control token may come about by what a template leaves out of it.
+
+    Args:
+        tokenizer: The tokenizer.
+        value: A value that the template was given.
+        rendered: What it wrote. Texts that stand in it as they are stay so, and so do whole control tokens:
+            those are marked.
+    """
+    if isinstance(value, Mapping):
+        return {key: without_beginnings(tokenizer, one, rendered) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_beginnings(tokenizer, one, rendered) for one in value]
+    if not isinstance(value, str) or value.strip() in rendered:
+        return value
+    firsts = control_tokens(tokenizer).firsts
+    other = next(character for character in ".,-~_" if character not in firsts)
+    whole = {at for region in _found(tokenizer, value) for at in range(*region)}
+    return "".join(
+        other if _without_case(character) in firsts and at not in whole else character
+        for at, character in enumerate(value)
+    )
 
 
 def _found(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[Region]:

@@ -1,13 +1,20 @@
 """From what a person asks to token ids, and where in them the semantics-preserving token stands."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from guardrail.errors import PromptError
 from guardrail.models.content import with_text
-from guardrail.models.control_tokens import Marks, control_tokens, encode_text, encode_with
+from guardrail.models.control_tokens import (
+    Marks,
+    control_tokens,
+    encode_text,
+    encode_with,
+    without_beginnings,
+)
 from guardrail.models.reasoning import answer_of, reasoning_format
 from guardrail.models.rendered_prompt import check_shown, render
 from guardrail.utils.json_lines import is_text
@@ -76,6 +83,7 @@ def encode_prompt(
     rendered = render(tokenizer, messages, tools, kwargs, add_generation_prompt=True)
     check_shown(tokenizer, messages, tools, kwargs, rendered)
     ids = _conversation_ids(tokenizer, messages, tools, rendered, kwargs)
+    _check_made_by_template(tokenizer, messages, tools, rendered, kwargs, ids)
     suffix, after = _suffix(tokenizer, messages, tools, rendered, kwargs)
     return EncodedPrompt(ids, -min(len(ids), after), reasoning_format(tokenizer).opens(suffix))
 
@@ -243,6 +251,35 @@ def _conversation_ids(
             return ids
     # Where nothing would be mistaken, the template has not seen marks either: some look into messages.
     return _tokenize(tokenizer, plain)
+
+
+def _check_made_by_template(
+    tokenizer: "PreTrainedTokenizerBase",
+    messages: list[dict[str, Any]],
+    tools: Sequence[Mapping[str, Any]],
+    rendered: str,
+    kwargs: Mapping[str, Any],
+    ids: Sequence[int],
+) -> None:
+    """See that no control token is made of what is left when a template takes something out of a message.
+
+    Raises:
+        PromptError: One would be.
+    """
+    harmless = without_beginnings(tokenizer, messages, rendered)
+    harmless_tools = without_beginnings(tokenizer, list(tools), rendered)
+    if harmless == messages and harmless_tools == list(tools):
+        return
+    other = render(tokenizer, harmless, harmless_tools, kwargs, add_generation_prompt=True)
+    meant = _conversation_ids(tokenizer, harmless, harmless_tools, other, kwargs)
+    known = control_tokens(tokenizer).ids
+    made = Counter(filter(known.__contains__, ids)) - Counter(filter(known.__contains__, meant))
+    if made:
+        spelled = str(tokenizer.convert_ids_to_tokens(next(iter(made))))
+        raise PromptError(
+            f"The model's chat template would make the control token {spelled!r} of what a message or a tool "
+            "says, by taking something out of it. Change what it says."
+        )
 
 
 def _suffix(

@@ -19,6 +19,8 @@ __all__ = ["check_shown", "render", "template_of"]
 
 # Stands for what somebody says; neither JSON nor HTML writes it in another way.
 _SAYS = "guardrailmark{}x"
+# What people turn reasoning on and off by within a message; some templates take it out.
+_SWITCH = re.compile(r"/(?:no_?)?think\b", re.IGNORECASE)
 _ROLES = ("system", "user", "assistant", "tool")
 
 Messages = Sequence[Mapping[str, Any]]
@@ -76,7 +78,8 @@ def check_shown(
 ) -> None:
     """See that a rendered conversation shows what people and tools say in it.
 
-    White space, letter case and the ways in which JSON and HTML write text are the template's affair.
+    White space, letter case, switches of reasoning, and the ways in which JSON and HTML write text are the
+    template's affair.
 
     Raises:
         PromptError: Some of it is missing, so that the model would answer something else.
@@ -102,7 +105,7 @@ def check_shown(
 
 
 def _plain(text: str) -> str:
-    return "".join(text.split()).casefold()
+    return "".join(_SWITCH.sub("", text).split()).upper().casefold()
 
 
 def _parts_wanted(tokenizer: "PreTrainedTokenizerBase", template: str) -> frozenset[str]:

@@ -65,6 +65,9 @@ class TextStream(StoppingCriteria):
 
     def _certain(self, text: str) -> str:
         text = text.rstrip(INCOMPLETE)
+        if not text.strip():
+            # White space before reasoning is no part of the answer.
+            return ""
         if self.tokenizer.clean_up_tokenization_spaces:
             # Such a tokenizer removes spaces before what comes next.
             text = text[: max(text.rfind(" "), 0)]

@@ -215,3 +215,14 @@ def test_of_several_templates_it_is_the_one_that_is_meant():
         encode_prompt(tokenizer, "Hi")
     tools = [{"type": "function", "function": {"name": "f", "description": "a", "parameters": {}}}]
     assert encode_prompt(tokenizer, "Hi", tools).ids
+
+
+@pytest.mark.parametrize(
+    "content", ["Hi /no_think", "/think\nHi", "Hi /nothink", "/think Compare a/b and /etc"]
+)
+def test_switches_of_reasoning_may_be_taken_out_of_a_message(content):
+    template = CHATML.replace("m.content", "m.content | replace('/think', '') | replace('/no_think', '')")
+    ids = encode_prompt(tiny_tokenizer(template), content).ids
+    assert "Hi" in tiny_tokenizer().decode(ids) or "/etc" in tiny_tokenizer().decode(ids)
+    with pytest.raises(PromptError, match="does not show all"):
+        encode_prompt(tiny_tokenizer(template), "What is in /thinkpad?")

@@ -82,6 +82,14 @@ def test_a_family_thinks_before_it_answers(name):
     assert (read.text, read.answer_start) == (trace.text, trace.answer_start)
 
 
+@pytest.mark.parametrize("before", ["\n", " \n\n"])
+def test_white_space_before_the_reasoning_is_no_piece_of_a_stream(before):
+    model, told = family("qwen3"), []
+    steering = saying(model, before + THOUGHT["qwen3"], on_text=told.append)
+    trace = model.generate("What is 2 + 2?", Sampling(max_tokens=40), steering=steering)
+    assert (trace.text, "".join(told)) == ("It is 4.", "It is 4.")
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_family_that_never_ends_its_thoughts_gives_no_answer(name):
     model, told = family(name), []
