@@ -17,6 +17,7 @@ from guardrail.cli.options import (
     Quantization,
     Reduction,
     SemanticToken,
+    asks_otherwise,
     open_model,
     readable,
 )
@@ -237,7 +238,7 @@ def calibrate(
                 lambda: open_model(model, device, dtype, quantization, progress, chat_template_kwargs),
                 replace(options, answered_by=author),
                 model_name=str(reference),
-                recheck=resume and is_newer(reference, stored),
+                recheck=resume and (asks_otherwise(dtype, quantization) or is_newer(reference, stored)),
                 overwrite=not resume,
                 progress=progress,
             )

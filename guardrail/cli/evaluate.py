@@ -15,6 +15,7 @@ from guardrail.cli.options import (
     MaxReasoningTokens,
     Model,
     Quantization,
+    asks_otherwise,
     open_model,
     readable,
 )
@@ -225,7 +226,7 @@ def evaluate(
             needs,
             options,
             model_name=str(answering),
-            recheck=resume and is_newer(answering, stored),
+            recheck=resume and (asks_otherwise(dtype, quantization) or is_newer(answering, stored)),
             progress=progress,
         )
     tell(collected, stored)

@@ -91,6 +91,11 @@ AsJson = Annotated[
 ]
 
 
+def asks_otherwise(dtype: str, quantization: str | None) -> bool:
+    """Whether more is asked of a model than to be opened as it is: stored results may be of another form."""
+    return dtype != "auto" or quantization is not None
+
+
 def open_model(
     name: str,
     device: str,

@@ -77,6 +77,16 @@ def test_results_under_another_template_are_refused_by_name(go, folder, name):
     assert "chat_template" in result.stderr
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_results_of_another_data_type_are_refused_also_where_none_is_missing(go, name):
+    go(name)
+    before = go.out.read_bytes()
+    result = go(name, "--dtype", "float64")
+    assert result.exit_code == 2
+    assert "float64" in result.stderr
+    assert go.out.read_bytes() == before
+
+
 def test_results_that_do_not_say_which_weights_made_them_are_refused(go):
     go("score")
     records = [json.loads(line) for line in go.out.read_text().splitlines()]
