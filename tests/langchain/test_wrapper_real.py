@@ -6,8 +6,9 @@ import pytest
 from langchain_core.messages import AIMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableLambda
 
-from guardrail.langchain import ChatGuardrail, UncertaintyGuard, get_uncertainty_callback
+from guardrail.langchain import ChatGuardrail, UncertaintyGuard, get_uncertainty_callback, verdict_of
 from guardrail.models.sampling import Sampling
 from guardrail.policy.loading import load_policy
 from tests.guard.making import PASS, policy_of
@@ -39,15 +40,18 @@ def test_the_answer_of_another_model_is_shown_or_withheld_by_what_the_local_one_
     assert right["scores"]["mean_entropy"] < wrong["scores"]["mean_entropy"]
 
 
-def test_the_verdict_of_a_chat_model_with_a_guard_is_used_and_its_weights_are_shared(guard):
-    chat = ChatGuardrail(model=MODEL, policy=policy_of(PASS), max_tokens=12)
-    wrapped = guard.wrap(PROMPT | chat | StrOutputParser())
+def test_the_verdict_of_a_chat_model_with_the_same_policy_is_used_and_its_weights_are_shared(guard):
+    chat = ChatGuardrail(model=MODEL, policy=guard.policy, max_tokens=12)
+    carried = []
+    noted = chat | RunnableLambda(lambda message: carried.append(verdict_of(message)) or message)
+    wrapped = guard.wrap(PROMPT | noted | StrOutputParser())
     with get_uncertainty_callback() as verdicts:
         text = wrapped.invoke({"country": "France"})
         streamed = "".join(wrapped.stream({"country": "France"}))
     assert "Paris" in text
     assert streamed == text
-    assert [verdict["rule"] for verdict in verdicts] == ["all", "all"]
+    # It was read once: by the chat model.
+    assert [verdict["request"] for verdict in verdicts] == [verdict["request"] for verdict in carried]
     alone = chat.guard.ask("What is the capital of France?", Sampling(max_tokens=12))
     assert verdicts[0]["scores"]["hybridgrad"] == pytest.approx(alone.uncertainty.hybridgrad, rel=1e-3)
     assert chat.guard.model is guard._open().model
