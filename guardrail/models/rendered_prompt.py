@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 from jinja2.exceptions import TemplateError
 
 from guardrail.errors import PromptError
+from guardrail.utils.time_limit import TimeLimitReached, time_limit
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -21,6 +22,8 @@ __all__ = ["check_shown", "render", "template_of"]
 _SAYS = "guardrailmark{}x"
 # What people turn reasoning on and off by within a message; some templates take it out.
 _SWITCH = re.compile(r"/(?:no_?)?think\b", re.IGNORECASE)
+# A template is a program that comes with a model; a long conversation takes it some milliseconds.
+LONGEST_RENDERING_S = 10.0
 _ROLES = ("system", "user", "assistant", "tool")
 
 Messages = Sequence[Mapping[str, Any]]
@@ -134,7 +137,9 @@ def _find_parts_wanted(tokenizer: "PreTrainedTokenizerBase", template: str) -> f
     def shows(role: str, roles: Iterable[str]) -> bool:
         try:
             rendered = _render(tokenizer, template, _in_form(asked[role], roles), (), False).lower()
-        except PromptError:
+        except PromptError as error:
+            if isinstance(error.__cause__, TimeLimitReached):
+                raise
             return False
         # A list that is written out as such is not how a model was taught to read.
         return mark in rendered and not (roles and re.search(f"""text['"]: *['"]{mark}""", rendered))
@@ -167,16 +172,27 @@ def _render(
     kwargs: Mapping[str, Any] = MappingProxyType({}),
 ) -> str:
     try:
-        return str(
-            tokenizer.apply_chat_template(
-                messages,
-                tools=[dict(tool) for tool in tools] or None,
-                chat_template=template,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                **kwargs,
+        with time_limit(LONGEST_RENDERING_S):
+            return str(
+                tokenizer.apply_chat_template(
+                    messages,
+                    tools=[dict(tool) for tool in tools] or None,
+                    chat_template=template,
+                    tokenize=False,
+                    add_generation_prompt=add_generation_prompt,
+                    **kwargs,
+                )
             )
-        )
+    except TimeLimitReached as error:
+        raise PromptError(
+            f"The model's chat template was stopped after {LONGEST_RENDERING_S:g} s. Mend chat_template in "
+            "the model's folder, or choose another model."
+        ) from error
+    except MemoryError as error:
+        raise PromptError(
+            "The model's chat template makes more text than the memory holds. Mend chat_template in the "
+            "model's folder, or choose another model."
+        ) from error
     except TemplateError as error:
         raise PromptError(
             f"The model's chat template refuses this conversation: {error}. "
