@@ -6,6 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from guardrail.utils.visible_text import visible
+
 if TYPE_CHECKING:
     from guardrail.guard.answer import GuardedAnswer
 
@@ -30,9 +32,9 @@ def print_guarded(
         policy: The policy's name.
         show_draft: Also print a draft that is withheld.
     """
-    console.print(Text(answer.text), soft_wrap=True)
+    console.print(Text(visible(answer.text)), soft_wrap=True)
     if answer.message is not None and answer.message != answer.text:
-        console.print(Text(answer.message, "italic"), soft_wrap=True)
+        console.print(Text(visible(answer.message), "italic"), soft_wrap=True)
     console.print()
     console.print(_badge(answer))
     console.print()
@@ -82,5 +84,5 @@ def _facts(answer: "GuardedAnswer", policy: str, *, show_draft: bool) -> Table:
     table.add_column()
     for name, value in rows:
         if value:
-            table.add_row(Text(name), Text(value))
+            table.add_row(Text(name), Text(visible(value)))
     return table

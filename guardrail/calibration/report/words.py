@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from guardrail.calibration.figure import Figure
-from guardrail.utils.visible_text import visible_line
+from guardrail.utils.visible_text import visible as without_orders
 
 __all__ = [
     "NONE",
@@ -85,7 +85,7 @@ def shown(value: Any) -> str:
 
 def visible(text: str) -> str:
     """On one line, without control characters: a name must not turn a page's text round."""
-    return visible_line(text)
+    return without_orders(text, keep="")
 
 
 def _hundredths(share: float) -> str:
