@@ -1,5 +1,7 @@
 """Chat templates are programs that come with a model: one that goes on for ever is stopped."""
 
+import contextlib
+import sys
 import threading
 import time
 
@@ -59,3 +61,31 @@ def test_what_is_stopped_is_stopped_in_its_own_thread():
 def test_an_error_of_the_block_is_its_own():
     with pytest.raises(KeyError), time_limit(5):
         raise KeyError("a")
+
+
+def test_a_limit_within_another_does_not_lengthen_it():
+    def endless():
+        while True:
+            with time_limit(30):
+                while True:
+                    pass
+
+    began = time.monotonic()
+    with pytest.raises(TimeLimitReached), time_limit(0.2):
+        endless()
+    assert time.monotonic() - began < 10
+
+
+def test_whatever_is_stopped_again_and_again_goes_on_when_traced():
+    """As a debugger and coverage trace it: CPython 3.11 has stood still here."""
+    here = sys.gettrace()
+    sys.settrace(lambda *_: None)
+    threading.settrace(lambda *_: None)
+    try:
+        for _ in range(300):
+            with contextlib.suppress(TimeLimitReached), time_limit(0.001):
+                while True:
+                    str(1)
+    finally:
+        sys.settrace(here)
+        threading.settrace(here)
