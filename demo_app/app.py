@@ -6,9 +6,9 @@ from pathlib import Path
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from demo_app.parts.errors import shown
-from demo_app.parts.sidebar import sidebar
-from demo_app.parts.style import add_style
+from demo_app.components.badges import add_style
+from demo_app.components.sidebar import sidebar
+from demo_app.state.error_messages import shown
 
 _PAGES = {
     "Chat": "chat",

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 import guardrail
-from guardrail.cli.answer import print_answer
+from guardrail.cli.render import print_answer
 
 QUESTION = "What is the capital of France, and what is it known for? Answer in one sentence."
 

@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from guardrail.models.local import LocalModel as LocalModel
     from guardrail.models.sampling import Sampling as Sampling
     from guardrail.models.trace import Trace as Trace
-    from guardrail.policy.loading import load_policy as load_policy
+    from guardrail.policy.load import load_policy as load_policy
     from guardrail.policy.model import Policy as Policy
-    from guardrail.scoring.combining import combined_scores as combined_scores
     from guardrail.scoring.options import ScoringOptions as ScoringOptions
+    from guardrail.scoring.options import Span as Span
     from guardrail.scoring.score import score as score
     from guardrail.scoring.score import score_batch as score_batch
     from guardrail.scoring.segments import score_segments as score_segments
     from guardrail.scoring.segments import sentence_spans as sentence_spans
-    from guardrail.scoring.spans import Span as Span
-    from guardrail.scoring.sps.registry import with_known_token as with_known_token
+    from guardrail.scoring.semantic_tokens import with_known_token as with_known_token
     from guardrail.scoring.uncertainty import Uncertainty as Uncertainty
+    from guardrail.scoring.uncertainty import combined_scores as combined_scores
 
 _HOMES = {
     "Guard": "guardrail.guard",
@@ -47,17 +47,17 @@ _HOMES = {
     "Profile": "guardrail.calibration.profile",
     "Sampling": "guardrail.models.sampling",
     "ScoringOptions": "guardrail.scoring.options",
-    "Span": "guardrail.scoring.spans",
+    "Span": "guardrail.scoring.options",
     "Trace": "guardrail.models.trace",
     "Uncertainty": "guardrail.scoring.uncertainty",
-    "combined_scores": "guardrail.scoring.combining",
-    "load_policy": "guardrail.policy.loading",
+    "combined_scores": "guardrail.scoring.uncertainty",
+    "load_policy": "guardrail.policy.load",
     "read_profile": "guardrail.calibration.profile",
     "score": "guardrail.scoring.score",
     "score_batch": "guardrail.scoring.score",
     "score_segments": "guardrail.scoring.segments",
     "sentence_spans": "guardrail.scoring.segments",
-    "with_known_token": "guardrail.scoring.sps.registry",
+    "with_known_token": "guardrail.scoring.semantic_tokens",
 }
 
 __all__ = [*sorted(_HOMES)]

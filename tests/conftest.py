@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from tests.tiny import Exact, forget_written_models
+from tests.support.tiny import Exact, forget_written_models
 
 # How long an example takes says more of what else the machine does.
 settings.register_profile("guardrail", deadline=None)

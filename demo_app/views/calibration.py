@@ -4,15 +4,15 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
-from demo_app.parts.calibrating import Calibration, Request, begin, calibration_of
-from demo_app.parts.errors import plain, shown
-from demo_app.parts.figures import show_report
-from demo_app.parts.models import house
-from demo_app.parts.profiles import keep, made_here, use
-from demo_app.parts.queues import label_lines
-from demo_app.parts.session import state
-from demo_app.parts.settings import settings
-from guardrail.calibration.report.words import counted
+from demo_app.components.vega_charts import show_report
+from demo_app.state.calibration_job import Calibration, CalibrationRequest, begin, calibration_of
+from demo_app.state.error_messages import plain, shown
+from demo_app.state.model_pool import house
+from demo_app.state.policy_draft import keep, made_here, use
+from demo_app.state.queues import label_lines
+from demo_app.state.session import state
+from demo_app.state.settings import settings
+from guardrail.reports.formatting import counted
 from guardrail.utils.json_lines import split_lines
 
 __all__ = ["page"]
@@ -82,13 +82,13 @@ def _ask_for_questions(run: Calibration | None) -> None:
         text = "\n".join(split_lines(given.getvalue()))
         if wanted:
             text = f"{text.rstrip()}\n{labels}"
-        _start(Request(text, state().model_name, _JUDGES[judge], longest))
+        _start(CalibrationRequest(text, state().model_name, _JUDGES[judge], longest))
         st.rerun()
     if run is None and given is None:
         st.caption("Nothing was calibrated here yet.")
 
 
-def _start(request: Request) -> None:
+def _start(request: CalibrationRequest) -> None:
     models = house()
     st.session_state[_KEY] = request.key
     # Nothing of this visitor's session is known on the thread that it runs on.

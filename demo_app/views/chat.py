@@ -2,15 +2,21 @@
 
 import streamlit as st
 
-from demo_app.parts.answers import plain_text, show_answer
-from demo_app.parts.asking import Asking
-from demo_app.parts.badge import legend_html
-from demo_app.parts.conversation import EXAMPLES, ask, finish
-from demo_app.parts.errors import plain, shown
-from demo_app.parts.models import house
-from demo_app.parts.progress import follow
-from demo_app.parts.session import current_policy, current_profile, state
-from demo_app.parts.visitor import Session, Turn
+from demo_app.components.answer_card import plain_text, show_answer
+from demo_app.components.answer_progress import follow
+from demo_app.components.badges import legend_html
+from demo_app.state.error_messages import plain, shown
+from demo_app.state.model_pool import Asking, house
+from demo_app.state.session import (
+    EXAMPLES,
+    ChatTurn,
+    Session,
+    ask,
+    current_policy,
+    current_profile,
+    finish,
+    state,
+)
 
 __all__ = ["page"]
 
@@ -78,7 +84,7 @@ def _question(text: str) -> None:
         plain_text(text)
 
 
-def _turn(session: Session, turn: Turn) -> None:
+def _turn(session: Session, turn: ChatTurn) -> None:
     if turn.is_first and turn is not session.turns[0]:
         st.caption("A new conversation: what is above is not part of it.", text_alignment="center")
     _question(turn.question)

@@ -5,17 +5,14 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from demo_app.parts.answers import show_answer
-from demo_app.parts.asking import Asking
-from demo_app.parts.conversation import EXAMPLES
-from demo_app.parts.errors import plain, shown
-from demo_app.parts.models import house
-from demo_app.parts.progress import follow
-from demo_app.parts.session import current_policy, profile_of, state
-from demo_app.parts.visitor import Session
-from guardrail.models.builtin import BUILTIN_MODELS
-from guardrail.policy.builtin import BUILTIN, builtin_policies
-from guardrail.policy.loading import load_policy
+from demo_app.components.answer_card import show_answer
+from demo_app.components.answer_progress import follow
+from demo_app.state.error_messages import plain, shown
+from demo_app.state.model_pool import Asking, house
+from demo_app.state.session import EXAMPLES, Session, current_policy, profile_of, state
+from guardrail.models.files.reference import BUILTIN_MODELS
+from guardrail.policy.load import load_policy
+from guardrail.policy.yaml_document import BUILTIN, builtin_policies
 
 if TYPE_CHECKING:
     from guardrail import Policy

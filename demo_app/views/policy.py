@@ -6,18 +6,25 @@ from time import sleep
 
 import streamlit as st
 
-from demo_app.parts.curves import risk_chart
-from demo_app.parts.drafts import draft, listing, read_ready, ready_name, set_control, use_draft, write
-from demo_app.parts.effects import changes, chat_effect, effect, marks, unused
-from demo_app.parts.errors import plain, shown
-from demo_app.parts.known import decided, known
-from demo_app.parts.session import check_draft, current_policy, state
-from demo_app.parts.sliders import sliders
+from demo_app.components.vega_charts import risk_chart
+from demo_app.state.error_messages import plain, shown
+from demo_app.state.policy_draft import (
+    draft,
+    listing,
+    read_ready,
+    ready_name,
+    set_control,
+    sliders,
+    use_draft,
+    write,
+)
+from demo_app.state.policy_effect import changes, chat_effect, decided, effect, known, marks, unused
+from demo_app.state.session import check_draft, current_policy, state
 from guardrail import Policy
-from guardrail.calibration.builtin import builtin_profile
+from guardrail.calibration.held_out import builtin_profile
 from guardrail.errors import PolicyError
-from guardrail.policy.builtin import builtin_policies
-from guardrail.policy.loading import Checked
+from guardrail.policy.load import Checked
+from guardrail.policy.yaml_document import builtin_policies
 
 __all__ = ["page"]
 

@@ -4,16 +4,16 @@ import getpass
 
 import streamlit as st
 
-from demo_app.parts.errors import plain, sentence, shown
-from demo_app.parts.queues import Queue, label_lines, queues, read
-from demo_app.parts.style import text
-from guardrail.calibration.report.words import percent
+from demo_app.components.badges import text
+from demo_app.state.error_messages import plain, sentence, shown
+from demo_app.state.queues import Queue, label_lines, queues, read
 from guardrail.errors import OptionError
-from guardrail.escalation.items import Item, Verdict
+from guardrail.escalation.case import Item, ReviewLabel
+from guardrail.reports.formatting import percent
 
 __all__ = ["page"]
 
-_CHOICES: dict[str, Verdict] = {
+_CHOICES: dict[str, ReviewLabel] = {
     "Right": "approve",
     "Wrong": "reject",
     "Wrong, and I know the right answer": "edit",
@@ -112,7 +112,7 @@ def _ask(item: Item, found: Queue) -> None:
         st.error(plain(problem), icon=":material/error:")
 
 
-def _save(found: Queue, item: Item, key: str, verdict: Verdict) -> None:
+def _save(found: Queue, item: Item, key: str, verdict: ReviewLabel) -> None:
     correction = st.session_state.get(f"{key}.text", "") if verdict == "edit" else None
     by = str(st.session_state.get("review.by") or "").strip()
     try:

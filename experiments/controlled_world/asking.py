@@ -8,8 +8,8 @@ from typing import NamedTuple
 import guardrail
 from experiments.controlled_world.facts import Fact, Frequency, World
 from guardrail.scoring.options import Reduction
-from guardrail.scoring.sps.paraphrases import ParaphrasedQuery
-from guardrail.scoring.sps.scan import scan
+from guardrail.scoring.paraphrases import ParaphrasedQuery
+from guardrail.scoring.semantic_scan import scan
 
 __all__ = ["POSITIONS", "Answer", "AskingOptions", "Interview", "Setting", "ask"]
 

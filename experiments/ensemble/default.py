@@ -5,12 +5,11 @@ from numpy.typing import NDArray
 
 from experiments.ensemble.candidates import Candidate, Predictor
 from experiments.ensemble.reading import WAYS, Features
-from guardrail.calibration.confidence import HiddenState, Observation
-from guardrail.calibration.fitting.cross_fitting import FOLDS, CrossFit
-from guardrail.calibration.fitting.inputs import available, read_inputs
-from guardrail.calibration.fitting.options import InputsChoice
-from guardrail.calibration.fitting.selection import select
-from guardrail.calibration.fitting.split import draw
+from guardrail.calibration.cross_fitting import FOLDS, CrossFit, select
+from guardrail.calibration.features import available, read_inputs
+from guardrail.calibration.fit_options import InputsChoice
+from guardrail.calibration.splits import draw
+from guardrail.labelling.observation import HiddenState, Observation
 
 __all__ = ["calibrated"]
 

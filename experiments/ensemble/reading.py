@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guardrail import LocalModel, ScoringOptions, score_batch
-from guardrail.calibration.answers import AnswerRecord
-from guardrail.calibration.answers_file import read_answers
+from guardrail.labelling.answers import AnswerRecord, read_answers
 from guardrail.models.prompt import encode_prompt
 
 __all__ = ["DEPTHS", "WAYS", "Features", "features_of"]

@@ -11,8 +11,8 @@ import argparse
 from collections.abc import Mapping, Sequence
 
 from guardrail import Guard, Sampling
-from guardrail.guard.words import DEFAULT_MESSAGES
-from guardrail.policy.loading import load_policy
+from guardrail.guard.answer import DEFAULT_MESSAGES
+from guardrail.policy.load import load_policy
 
 Message = Mapping[str, str]
 CAPITALS = {

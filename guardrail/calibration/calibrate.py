@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from guardrail.calibration.answers import AnswerRecord
-from guardrail.calibration.collecting import Collected
-from guardrail.calibration.fitting.fit import Fitted, fit_profile, reference_profile
-from guardrail.calibration.fitting.options import FitOptions, MakingSource
+from guardrail.calibration.fit import Fitted, fit_profile, reference_profile
+from guardrail.calibration.fit_options import FitOptions, MakingSource
+from guardrail.calibration.held_out import HeldOut
 from guardrail.calibration.profile import REASONING
-from guardrail.calibration.report.held_out import HeldOut
 from guardrail.errors import CalibrationError, RecordError
+from guardrail.labelling.answers import AnswerRecord
+from guardrail.labelling.collection import Collected
 
 __all__ = ["calibrate"]
 

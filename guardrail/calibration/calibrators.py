@@ -11,14 +11,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from guardrail.calibration.plain import PlainData
+from guardrail.utils.frozen_model import FrozenModel
 
 __all__ = ["Calibrator", "Isotonic", "Platt", "VennAbers"]
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
-class Platt(PlainData):
+class Platt(FrozenModel):
     """A logistic curve: P(correct) = 1 / (1 + e^−(slope · score + intercept)) (Platt, 1999)."""
 
     kind: Literal["platt"] = "platt"
@@ -31,7 +31,7 @@ class Platt(PlainData):
         return 1 / (1 + exp(-logit)) if logit >= 0 else exp(logit) / (1 + exp(logit))
 
 
-class Isotonic(PlainData):
+class Isotonic(FrozenModel):
     """A rising curve through points, straight between them and level beyond (Zadrozny & Elkan, 2002)."""
 
     kind: Literal["isotonic"] = "isotonic"
@@ -48,7 +48,7 @@ class Isotonic(PlainData):
         return interpolate(score, self.scores, self.probabilities)
 
 
-class VennAbers(PlainData):
+class VennAbers(FrozenModel):
     """Inductive Venn–Abers: two isotonic curves, of which one is right (Vovk & Petej, 2014).
 
     ``lower`` is the probability if the new answer were wrong, ``upper`` if it were right. Both are step

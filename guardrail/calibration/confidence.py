@@ -6,7 +6,6 @@ makes a probability of it.
 
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from math import isfinite, log
 from struct import pack, unpack
@@ -14,44 +13,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from guardrail.calibration.plain import PlainData
 from guardrail.errors import CalibrationError
+from guardrail.labelling.observation import HiddenState, Observation
+from guardrail.utils.frozen_model import FrozenModel
 
-__all__ = ["ConfidenceModel", "HiddenState", "Observation", "Probe", "Term"]
+__all__ = ["ConfidenceModel", "Probe", "Term"]
 
 # Scores span decades; none of them is told apart below this.
 _SMALLEST = 1e-12
 
 
-@dataclass(frozen=True, slots=True)
-class HiddenState:
-    """Input of one decoder layer over a response, as plain numbers (see ``models.trace.HiddenSummary``).
-
-    Attributes:
-        depth: Fraction of the layers at which it was taken.
-        mean: Mean over the response, d values.
-        last: At the last position, d values.
-    """
-
-    depth: float
-    mean: Sequence[float]
-    last: Sequence[float]
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What one pass tells of one answer.
-
-    Attributes:
-        scores: Scores by name, as ``Uncertainty.scores()`` gives them, and ``tokens``, the answer's length.
-        hidden: Hidden state for a probe, where one is used.
-    """
-
-    scores: Mapping[str, float]
-    hidden: HiddenState | None = field(default=None)
-
-
-class Term(PlainData):
+class Term(FrozenModel):
     """One score's part in the sum: weight · f(score).
 
     ``log`` takes the logarithm, ``log_negative`` that of the negated score (log-likelihoods), ``identity``
@@ -74,7 +46,7 @@ class Term(PlainData):
         return log(max(score if self.transform == "log" else -score, _SMALLEST))
 
 
-class Probe(PlainData):
+class Probe(FrozenModel):
     """A linear probe on a hidden state: bias + w · [mean, last].
 
     Attributes:
@@ -130,7 +102,7 @@ class Probe(PlainData):
         return b64decode(self.weights, validate=True)
 
 
-class ConfidenceModel(PlainData):
+class ConfidenceModel(FrozenModel):
     """The sum that ranks answers.
 
     Attributes:

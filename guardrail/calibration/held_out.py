@@ -1,24 +1,73 @@
-"""The answers that nothing of a profile was fitted or certified on, kept in a small file beside it.
-
-What a policy would do is tried on these, and on no others: of answers that a profile learned from, it knows
-more than it will ever know in traffic. The file holds no hidden states, and names the profile it belongs to.
-"""
+"""The answers that nothing of a profile was fitted or certified on, and the profiles that ship with them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
+from importlib.resources import files
 from math import isclose, isfinite
 from pathlib import Path
 from typing import Any
 
-from guardrail.calibration.builtin import builtin_held_out, builtin_profiles
 from guardrail.calibration.profile import Profile
-from guardrail.errors import ForeignProfileError, RecordError
+from guardrail.errors import CalibrationError, ForeignProfileError, RecordError
+from guardrail.utils.files import read_regular, write_whole
 from guardrail.utils.json_lines import as_json, json_object
-from guardrail.utils.regular_files import read_regular
-from guardrail.utils.whole_files import write_whole
 
-__all__ = ["HeldOutAnswer", "find_held_out", "holds_held_out", "read_held_out", "write_held_out"]
+__all__ = [
+    "HeldOut",
+    "HeldOutAnswer",
+    "builtin_held_out",
+    "builtin_profile",
+    "builtin_profiles",
+    "find_held_out",
+    "holds_held_out",
+    "read_held_out",
+    "write_held_out",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """One entry an answer, in the same order.
+
+    Attributes:
+        scores: Confidence scores, which thresholds apply to; the higher, the surer.
+        confidences: Probabilities of being correct, 0 to 1.
+        correct: Whether each was judged correct.
+
+    Raises:
+        CalibrationError: They are not of one length.
+    """
+
+    scores: tuple[float, ...]
+    confidences: tuple[float, ...]
+    correct: tuple[bool, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.scores) == len(self.confidences) == len(self.correct):
+            raise CalibrationError(
+                f"The held-out part has {len(self.scores)} scores, {len(self.confidences)} confidences and "
+                f"{len(self.correct)} labels; each answer needs all three."
+            )
+
+
+def builtin_profiles() -> dict[str, Path]:
+    """Where the profile that ships for a model lies, by the model's name."""
+    # As a path: a profile's messages name its file.
+    folder = Path(str(files("guardrail"))) / "data" / "profiles"
+    return {file.stem: file for file in sorted(folder.glob("*.json"))}
+
+
+def builtin_profile(name: str) -> Path | None:
+    """Where the profile lies that ships for a model; None where none does."""
+    return builtin_profiles().get(name)
+
+
+def builtin_held_out(name: str) -> Path | None:
+    """Where the answers lie that were held out of a model's profile; None where none ship."""
+    file = Path(str(files("guardrail"))) / "data" / "held_out" / f"{name}.jsonl"
+    return file if file.is_file() else None
+
 
 _HEADER = "held_out_of"
 _MOST_BYTES = 1_000_000_000

@@ -22,11 +22,11 @@ from math import isfinite
 from numbers import Real
 from typing import Any, Protocol, Self
 
-from guardrail.calibration.confidence import Observation
-from guardrail.calibration.evidence import ErrorEvidence, ShiftEvidence
+from guardrail.calibration.martingales import ErrorEvidence, ShiftEvidence
 from guardrail.calibration.profile import Assessment, Guarantee, Profile
 from guardrail.errors import CalibrationError, OptionError, ProfileError
-from guardrail.utils.fork import ForkSafeLock
+from guardrail.labelling.observation import Observation
+from guardrail.utils.threads import ForkSafeLock
 
 __all__ = ["DriftStatus", "Monitor"]
 

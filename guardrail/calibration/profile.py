@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, NoReturn,
 
 from pydantic import AfterValidator, Field, JsonValue, ValidationError, model_validator
 
-from guardrail.calibration.author import Author, name_problem, same_name
 from guardrail.calibration.calibrators import Calibrator, VennAbers
-from guardrail.calibration.confidence import ConfidenceModel, Observation
+from guardrail.calibration.confidence import ConfidenceModel
 from guardrail.calibration.consistency import contradiction_in
-from guardrail.calibration.plain import PlainData
-from guardrail.calibration.reference import ReferenceDistribution
+from guardrail.calibration.reference_distribution import ReferenceDistribution
 from guardrail.errors import ForeignProfileError, ProfileError
+from guardrail.labelling.author import Author, name_problem, same_name
+from guardrail.labelling.observation import Observation
 from guardrail.models.fingerprint import ModelFingerprint
-from guardrail.scoring.fingerprint import ScorerFingerprint
-from guardrail.utils.regular_files import read_regular
-from guardrail.utils.whole_files import write_whole
+from guardrail.scoring.options import ScorerFingerprint
+from guardrail.utils.files import read_regular, write_whole
+from guardrail.utils.frozen_model import FrozenModel
 
 if TYPE_CHECKING:
     from guardrail.calibration.monitor import Monitor
@@ -62,7 +62,7 @@ class Guarantee(NamedTuple):
         return f"at most {self.max_error:.3g} wrong with confidence {self.confidence:.3g}"
 
 
-class CertifiedThreshold(PlainData):
+class CertifiedThreshold(FrozenModel):
     """The least confidence score whose answers keep a guarantee, or why there is none.
 
     Attributes:
@@ -101,7 +101,7 @@ class CertifiedThreshold(PlainData):
         return self
 
 
-class Making(PlainData):
+class Making(FrozenModel):
     """How a profile was made.
 
     Attributes:
@@ -156,7 +156,7 @@ def _checked_name(value: str) -> str:
     return value.strip()
 
 
-class Profile(PlainData):
+class Profile(FrozenModel):
     """What was learned of the answers of one model. A file; see :func:`read_profile`.
 
     Attributes:

@@ -22,16 +22,16 @@ from guardrail.cli.options import (
 from guardrail.cli.output import print_json, progress_bar, results
 from guardrail.errors import OptionError
 from guardrail.models.chat_template import parse_chat_template_kwargs
-from guardrail.models.reference import DEFAULT_MODEL
+from guardrail.models.files.reference import DEFAULT_MODEL
 from guardrail.models.sampling import Sampling
-from guardrail.scoring.combining import Combination
 from guardrail.scoring.options import ScoringOptions
+from guardrail.scoring.uncertainty import Combination
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from guardrail.models.local import LocalModel
-    from guardrail.models.progress import ProgressCallback
+    from guardrail.utils.progress import ProgressCallback
 
 _ANSWER = "Answer"
 _POLICY = "Policy"
@@ -162,7 +162,7 @@ def ask(
         if segments:
             raise OptionError("A policy decides on whole answers: --segments goes without --policy.")
         _ask_guarded(
-            _Guarded(
+            _GuardedAsk(
                 messages,
                 None if max_tokens is None and sampling == Sampling() else sampling,
                 policy,
@@ -179,11 +179,10 @@ def ask(
         raise OptionError("--tag and --show-draft go with --policy.")
     with progress_bar() as progress:
         local = open_model(model, device, dtype, quantization, progress, chat_template_kwargs)
-        from guardrail.cli.answer import print_answer
-        from guardrail.cli.segments import as_plain, print_segmented, profile_for, score_sentences
+        from guardrail.cli.render import as_plain, print_answer, print_segmented, profile_for, score_sentences
         from guardrail.scoring.records import as_record
         from guardrail.scoring.score import score
-        from guardrail.scoring.sps.registry import with_known_token
+        from guardrail.scoring.semantic_tokens import with_known_token
 
         judged_by = profile_for(local, profile) if profile else None
         options = judged_by.scorer.options() if judged_by else with_known_token(options, local)
@@ -205,7 +204,7 @@ def ask(
         print_answer(results(), trace, uncertainty)
 
 
-class _Guarded(NamedTuple):
+class _GuardedAsk(NamedTuple):
     messages: list[dict[str, str]]
     sampling: Sampling | None
     policy: str
@@ -216,9 +215,9 @@ class _Guarded(NamedTuple):
 
 
 def _ask_guarded(
-    asked: _Guarded, model: str | None, open_named: "Callable[[str, ProgressCallback], LocalModel]"
+    asked: _GuardedAsk, model: str | None, open_named: "Callable[[str, ProgressCallback], LocalModel]"
 ) -> None:
-    from guardrail.policy.loading import load_policy
+    from guardrail.policy.load import load_policy
 
     # Before the model, which takes longer: mistakes in a policy are told at once.
     policy = load_policy(asked.policy)
@@ -234,7 +233,7 @@ def _ask_guarded(
         thought = {"reasoning": answer.reasoning} if shown else {}
         print_json({"answer": answer.text, **thought, **answer.as_plain(draft=asked.show_draft)})
         return
-    from guardrail.cli.badge import print_guarded
+    from guardrail.cli.render import print_guarded
 
     print_guarded(results(), answer, policy.name, show_draft=asked.show_draft)
 

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from guardrail.cli.options import AsJson, Device, Dtype, Model, Quantization, open_model
 from guardrail.cli.output import print_json, progress_bar, results
-from guardrail.models.reference import DEFAULT_MODEL
+from guardrail.models.files.reference import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from guardrail.evaluation.cost import CostReport, Extra

@@ -2,11 +2,10 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from guardrail.cli.calibrated import print_calibration, summary, tell
 from guardrail.cli.options import (
     AsJson,
     ChatTemplateKwargs,
@@ -21,17 +20,107 @@ from guardrail.cli.options import (
     open_model,
     readable,
 )
-from guardrail.cli.output import print_json, progress_bar, say
+from guardrail.cli.output import print_json, progress_bar, results, say
 from guardrail.errors import OptionError
 from guardrail.models.chat_template import parse_chat_template_kwargs
-from guardrail.models.reference import DEFAULT_MODEL, ModelReference
+from guardrail.models.files.reference import DEFAULT_MODEL, ModelReference
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.options import ScoringOptions
 
 if TYPE_CHECKING:
-    from guardrail.calibration.collecting import Collected
-    from guardrail.calibration.fitting.fit import Fitted
-    from guardrail.calibration.fitting.options import FitOptions
+    from collections.abc import Sequence
+
+    from guardrail.calibration.fit import Fitted
+    from guardrail.calibration.fit_options import FitOptions
+    from guardrail.labelling.collection import Collected
+    from guardrail.scoring.records import Failure
+
+__all__ = ["print_calibration", "print_failures", "summary", "tell"]
+
+
+_SHOWN_FAILURES = 5
+
+
+def tell(collected: "Collected", stored: Path) -> None:
+    """Say on stderr what became of the lines."""
+    counts = _counts(collected)
+    kept = f", {collected.kept:,} of them by an earlier run" if collected.kept else ""
+    say(
+        f"{counts['answers']:,} answers{kept}: {counts['correct']:,} correct, {counts['wrong']:,} wrong, "
+        f"{counts['unlabelled']:,} without a label. They are in {stored}",
+        err=True,
+    )
+    if collected.judged_again:
+        say(f"{collected.judged_again:,} of them were judged again.", err=True)
+    if collected.judge_failures:
+        reason = next(one.judgement.reason for one in collected.records if one.judgement.failed)
+        say(
+            f"The judge failed on {collected.judge_failures:,}, which do not count; with --judge they are "
+            f"judged again. {reason}",
+            err=True,
+        )
+    print_failures(collected.failures)
+
+
+def summary(
+    collected: "Collected", fitted: "Fitted", output: Path, stored: Path, report: Path | None
+) -> dict[str, Any]:
+    """Plain values for JSON."""
+    profile = fitted.profile
+    return {
+        "profile": str(output),
+        "sha256": profile.digest,
+        "model": profile.model.name,
+        "answered_by": profile.author,
+        "answers_file": str(stored),
+        "html": str(report) if report else None,
+        **_counts(collected),
+        "kept": collected.kept,
+        "judged_again": collected.judged_again,
+        "judge": collected.judge,
+        "judge_failures": collected.judge_failures,
+        "failures": [{"line": failure.line, "error": failure.reason} for failure in collected.failures],
+        "certified": [threshold.model_dump(mode="json") for threshold in profile.certified],
+        "report": dict(profile.report),
+        "notes": list(fitted.notes),
+    }
+
+
+def print_calibration(fitted: "Fitted", output: Path, stored: Path, report: Path | None) -> None:
+    """Print the profile and where everything is."""
+    from guardrail.reports.terminal import print_profile
+
+    console = results()
+    print_profile(console, fitted.profile)
+    console.print()
+    for note in fitted.notes:
+        console.print(note, style="dim", markup=False)
+    # Not in a table, which would break a path to fit the terminal.
+    for what, path in (("Profile", output), ("Answers", stored), ("Report", report)):
+        if path is not None:
+            console.print(f"{what} in {path}", soft_wrap=True, markup=False)
+
+
+def print_failures(failures: "Sequence[Failure]") -> None:
+    """Say on stderr which lines do not count, and why."""
+    if not failures:
+        return
+    say(f"{len(failures):,} lines do not count:", err=True)
+    for failure in failures[:_SHOWN_FAILURES]:
+        say(f"  line {failure.line}: {failure.reason}", err=True)
+    if len(failures) > _SHOWN_FAILURES:
+        say(f"  and {len(failures) - _SHOWN_FAILURES:,} more; --json lists them all", err=True)
+
+
+def _counts(collected: "Collected") -> dict[str, int]:
+    labels = [record.correct for record in collected.records]
+    return {
+        "answers": len(labels),
+        "correct": labels.count(True),
+        "wrong": labels.count(False),
+        "unlabelled": labels.count(None),
+    }
+
 
 _ANSWERS = "Answers"
 _PROFILE = "Profile"
@@ -188,16 +277,15 @@ def calibrate(
     Exit status: 0 if every line counted, 2 if lines were wrong, 1 if something else failed. The profile is
     written from the others all the same.
     """
-    from guardrail.calibration.answers import holds_answers
-    from guardrail.calibration.collecting import collect, reuse
-    from guardrail.calibration.fitting.options import FitOptions
-    from guardrail.calibration.judges.named import as_judge
-    from guardrail.calibration.label_options import LabelOptions
+    from guardrail.calibration.fit_options import FitOptions
     from guardrail.calibration.profile import Guarantee
-    from guardrail.calibration.questions import of_one_author, parse_questions
-    from guardrail.models.sources import is_newer
+    from guardrail.labelling.answers import holds_answers
+    from guardrail.labelling.collection import collect, reuse
+    from guardrail.labelling.judges import as_judge
+    from guardrail.labelling.questions import LabelOptions, of_one_author, parse_questions
+    from guardrail.models.files.resolve import is_newer
+    from guardrail.utils.files import check_destination
     from guardrail.utils.json_lines import read_json_lines
-    from guardrail.utils.whole_files import check_destination
 
     targets = dict.fromkeys(target_error or _TARGET_ERRORS)
     fit_options = FitOptions(inputs, calibrator, [Guarantee(error, confidence) for error in targets], seed)
@@ -263,9 +351,9 @@ def _fit(
     fitted = make_profile(collected, file, options)
     write_profile(fitted.profile, output)
     if report is not None:
-        from guardrail.calibration.report.html import write_report
+        from guardrail.reports.html import write_profile_html
 
-        write_report(fitted.profile, report, fitted.held_out if fitted.profile.is_calibrated else None)
+        write_profile_html(fitted.profile, report, fitted.held_out if fitted.profile.is_calibrated else None)
     return fitted
 
 

@@ -16,7 +16,7 @@ import typer
 
 from guardrail.cli.importing import import_models
 from guardrail.errors import MissingDependencyError, OptionError
-from guardrail.models.reference import ModelReference
+from guardrail.models.files.reference import ModelReference
 
 _HOST = "127.0.0.1"
 _PORT = 8501
@@ -85,8 +85,8 @@ def _policy(policy: str | None) -> str | None:
     """The policy's name for a process of another working directory; its mistakes are told before it opens."""
     if policy is None:
         return None
-    from guardrail.policy.builtin import BUILTIN
-    from guardrail.policy.loading import load_policy
+    from guardrail.policy.load import load_policy
+    from guardrail.policy.yaml_document import BUILTIN
 
     load_policy(policy)
     return policy if policy.startswith(BUILTIN) else str(Path(policy).absolute())
@@ -95,7 +95,7 @@ def _policy(policy: str | None) -> str | None:
 def _model(policy: str | None, model: str | None) -> str | None:
     named = model
     if named is None and policy is not None:
-        from guardrail.policy.loading import load_policy
+        from guardrail.policy.load import load_policy
 
         named = load_policy(policy).model
     return None if named is None else str(ModelReference.parse(named))
@@ -175,4 +175,4 @@ def _open_model() -> None:
     finally:
         # Before the model is opened, which may begin with a download of many minutes.
         gc.enable()
-    import_module("demo_app.opening").open_model()
+    import_module("demo_app.warm_up").open_model()

@@ -1,12 +1,13 @@
 """``guardrail evaluate``: which method tells right from wrong answers, on one's own model and questions."""
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from guardrail.cli.evaluated import machine_of, print_evaluation, summary, tell
+from guardrail.cli.calibrate import print_failures
 from guardrail.cli.options import (
     AsJson,
     ChatTemplateKwargs,
@@ -19,21 +20,87 @@ from guardrail.cli.options import (
     open_model,
     readable,
 )
-from guardrail.cli.output import print_json, progress_bar
+from guardrail.cli.output import print_json, progress_bar, results, say
 from guardrail.errors import OptionError
 from guardrail.models.chat_template import parse_chat_template_kwargs
-from guardrail.models.reference import DEFAULT_MODEL, ModelReference
+from guardrail.models.files.reference import DEFAULT_MODEL, ModelReference
 from guardrail.models.sampling import Sampling
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from guardrail.calibration.profile import Profile
-    from guardrail.calibration.questions import Questions
-    from guardrail.evaluation.datasets.opening import QuestionSource
-    from guardrail.evaluation.methods.method import Method
+    from guardrail.evaluation.compare import Comparison
+    from guardrail.evaluation.datasets import QuestionSource
+    from guardrail.evaluation.methods import Method
+    from guardrail.evaluation.stored_answers import Evaluated
+    from guardrail.labelling.questions import Questions
     from guardrail.models.local import LocalModel
-    from guardrail.models.progress import ProgressCallback
+    from guardrail.reports.comparison_report import Setting
+    from guardrail.utils.progress import ProgressCallback
+
+__all__ = ["machine_of", "print_evaluation", "summary", "tell"]
+
+
+def tell(collected: "Evaluated", stored: Path) -> None:
+    """Say on stderr what became of the lines."""
+    labels = [record.judgement.correct for record in collected.records]
+    kept = f", {collected.kept:,} of them by an earlier run" if collected.kept else ""
+    say(
+        f"{len(labels):,} answers{kept}: {labels.count(True):,} correct, {labels.count(False):,} wrong, "
+        f"{labels.count(None):,} without a label. They are in {stored}",
+        err=True,
+    )
+    if collected.judged_again:
+        say(f"{collected.judged_again:,} of them were judged again.", err=True)
+    if collected.judge_failures:
+        reason = next(one.judgement.reason for one in collected.records if one.judgement.failed)
+        say(
+            f"The judge failed on {collected.judge_failures:,}, which do not count; the same command again "
+            f"has them judged again. {reason}",
+            err=True,
+        )
+    print_failures(collected.failures)
+
+
+def summary(
+    comparison: "Comparison",
+    setting: "Setting",
+    collected: "Evaluated",
+    stored: Path,
+    reports: Sequence[Path],
+) -> dict[str, Any]:
+    """Plain values for JSON."""
+    return {
+        **setting.as_plain(),
+        **comparison.as_plain(),
+        "kept": collected.kept,
+        "judged_again": collected.judged_again,
+        "judge_failures": collected.judge_failures,
+        "failures": [{"line": failure.line, "error": failure.reason} for failure in collected.failures],
+        "results_file": str(stored),
+        "reports": [str(path) for path in reports],
+    }
+
+
+def print_evaluation(
+    comparison: "Comparison", setting: "Setting", stored: Path, reports: Sequence[Path]
+) -> None:
+    """Print the comparison and where everything is."""
+    from guardrail.reports.terminal import print_comparison
+
+    console = results()
+    print_comparison(console, comparison, setting)
+    console.print()
+    # Not in a table, which would break a path to fit the terminal.
+    for what, path in (("Results", stored), *(("Report", path) for path in reports)):
+        console.print(f"{what} in {path}", soft_wrap=True, markup=False)
+
+
+def machine_of(collected: "Evaluated") -> str:
+    """What the answers were made on."""
+    return "; ".join(dict.fromkeys(record.costs.machine for record in collected.records))
+
 
 _ANSWERS = "Answers"
 _METHODS = "Methods"
@@ -172,17 +239,16 @@ def evaluate(
     Exit status: 0 if every line counted, 2 if lines were wrong, 1 if something else failed. The figures are
     of the others all the same.
     """
-    from guardrail.calibration.judges.named import as_judge
     from guardrail.calibration.profile import read_profile
-    from guardrail.calibration.questions import parse_questions
-    from guardrail.evaluation.collecting import REMEDY, collect_answers, default_token, stored_answers
-    from guardrail.evaluation.comparing import compare
-    from guardrail.evaluation.datasets.opening import open_questions
-    from guardrail.evaluation.estimating import estimate_all
-    from guardrail.evaluation.needs import EvaluationOptions, needs_of
-    from guardrail.evaluation.report.html import write_report
-    from guardrail.evaluation.report.setting import Setting
-    from guardrail.models.sources import is_newer
+    from guardrail.evaluation.compare import compare, estimate_all
+    from guardrail.evaluation.datasets import open_questions
+    from guardrail.evaluation.requirements import EvaluationOptions, needs_of
+    from guardrail.evaluation.stored_answers import REMEDY, collect_answers, default_token, stored_answers
+    from guardrail.labelling.judges import as_judge
+    from guardrail.labelling.questions import parse_questions
+    from guardrail.models.files.resolve import is_newer
+    from guardrail.reports.comparison_report import Setting
+    from guardrail.reports.html import write_comparison
     from guardrail.utils.record_store import RecordStore
 
     reports = list(dict.fromkeys(report or ()))
@@ -248,7 +314,7 @@ def evaluate(
         notes=notes,
     )
     for path in reports:
-        write_report(comparison, setting, path)
+        write_comparison(comparison, setting, path)
     if as_json:
         print_json(summary(comparison, setting, collected, stored, reports))
     else:
@@ -264,9 +330,8 @@ def _methods(
     cross_encoder: str | None,
     token: int | None = None,
 ) -> "Sequence[Method]":
-    from guardrail.evaluation.methods.named import methods_named
-    from guardrail.evaluation.methods.sampled import check_available, sampled_methods
-    from guardrail.evaluation.profiled import confidence_method
+    from guardrail.evaluation.method_registry import confidence_method, methods_named
+    from guardrail.evaluation.sampling_methods import check_available, sampled_methods
 
     sampled = sampled_methods(nli=nli, cross_encoder=cross_encoder)
     confidence = confidence_method(profile) if profile is not None else None
@@ -296,7 +361,7 @@ def _open(
 
 def _token_of(model: "LocalModel") -> int | None:
     from guardrail.scoring.options import ScoringOptions
-    from guardrail.scoring.sps.registry import with_known_token
+    from guardrail.scoring.semantic_tokens import with_known_token
 
     return with_known_token(ScoringOptions(), model).semantic_token
 
@@ -318,7 +383,11 @@ def _notes_on(
     shapes = [f"What is right, by the lines: {questions.shapes}."] if questions.shapes else []
     if profile is None or path is None:
         return shapes
-    from guardrail.evaluation.profiled import generation_notes, refuse_known_questions, refuse_others_answers
+    from guardrail.evaluation.method_registry import (
+        generation_notes,
+        refuse_known_questions,
+        refuse_others_answers,
+    )
 
     refuse_others_answers(profile, questions.usable)
     unsure = refuse_known_questions(profile, path, source, questions.usable)
@@ -326,11 +395,11 @@ def _notes_on(
 
 
 def _check_destinations(paths: list[Path], source: "QuestionSource", reports: list[Path]) -> None:
-    from guardrail.evaluation.report.html import check_report
-    from guardrail.utils.whole_files import check_destination
+    from guardrail.reports.html import check_report_path
+    from guardrail.utils.files import check_destination
 
     for path in reports:
-        check_report(path)
+        check_report_path(path)
     if len({path.absolute() for path in paths}) < len(paths):
         raise OptionError("Results and reports need a file each: two of them are the same.")
     for path in paths:

@@ -8,8 +8,7 @@ import typer
 from guardrail.cli.options import AsJson
 from guardrail.cli.output import print_file, print_json, progress_bar, say
 from guardrail.errors import ModelUnavailableError
-from guardrail.models.builtin import BUILTIN_MODELS
-from guardrail.models.reference import DEFAULT_MODEL, ModelReference
+from guardrail.models.files.reference import BUILTIN_MODELS, DEFAULT_MODEL, ModelReference
 
 __all__ = ["app"]
 
@@ -43,7 +42,7 @@ def list_models(as_json: AsJson = False) -> None:
 @app.command()
 def pull(name: Name = DEFAULT_MODEL, as_json: AsJson = False) -> None:
     """Fetch a model, and convert it where needed, so that it opens at once. Prints its folder."""
-    from guardrail.models.sources import local_folder
+    from guardrail.models.files.resolve import local_folder
 
     reference = ModelReference.parse(name)
     with progress_bar() as progress:
@@ -55,7 +54,7 @@ def pull(name: Name = DEFAULT_MODEL, as_json: AsJson = False) -> None:
 @app.command()
 def path(name: Name = DEFAULT_MODEL) -> None:
     """Print the folder of a model that is on this machine already. Fetches nothing."""
-    from guardrail.models.sources import present_folder
+    from guardrail.models.files.resolve import present_folder
 
     reference = ModelReference.parse(name)
     folder = present_folder(reference)
@@ -67,8 +66,7 @@ def path(name: Name = DEFAULT_MODEL) -> None:
 
 
 def _rows() -> list[dict[str, Any]]:
-    from guardrail.models.sources import builtin_source
-    from guardrail.models.store import stored, stored_models
+    from guardrail.models.files.resolve import builtin_source, stored, stored_models
 
     rows: list[dict[str, Any]] = []
     for model in BUILTIN_MODELS.values():

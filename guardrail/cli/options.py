@@ -10,7 +10,7 @@ from guardrail.models.chat_template import parse_chat_template_kwargs
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
-    from guardrail.models.progress import ProgressCallback
+    from guardrail.utils.progress import ProgressCallback
 
 _MODEL = "Model"
 _SCORE = "Uncertainty"

@@ -16,9 +16,9 @@ from rich.progress import TimeRemainingColumn as Remaining
 from rich.segment import Segment
 
 from guardrail.errors import GuardrailError
-from guardrail.models.progress import ProgressCallback
-from guardrail.utils.plain_json import plain_json
-from guardrail.utils.visible_text import escaped, visible, visible_line
+from guardrail.utils.json_lines import plain_json
+from guardrail.utils.progress import ProgressCallback
+from guardrail.utils.text import escaped, visible, visible_line
 
 __all__ = [
     "print_error",

@@ -13,8 +13,8 @@ from guardrail.errors import OptionError, PolicyError
 
 if TYPE_CHECKING:
     from guardrail.policy.cases import CaseResult, Given
+    from guardrail.policy.document import Mistake
     from guardrail.policy.model import Policy
-    from guardrail.policy.places import Mistake
 
 __all__ = ["app"]
 
@@ -34,8 +34,8 @@ File = Annotated[
 @app.command("list")
 def list_policies(as_json: AsJson = False) -> None:
     """List the ready policies that come with guardrail."""
-    from guardrail.policy.builtin import BUILTIN, builtin_policies
-    from guardrail.policy.loading import load_policy
+    from guardrail.policy.load import load_policy
+    from guardrail.policy.yaml_document import BUILTIN, builtin_policies
 
     rows = [(f"{BUILTIN}{name}", load_policy(f"{BUILTIN}{name}").description) for name in builtin_policies()]
     if as_json:
@@ -57,7 +57,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Say everything that is wrong with policies, each with its line. Exit status 2 where anything is."""
-    from guardrail.policy.loading import check_policy
+    from guardrail.policy.load import check_policy
 
     checked = [(file, check_policy(file)) for file in files]
     if as_json:
@@ -104,11 +104,11 @@ def show(
         print_json({"digest": policy.digest, "policy": policy.as_plain()})
         return
     if not resolved:
-        from guardrail.policy.yaml_files import policy_text
+        from guardrail.policy.yaml_document import policy_text
 
         print_file(policy_text(_path(file)))
         return
-    from guardrail.policy.writing import policy_yaml
+    from guardrail.policy.editing import policy_yaml
 
     print_file(f"# sha256 {policy.digest}\n{policy_yaml(policy)}")
 
@@ -116,7 +116,7 @@ def show(
 @app.command()
 def schema() -> None:
     """Print the JSON schema of a policy file, for editors."""
-    from guardrail.policy.schema import schema_text
+    from guardrail.policy.validation import schema_text
 
     print_file(schema_text())
 
@@ -221,7 +221,7 @@ def explain(
 
 
 def _load(file: str, as_json: bool) -> "Policy":
-    from guardrail.policy.loading import load_policy
+    from guardrail.policy.load import load_policy
 
     try:
         return load_policy(file)
@@ -240,7 +240,7 @@ def _refused(error: PolicyError, as_json: bool) -> Exception:
 
 
 def _path(file: str) -> Path:
-    from guardrail.policy.builtin import BUILTIN, builtin_policy
+    from guardrail.policy.yaml_document import BUILTIN, builtin_policy
 
     return builtin_policy(file.removeprefix(BUILTIN)) if file.startswith(BUILTIN) else Path(file)
 
@@ -259,8 +259,8 @@ def _given(**values: Any) -> "Given":
 
 
 def _pairs(option: str, given: Iterable[str] | None) -> dict[str, float]:
-    from guardrail.policy.ranges import QUANTILES
-    from guardrail.utils.nearest import did_you_mean
+    from guardrail.policy.conditions import QUANTILES
+    from guardrail.utils.text import did_you_mean
 
     pairs = {}
     for text in given or ():

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from guardrail.cli.calibrated import print_failures
+from guardrail.cli.calibrate import print_failures
 from guardrail.cli.options import AsJson, readable
 from guardrail.cli.output import print_json, results, say
 
@@ -35,14 +35,14 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a profile: its figures, each with its interval, its thresholds, and how it was made."""
-    from guardrail.calibration.builtin import builtin_profile
+    from guardrail.calibration.held_out import builtin_profile
     from guardrail.calibration.profile import read_profile
 
     read = read_profile(builtin_profile(profile) or Path(profile))
     if as_json:
         print_json({**read.as_plain(), "sha256": read.digest})
         return
-    from guardrail.calibration.report.terminal import print_profile
+    from guardrail.reports.terminal import print_profile
 
     print_profile(results(), read)
 
@@ -81,12 +81,11 @@ def held_out(
 
     guardrail policy what-if tries policies on them. Refused where they do not give the profile's report.
     """
-    from guardrail.calibration.answers_file import read_answers
-    from guardrail.calibration.builtin import builtin_profile
-    from guardrail.calibration.fitting.redrawing import redraw
-    from guardrail.calibration.held_out import write_held_out
+    from guardrail.calibration.held_out import builtin_profile, write_held_out
     from guardrail.calibration.profile import read_profile
-    from guardrail.utils.whole_files import check_destination
+    from guardrail.calibration.splits import redraw
+    from guardrail.labelling.answers import read_answers
+    from guardrail.utils.files import check_destination
 
     path = builtin_profile(profile) or Path(profile)
     output = output or path.with_name(f"{path.stem}.held-out.jsonl")

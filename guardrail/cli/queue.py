@@ -11,12 +11,12 @@ from rich.text import Text
 from guardrail.cli.options import AsJson, readable
 from guardrail.cli.output import print_file, print_json, results, say
 from guardrail.errors import GuardrailError, OptionError
+from guardrail.utils.files import write_whole
 from guardrail.utils.json_lines import as_json as json_line
-from guardrail.utils.visible_text import escaped
-from guardrail.utils.whole_files import write_whole
+from guardrail.utils.text import escaped
 
 if TYPE_CHECKING:
-    from guardrail.escalation.items import Item, Verdict
+    from guardrail.escalation.case import Item, ReviewLabel
     from guardrail.escalation.queue import HumanQueue
 
 __all__ = ["app"]
@@ -93,7 +93,7 @@ def answer(
     as_json: AsJson = False,
 ) -> None:
     """Say what becomes of one of them. The first answer stands."""
-    chosen: list[Verdict] = []
+    chosen: list[ReviewLabel] = []
     if approve:
         chosen.append("approve")
     if edit is not None:
@@ -122,7 +122,7 @@ def export(
     They are answers that a policy did not let through. A profile made of them alone would not hold for all
     traffic: add answers that were not chosen.
     """
-    from guardrail.escalation.items import labels
+    from guardrail.escalation.case import labels
 
     answered = _open(queue).items("answered")
     unread = [item for item in answered if item.problem]

@@ -19,7 +19,7 @@ from guardrail.cli.options import (
     open_model,
 )
 from guardrail.cli.output import print_json, progress_bar, results, say, stdout_is_terminal
-from guardrail.models.reference import DEFAULT_MODEL
+from guardrail.models.files.reference import DEFAULT_MODEL
 from guardrail.scoring.options import ScoringOptions
 
 if TYPE_CHECKING:
@@ -96,9 +96,9 @@ def score(
 
     Exit status: 0 if all were scored, 2 if only lines were wrong, 1 if scoring failed.
     """
-    from guardrail.scoring.results import REMEDY, read_lines, stored_results
+    from guardrail.scoring.records import REMEDY, read_lines, stored_results
+    from guardrail.utils.files import check_destination
     from guardrail.utils.record_store import RecordStore
-    from guardrail.utils.whole_files import check_destination
 
     options = ScoringOptions(
         semantic_token=semantic_token,
@@ -117,7 +117,7 @@ def score(
     ):
         local = open_model(model, device, dtype, quantization, progress, chat_template_kwargs)
         from guardrail.scoring.bulk import Tally, made_by, score_lines
-        from guardrail.scoring.sps.registry import with_known_token
+        from guardrail.scoring.semantic_tokens import with_known_token
 
         options = with_known_token(options, local)
         tally, made = Tally(), made_by(local, options)

@@ -8,16 +8,15 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from guardrail.cli.calibrated import print_failures
+from guardrail.cli.calibrate import print_failures
 from guardrail.cli.options import AsJson, Device, Dtype, Model, Quantization, open_model, readable
 from guardrail.cli.output import print_json, progress_bar, results
 from guardrail.errors import OptionError, RecordError
-from guardrail.models.reference import DEFAULT_MODEL
+from guardrail.models.files.reference import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from guardrail.scoring.sps.choice import Choice
-    from guardrail.scoring.sps.registry import KnownToken
-    from guardrail.scoring.sps.scan import Scan
+    from guardrail.scoring.semantic_scan import Choice, Scan
+    from guardrail.scoring.semantic_tokens import KnownToken
 
 _PARAPHRASES = "Paraphrases"
 
@@ -99,8 +98,8 @@ def sps(
         return
     if file is None:
         raise OptionError("Give a file of paraphrases, or --known.")
+    from guardrail.scoring.paraphrases import read_paraphrases, take
     from guardrail.scoring.records import Failure
-    from guardrail.scoring.sps.paraphrases import read_paraphrases, take
 
     found = read_paraphrases(file, limit)
     queries, left_out = found.queries, found.left_out
@@ -109,20 +108,20 @@ def sps(
     if not paraphrases and not any(query.paraphrases for query in queries):
         raise OptionError(f"{file} has no paraphrases. Let a model make them: --paraphrases 5.")
     if plot is not None:
-        from guardrail.scoring.sps.heat_map import check_picture
-        from guardrail.utils.whole_files import check_destination
+        from guardrail.reports.heat_map import check_picture
+        from guardrail.utils.files import check_destination
 
         check_picture(plot)
         check_destination(plot, file)
     if save:
-        from guardrail.scoring.sps.registry import entry_of, save_known, saved_tokens
+        from guardrail.scoring.semantic_tokens import entry_of, save_known, saved_tokens
 
         # A damaged file is told of before the scan, not after it.
         saved_tokens()
     with progress_bar() as progress:
         local = open_model(model, device, dtype, quantization, progress)
-        from guardrail.scoring.sps.paraphrasing import by_local_model, open_paraphraser, paraphrase
-        from guardrail.scoring.sps.scan import readable, scan
+        from guardrail.scoring.paraphrases import by_local_model, open_paraphraser, paraphrase
+        from guardrail.scoring.semantic_scan import readable, scan
 
         queries, unreadable = readable(local, queries)
         failures = [
@@ -140,7 +139,7 @@ def sps(
         done = scan(local, queries, tokens, batch_size=batch_size, seed=seed, progress=progress)
     choice = done.overall if any_position else done.choice
     if plot is not None:
-        from guardrail.scoring.sps.heat_map import write_heat_map
+        from guardrail.reports.heat_map import write_heat_map
 
         write_heat_map(done, choice, plot)
     saved: Path | None = None
@@ -158,7 +157,7 @@ def sps(
 
 
 def _print_scan(scan: "Scan", choice: "Choice") -> None:
-    from guardrail.scoring.sps.heat_map import token_label
+    from guardrail.reports.heat_map import token_label
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for header in ("Position", "SPS, upper half", "all layers", "chosen in"):
@@ -183,7 +182,7 @@ def _print_scan(scan: "Scan", choice: "Choice") -> None:
 
 
 def _print_notes(scan: "Scan", choice: "Choice", given: int, left_out: int, written: Sequence[Path]) -> None:
-    from guardrail.scoring.sps.choice import LEVEL
+    from guardrail.scoring.semantic_scan import LEVEL
 
     token = scan.tokens[choice.position]
     lines = [
@@ -213,7 +212,7 @@ def _print_notes(scan: "Scan", choice: "Choice", given: int, left_out: int, writ
 
 
 def _print_known(*, as_json: bool) -> None:
-    from guardrail.scoring.sps.registry import saved_tokens, shipped_tokens
+    from guardrail.scoring.semantic_tokens import saved_tokens, shipped_tokens
 
     entries = [("saved", one) for one in saved_tokens()] + [("shipped", one) for one in shipped_tokens()]
     if as_json:
@@ -228,6 +227,6 @@ def _print_known(*, as_json: bool) -> None:
 
 
 def _known(entry: "KnownToken") -> str:
-    from guardrail.scoring.sps.heat_map import token_label
+    from guardrail.reports.heat_map import token_label
 
     return f"{entry.position} ({token_label(entry.token)})"

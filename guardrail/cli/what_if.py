@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from guardrail.cli.calibrated import print_failures
+from guardrail.cli.calibrate import print_failures
 from guardrail.cli.options import AsJson, readable
 from guardrail.cli.output import print_json, say
 from guardrail.errors import RecordError
@@ -50,7 +50,7 @@ def what_if(
     Only answers that nothing of the profile was fitted or certified on are taken.
     """
     from guardrail.calibration.profile import read_profile
-    from guardrail.policy.loading import load_policy
+    from guardrail.policy.load import load_policy
     from guardrail.policy.what_if import known_answers
     from guardrail.policy.what_if import what_if as decide_all
 
@@ -76,8 +76,8 @@ def what_if(
 
 
 def _profile_path(policy: "Policy", given: str | None) -> Path:
-    from guardrail.calibration.builtin import builtin_profile
-    from guardrail.models.reference import DEFAULT_MODEL
+    from guardrail.calibration.held_out import builtin_profile
+    from guardrail.models.files.reference import DEFAULT_MODEL
 
     if given is not None:
         return builtin_profile(given) or Path(given)
@@ -89,9 +89,9 @@ def _profile_path(policy: "Policy", given: str | None) -> Path:
 
 
 def _held_out(path: Path, profile: "Profile", answers: Path | None) -> "tuple[HeldOutAnswer, ...]":
-    from guardrail.calibration.answers_file import read_answers
-    from guardrail.calibration.fitting.redrawing import redraw
     from guardrail.calibration.held_out import find_held_out, holds_held_out, read_held_out
+    from guardrail.calibration.splits import redraw
+    from guardrail.labelling.answers import read_answers
 
     answers = answers or find_held_out(path)
     if answers is None:
@@ -107,7 +107,7 @@ def _held_out(path: Path, profile: "Profile", answers: Path | None) -> "tuple[He
 
 
 def _sentence(let_through: "LetThrough") -> str:
-    from guardrail.calibration.report.words import interval, percent
+    from guardrail.reports.formatting import interval, percent
 
     coverage, error = let_through.coverage, let_through.error
     if coverage.value is None or error.value is None:

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from guardrail.errors import EscalationError, InvalidInputError, OptionError
-from guardrail.escalation.case import Case
-from guardrail.escalation.items import Item, PersonsAnswer, Status, Verdict, check_answer
+from guardrail.escalation.case import Case, Item, PersonsAnswer, ReviewLabel, Status, check_answer
+from guardrail.utils.files import check_regular
 from guardrail.utils.json_lines import json_value
-from guardrail.utils.regular_files import check_regular
 
 __all__ = ["HumanQueue", "queue_path"]
 
@@ -124,7 +123,7 @@ class HumanQueue:
         items = [self._listed(row) for row in rows]
         return [item for item in items if status is None or item.status == status]
 
-    def answer(self, ticket: str, verdict: Verdict, text: str | None = None, *, by: str) -> Item:
+    def answer(self, ticket: str, verdict: ReviewLabel, text: str | None = None, *, by: str) -> Item:
         """Say what becomes of a case. Said again by the same person, it changes nothing.
 
         Args:

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from guardrail.errors import EscalationError
-from guardrail.escalation.calling import in_thread
 from guardrail.escalation.case import Answered, Case, Queued, TargetKind, is_blank, withholds
 from guardrail.escalation.queue import HumanQueue
+from guardrail.utils.threads import in_thread
 
-__all__ = ["CallableTarget", "ChatModelTarget", "QueueTarget", "Target"]
+__all__ = ["CallableTarget", "ChatModelTarget", "EscalationTarget", "QueueTarget"]
 
 
-class Target(Protocol):
+class EscalationTarget(Protocol):
     """Something that takes a case. Anything it raises counts as its failure."""
 
     @property

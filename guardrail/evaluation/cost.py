@@ -7,15 +7,14 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from guardrail.errors import OptionError
+from guardrail.models.devices import Runtime, peak_memory, runtime_of
+from guardrail.models.generation import run_generate
 from guardrail.models.local import LocalModel
-from guardrail.models.memory import peak_memory
-from guardrail.models.progress import ProgressCallback, report
 from guardrail.models.prompt import EncodedPrompt, encode_prompt
-from guardrail.models.running import run_generate
-from guardrail.models.runtime import Runtime, runtime_of
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.options import Computation, ScoringOptions
 from guardrail.scoring.score import score
+from guardrail.utils.progress import ProgressCallback, report
 
 __all__ = ["CostReport", "Extra", "PromptCost", "measure_cost", "prompt_of_length"]
 

@@ -1,22 +1,90 @@
-"""What a guard gives: the text that may be shown, what was decided, and why."""
+"""What a guard gives: the text that may be shown, the decision and why, and the words for it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from guardrail.policy.evidence import Evidence
-from guardrail.utils.plain_json import plain_json
+from guardrail.errors import CalibrationError, EscalationError, GenerationError, GuardrailError, ScoringError
+from guardrail.policy.evidence import Action, Evidence
+from guardrail.utils.json_lines import plain_json
 
 if TYPE_CHECKING:
     from guardrail.calibration.profile import Guarantee
     from guardrail.escalation.case import Escalation
-    from guardrail.guard.sentences import ScoredSentence
+    from guardrail.guard.produce import ScoredSentence
     from guardrail.guard.tool_calls import CallVerdict
     from guardrail.models.trace import Usage
-    from guardrail.policy.evidence import Action
     from guardrail.scoring.uncertainty import Uncertainty
 
-__all__ = ["GuardedAnswer"]
+__all__ = [
+    "BANDS",
+    "DEFAULT_MESSAGES",
+    "UNCHECKED",
+    "GuardedAnswer",
+    "Stage",
+    "confidence_in_words",
+    "confidence_percent",
+    "failure",
+]
+
+
+# Where the policy has no words of its own.
+DEFAULT_MESSAGES: Mapping[Action, str] = {
+    "flag": "Please check this answer: the model was not sure of it.",
+    "abstain": "I am not sure enough to answer that.",
+    "escalate": "I am not sure enough to answer that. A person will look at it.",
+}
+
+# Where an answer could not be scored or judged, likewise.
+UNCHECKED = "This answer could not be checked, so it is not shown."
+
+# From this many percent on, rounded.
+BANDS = (
+    (95, "very likely right"),
+    (75, "likely right"),
+    (55, "more likely right than wrong"),
+    (45, "as likely right as wrong"),
+    (25, "more likely wrong than right"),
+    (5, "likely wrong"),
+    (0, "very likely wrong"),
+)
+
+
+def confidence_in_words(confidence: float) -> str:
+    """The words for a probability of being correct, 0 to 1; those of the number that is shown beside them."""
+    percent = round(confidence * 100)
+    return next(words for least, words in BANDS if percent >= least)
+
+
+def confidence_percent(confidence: float) -> str:
+    """The probability as a percentage; nothing is shown as certain."""
+    percent = min(99, max(1, round(confidence * 100)))
+    bound = "> " if confidence > 0.995 else "< " if confidence < 0.005 else ""
+    return f"{bound}{percent} %"
+
+
+Stage = Literal["answer", "score", "call", "judge", "decide", "record"]
+
+_SENTENCES: dict[Stage, str] = {
+    "answer": "the model gave no answer",
+    "score": "the answer could not be scored",
+    "call": "the tools that the answer calls could not be read",
+    "judge": "the answer could not be judged by the profile",
+    "decide": "the policy could not decide",
+    "record": "the decision could not be recorded",
+}
+# These are raised here, and nothing that was said is in them; what others write into theirs is not known.
+_OURS = (CalibrationError, EscalationError, GenerationError, GuardrailError, ScoringError)
+
+
+def failure(stage: Stage, error: Exception) -> str:
+    """Describe what went wrong at a stage."""
+    sentence = _SENTENCES[stage]
+    if type(error) in _OURS:
+        sentence = f"{sentence} ({' '.join(str(error).split())})"
+    elif stage == "record" and isinstance(error, OSError) and error.strerror:
+        sentence = f"{sentence} ({error.strerror})"
+    return f"{type(error).__name__}: {sentence}"
 
 
 @dataclass(frozen=True, slots=True)

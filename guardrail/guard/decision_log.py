@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from guardrail.errors import GuardrailError, OptionError
-from guardrail.utils.fork import ForkSafeLock
-from guardrail.utils.plain_json import plain_json
-from guardrail.utils.regular_files import check_regular
+from guardrail.utils.files import check_regular
+from guardrail.utils.json_lines import plain_json
+from guardrail.utils.threads import ForkSafeLock
 
 if sys.platform != "win32":
     import fcntl

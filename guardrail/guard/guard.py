@@ -5,17 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from guardrail.calibration.author import Author
 from guardrail.errors import OptionError
-from guardrail.escalation.opening import check_keyless
-from guardrail.guard.jobs import Response, job_of, jobs_of, reading_job
+from guardrail.escalation.routing import check_keyless
 from guardrail.guard.pipeline import Pipeline
+from guardrail.guard.scheduler import Response, job_of, jobs_of, reading_job
 from guardrail.guard.tool_calls import CalledTool
+from guardrail.labelling.author import Author
+from guardrail.models.files.reference import DEFAULT_MODEL
+from guardrail.models.generation_controls import NO_STEERING, Steering
 from guardrail.models.local import LocalModel
-from guardrail.models.reference import DEFAULT_MODEL
 from guardrail.models.sampling import Sampling
-from guardrail.models.steering import NO_STEERING, Steering
-from guardrail.policy.loading import load_policy
+from guardrail.policy.load import load_policy
 from guardrail.policy.model import Policy
 from guardrail.utils.arguments import takes_no_others
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from guardrail.guard.answer import GuardedAnswer
     from guardrail.guard.history import History
     from guardrail.models.loading import LoadOptions
-    from guardrail.models.progress import ProgressCallback
     from guardrail.models.prompt import Prompt
     from guardrail.models.trace import FinishReason
     from guardrail.scoring.options import ScoringOptions
+    from guardrail.utils.progress import ProgressCallback
 
 __all__ = ["Guard"]
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from guardrail.escalation.case import withholds
-from guardrail.guard.words import DEFAULT_MESSAGES, UNCHECKED
-from guardrail.policy.notices import Notice, Notices
+from guardrail.guard.answer import DEFAULT_MESSAGES, UNCHECKED
+from guardrail.policy.messages import Notice, Notices
 
 if TYPE_CHECKING:
     from guardrail.policy.model import Policy

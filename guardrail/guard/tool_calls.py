@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from guardrail.calibration.confidence import Observation
-from guardrail.guard.failures import failure
-from guardrail.scoring.spans import Span
+from guardrail.guard.answer import failure
+from guardrail.labelling.observation import Observation
+from guardrail.scoring.options import Span
 
 if TYPE_CHECKING:
     from guardrail.calibration.profile import Assessment, Profile

@@ -15,8 +15,8 @@ from guardrail.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from guardrail.langchain.chat_model import ChatGuardrail as ChatGuardrail
+    from guardrail.langchain.human_review import when_uncertain as when_uncertain
     from guardrail.langchain.middleware import UncertaintyMiddleware as UncertaintyMiddleware
-    from guardrail.langchain.middleware import when_uncertain as when_uncertain
     from guardrail.langchain.verdicts import UncertaintyCallbackHandler as UncertaintyCallbackHandler
     from guardrail.langchain.verdicts import get_uncertainty_callback as get_uncertainty_callback
     from guardrail.langchain.verdicts import verdict_of as verdict_of
@@ -29,7 +29,7 @@ _HOMES = {
     "UncertaintyMiddleware": "guardrail.langchain.middleware",
     "get_uncertainty_callback": "guardrail.langchain.verdicts",
     "verdict_of": "guardrail.langchain.verdicts",
-    "when_uncertain": "guardrail.langchain.middleware",
+    "when_uncertain": "guardrail.langchain.human_review",
 }
 _PACKAGES = ("langchain", "langchain_core", "langgraph")
 

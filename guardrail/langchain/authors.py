@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from guardrail.calibration.author import Author, name_problem, same_name
 from guardrail.errors import OptionError
+from guardrail.labelling.author import Author, name_problem, same_name
 
 if TYPE_CHECKING:
     from guardrail.guard.guard import Guard

@@ -5,11 +5,11 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from guardrail.errors import OptionError
-from guardrail.langchain.showing import OnAbstain
-from guardrail.langchain.structured import schema_asked
-from guardrail.langchain.tools import offer
+from guardrail.langchain.reply import OnAbstain
+from guardrail.langchain.structured_output import schema_asked
+from guardrail.langchain.tool_parsing import offer
 from guardrail.models.sampling import Sampling, check_number
-from guardrail.utils.nearest import did_you_mean
+from guardrail.utils.text import did_you_mean
 
 __all__ = ["ALIASES", "CallOptions", "in_own_names"]
 

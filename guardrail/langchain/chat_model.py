@@ -17,16 +17,16 @@ from langchain_core.tools import BaseTool
 from pydantic import Field, PrivateAttr
 
 from guardrail.errors import OptionError
-from guardrail.escalation.opening import check_keyless
+from guardrail.escalation.routing import check_keyless
 from guardrail.langchain.call_options import ALIASES, CallOptions, check_as_it_is, in_own_names
-from guardrail.langchain.messages import prompt_of
-from guardrail.langchain.opening import Opened, Source, open_source
+from guardrail.langchain.message_conversion import prompt_of
+from guardrail.langchain.reply import OnAbstain
 from guardrail.langchain.request import Request
-from guardrail.langchain.showing import OnAbstain
-from guardrail.langchain.structured import parsed_by, schema_of, told_to_tracers
-from guardrail.langchain.tools import offer
+from guardrail.langchain.shared_models import Opened, Source, open_source
+from guardrail.langchain.structured_output import parsed_by, schema_of, told_to_tracers
+from guardrail.langchain.tool_parsing import offer
 from guardrail.models.sampling import Sampling, check_number
-from guardrail.utils.nearest import did_you_mean
+from guardrail.utils.text import did_you_mean
 
 if TYPE_CHECKING:
     from guardrail.guard.guard import Guard
@@ -309,7 +309,7 @@ class ChatGuardrail(BaseChatModel):
         Raises:
             PromptError: A message holds what no text model can read.
         """
-        from guardrail.langchain.model_profile import count_tokens
+        from guardrail.langchain.shared_models import count_tokens
 
         offered = offer(tools or (), "auto")["tools"]
         # As the guard reads it: turns that were withheld are none.
@@ -478,7 +478,7 @@ class ChatGuardrail(BaseChatModel):
             OptionError: No answer can be held to the schema.
             MissingDependencyError: llguidance is not installed.
         """
-        from guardrail.models.grammar import held_to, json_grammar
+        from guardrail.models.constrained_decoding import held_to, json_grammar
 
         if method not in get_args(_Method):
             raise OptionError(f"method is {method!r}; it can be {', '.join(get_args(_Method))}.")

@@ -12,10 +12,10 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec, Input, Output
 from langchain_core.utils.pydantic import TypeBaseModel
 from pydantic import ConfigDict, Field
 
-from guardrail.langchain.chunks import NOTHING, aclose, aiter_of, amap, anext_of, closed
-from guardrail.langchain.ending import Chunks, Ending, LastChunk, Whole
 from guardrail.langchain.guarded_run import GuardedRun, finished
-from guardrail.langchain.outputs import without_verdict
+from guardrail.langchain.isolation import NOTHING, aclose, aiter_of, amap, anext_of, closed
+from guardrail.langchain.message_conversion import without_verdict
+from guardrail.langchain.outcome import Chunks, Ending, LastChunk, Whole
 
 __all__ = ["GuardedChain"]
 

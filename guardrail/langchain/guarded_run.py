@@ -1,24 +1,101 @@
-"""One run of a guarded chain: watched while it goes on, decided on when it has ended."""
+"""One run of a guarded chain, watched while it goes on and decided on when it has ended."""
 
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import set_config_context
 
-from guardrail.langchain.chunks import joined
-from guardrail.langchain.ending import Ending, Result, ending_of
-from guardrail.langchain.isolation import bare, copied
+from guardrail.langchain.buffering import HeldRuns, make_sure_that_graphs_are_held
+from guardrail.langchain.isolation import bare, copied, joined
+from guardrail.langchain.model_calls import CallCollector, ModelCall
+from guardrail.langchain.outcome import ChainResult, Ending, ending_of
 from guardrail.langchain.verdicts import VERDICT_EVENT, facts_of, note_in_traces
-from guardrail.langchain.watching import Watch
 
 if TYPE_CHECKING:
+    from langchain_core.callbacks.base import BaseCallbackManager
+
     from guardrail.langchain.outcome import Outcome
     from guardrail.langchain.wrapper import UncertaintyGuard
 
-__all__ = ["GuardedRun", "finished"]
+__all__ = ["GuardedRun", "Watch", "finished"]
+
 
 T = TypeVar("T")
+
+
+class Watch:
+    """A run of a chain, and all that runs within it.
+
+    Args:
+        config: The config that the chain would be run with: its callbacks are a manager of its own.
+        hold: Keep what happens from everybody around until :meth:`HeldRuns.tell`.
+        trace_drafts: But for tracers.
+
+    Raises:
+        MissingDependencyError: This version of LangGraph is not known.
+
+    Attributes:
+        config: The config to run the chain with.
+        held: What happened; None where nothing is kept from anybody.
+    """
+
+    def __init__(self, config: RunnableConfig, *, hold: bool, trace_drafts: bool) -> None:
+        if hold:
+            make_sure_that_graphs_are_held()
+        callbacks = cast("BaseCallbackManager", config["callbacks"])
+        config = {**config, "metadata": copied(config.get("metadata") or {})}
+        self._collector = CallCollector()
+        self.held = HeldRuns(callbacks, trace_drafts=trace_drafts) if hold else None
+        callbacks.add_handler(self._collector, inherit=True)
+        self.config = self.held.config(config) if self.held else config
+
+    @property
+    def calls(self) -> list[ModelCall]:
+        """The calls of models until now."""
+        return self._collector.calls
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether a model gave an answer, or a part of one."""
+        return any(call.text is not None for call in self.calls)
+
+    def forget(self) -> None:
+        """Keep nothing of what happened: a config that a traceback holds leads here."""
+        self._collector.forget()
+        if self.held is not None:
+            self.held.forget()
+
+    @contextmanager
+    def context(self) -> Iterator[Context]:
+        """A context in which whatever is not handed a config runs with this one."""
+        with set_config_context(self.config) as context:
+            yield context
+
+    def run(self, call: Callable[[], T]) -> T:
+        """Run something that nobody around hears of yet."""
+
+        def isolated() -> T:
+            with self.held.isolated() if self.held else nullcontext():
+                return call()
+
+        with self.context() as context:
+            return context.run(isolated)
+
+    async def arun(self, call: Callable[[], Awaitable[T]]) -> T:
+        """The same within an event loop."""
+
+        async def isolated() -> T:
+            with self.held.isolated() if self.held else nullcontext():
+                return await call()
+
+        with self.context() as context:
+            return await asyncio.create_task(isolated(), context=context)
 
 
 class GuardedRun:
@@ -49,7 +126,7 @@ class GuardedRun:
         self.asked.append(chunk)
         return copied(chunk)
 
-    def end(self, result: Result, error: BaseException | None = None) -> Ending:
+    def end(self, result: ChainResult, error: BaseException | None = None) -> Ending:
         """Decide, tell those around what they may know, and say what is to be given or raised.
 
         Nothing is raised here, where what the chain gave is at hand: a traceback would hold it.
@@ -66,7 +143,7 @@ class GuardedRun:
             self.watch.forget()
         return ending
 
-    async def aend(self, result: Result, error: BaseException | None = None) -> Ending:
+    async def aend(self, result: ChainResult, error: BaseException | None = None) -> Ending:
         """As :meth:`end`, within an event loop."""
         try:
             ending = self._interrupted(error) or await self._aended(result, cast("Exception | None", error))
@@ -82,7 +159,7 @@ class GuardedRun:
             return None
         return Ending(error=bare(error) if self.watch.calls else error)
 
-    def _ended(self, result: Result, error: Exception | None) -> Ending:
+    def _ended(self, result: ChainResult, error: Exception | None) -> Ending:
         outcome = None
         if self._is_decided(error):
             outcome = self._guard.decide(self.watch.calls, joined(self.asked), **self._facts())
@@ -94,7 +171,7 @@ class GuardedRun:
             around.on_custom_event(VERDICT_EVENT, event, run_id=self._manager.run_id)
         return ending
 
-    async def _aended(self, result: Result, error: Exception | None) -> Ending:
+    async def _aended(self, result: ChainResult, error: Exception | None) -> Ending:
         outcome = None
         if self._is_decided(error):
             outcome = await self._guard.adecide(self.watch.calls, joined(self.asked), **self._facts())

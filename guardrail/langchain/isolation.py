@@ -1,18 +1,17 @@
-"""What keeps a chain and those who call it apart: copies of what it is given, errors without what it made.
-
-LangChain writes into inputs (``with_fallbacks(exception_key=…)`` puts the error of a part into the caller's
-own dict), and a traceback holds every value of the functions that it went through.
-"""
+"""What keeps a chain and its callers apart: copies, errors without their cause, streams that are closed."""
 
 import copy
 from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel
 
-__all__ = ["bare", "copied"]
+__all__ = ["NOTHING", "aclose", "aiter_of", "amap", "anext_of", "bare", "closed", "copied", "joined"]
+
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
@@ -69,3 +68,49 @@ def bare(error: E) -> E:
     """
     error.__traceback__ = error.__cause__ = error.__context__ = None
     return error
+
+
+# What comes after the last chunk.
+NOTHING: Any = object()
+
+
+async def amap(change: Callable[[T], T], chunks: AsyncIterator[T]) -> AsyncIterator[T]:
+    """The same stream, each chunk changed."""
+    async for chunk in chunks:
+        yield change(chunk)
+
+
+def joined(chunks: Sequence[Any]) -> Any:
+    """All chunks as one; the last where they cannot be added, as LangChain does it."""
+    whole = None
+    for chunk in chunks:
+        try:
+            whole = chunk if whole is None else whole + chunk
+        except TypeError:
+            whole = chunk
+    return whole
+
+
+async def aiter_of(value: T) -> AsyncIterator[T]:
+    """A stream of one chunk."""
+    yield value
+
+
+async def anext_of(chunks: AsyncIterator[Any]) -> Any:
+    """The next chunk, or ``NOTHING``."""
+    return await anext(chunks, NOTHING)
+
+
+@asynccontextmanager
+async def closed(chunks: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
+    """A stream that is closed when whoever reads it leaves, and not some time later."""
+    try:
+        yield chunks
+    finally:
+        await aclose(chunks)
+
+
+async def aclose(chunks: AsyncIterator[Any]) -> None:
+    """Close a stream, if it can be."""
+    if isinstance(chunks, AsyncGenerator):
+        await chunks.aclose()

@@ -1,19 +1,40 @@
-"""From the calls of a chain to what becomes of its output."""
+"""From the decisions on a chain's calls to its outcome, and how the run ends with it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from uuid import UUID
 
+from guardrail.errors import AbstainedError
 from guardrail.escalation.case import Answered
-from guardrail.guard.words import DEFAULT_MESSAGES
-from guardrail.langchain.seals import sealed
+from guardrail.guard.answer import DEFAULT_MESSAGES
+from guardrail.langchain.isolation import joined
+from guardrail.langchain.message_conversion import (
+    NoPlaceError,
+    in_place_of,
+    in_place_of_chunks,
+    with_verdict,
+    without_verdict,
+)
+from guardrail.langchain.verdicts import sealed
 
 if TYPE_CHECKING:
     from guardrail.guard.answer import GuardedAnswer
     from guardrail.langchain.answer_parts import AnswerParts
 
-__all__ = ["Outcome", "Verdict", "combined"]
+__all__ = [
+    "CallDecision",
+    "ChainResult",
+    "Chunks",
+    "Ending",
+    "LastChunk",
+    "OnAbstain",
+    "Outcome",
+    "Whole",
+    "combined",
+    "ending_of",
+]
+
 
 # By how much an action takes away of what the chain gave.
 _STRICTNESS = {"pass": 0, "flag": 1, "escalate": 2, "abstain": 3}
@@ -21,7 +42,7 @@ _WITHHOLDING = ("escalate", "abstain")
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CallDecision:
     """What was decided on one call of a model.
 
     Attributes:
@@ -73,8 +94,8 @@ class Outcome:
         withheld: Whether nothing answers: ``text`` is then the policy's message.
     """
 
-    verdict: Verdict
-    verdicts: Sequence[Verdict]
+    verdict: CallDecision
+    verdicts: Sequence[CallDecision]
     text: str | None = field(default=None, repr=False)
     withheld: bool = False
 
@@ -83,14 +104,14 @@ class Outcome:
         if not count:
             return self
 
-        def told(verdict: Verdict) -> Verdict:
+        def told(verdict: CallDecision) -> CallDecision:
             known = verdict.plain.get("turns_left_out") or 0
             return replace(verdict, plain={**verdict.plain, "turns_left_out": known + count})
 
         return replace(self, verdict=told(self.verdict), verdicts=[told(one) for one in self.verdicts])
 
 
-def combined(verdicts: Sequence[Verdict], how: Literal["last", "worst"]) -> Outcome:
+def combined(verdicts: Sequence[CallDecision], how: Literal["last", "worst"]) -> Outcome:
     """Let one of several verdicts decide.
 
     ``last``: that of the call which ended last. ``worst``: the strictest action, of these the one with the
@@ -119,10 +140,142 @@ def combined(verdicts: Sequence[Verdict], how: Literal["last", "worst"]) -> Outc
     return Outcome(decisive, verdicts, DEFAULT_MESSAGES["abstain"], withheld=True)
 
 
-def _acted_already(verdict: Verdict, verdicts: Sequence[Verdict]) -> Outcome:
+def _acted_already(verdict: CallDecision, verdicts: Sequence[CallDecision]) -> Outcome:
     """Where the model has its own guard: what it let through in the draft's place went into the chain."""
     if verdict.plain["action"] == "escalate" and verdict.answered_by:
         return Outcome(verdict, verdicts)
     message = verdict.plain.get("message")
     words = message if isinstance(message, str) and message else DEFAULT_MESSAGES["abstain"]
     return Outcome(verdict, verdicts, words, withheld=True)
+
+
+OnAbstain = Literal["message", "raise"]
+
+
+class ChainResult(Protocol):
+    """What a chain gave."""
+
+    def kept(self, verdict: Mapping[str, Any]) -> Any:
+        """It, with the verdict where it has a place for it."""
+        ...
+
+    def replaced(self, text: str, verdict: Mapping[str, Any], asked: Any) -> Any:
+        """A text in its place.
+
+        Args:
+            text: The text.
+            verdict: What was decided.
+            asked: The chain's input: a state that holds messages goes on to hold these.
+
+        Raises:
+            NoPlaceError: It has none.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """An output."""
+
+    output: Any = field(default=None, repr=False)
+
+    def kept(self, verdict: Mapping[str, Any]) -> Any:
+        """As in :class:`ChainResult`."""
+        return with_verdict(self.output, verdict)
+
+    def replaced(self, text: str, verdict: Mapping[str, Any], asked: Any) -> Any:
+        """As in :class:`ChainResult`."""
+        return in_place_of(self.output, text, verdict, asked)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """A stream of which nothing was seen."""
+
+    chunks: Sequence[Any] = field(default=(), repr=False)
+
+    def kept(self, verdict: Mapping[str, Any]) -> list[Any]:
+        """As in :class:`ChainResult`."""
+        *first, last = self.chunks or [None]
+        whole = joined(self.chunks)
+        return [*map(without_verdict, first), with_verdict(last, verdict, whole)] if self.chunks else []
+
+    def replaced(self, text: str, verdict: Mapping[str, Any], asked: Any) -> list[Any]:
+        """As in :class:`ChainResult`."""
+        return in_place_of_chunks(self.chunks, text, verdict, asked)
+
+
+@dataclass(frozen=True, slots=True)
+class LastChunk:
+    """A stream of which all was seen but the last chunk, or that had none."""
+
+    chunks: Sequence[Any] = field(default=(), repr=False)
+
+    def kept(self, verdict: Mapping[str, Any]) -> list[Any]:
+        """As in :class:`ChainResult`."""
+        return [with_verdict(chunk, verdict) for chunk in self.chunks]
+
+    def replaced(self, text: str, verdict: Mapping[str, Any], asked: Any) -> list[Any]:
+        """As in :class:`ChainResult`; never."""
+        raise NoPlaceError("The answer was streamed before it could be decided on (streaming: annotate).")
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ends.
+
+    Attributes:
+        given: What it gives.
+        error: What it raises instead.
+        reveals: Whether those around may learn what happened within.
+    """
+
+    given: Any = field(default=None, repr=False)
+    error: BaseException | None = None
+    reveals: bool = False
+
+
+def ending_of(
+    outcome: Outcome | None,
+    result: ChainResult,
+    error: Exception | None,
+    on_abstain: OnAbstain,
+    asked: Any = None,
+) -> Ending:
+    """End a run.
+
+    Args:
+        outcome: What was decided; None where no model gave an answer before the chain failed.
+        result: What the chain gave.
+        error: What it raised instead.
+        on_abstain: What to do in place of an answer that is withheld.
+        asked: What it was given.
+    """
+    if outcome is None:
+        return Ending(error=error, reveals=True)
+    verdict = outcome.verdict
+    # What a model's own guard put in the draft's place may have been streamed: it is no draft.
+    was_shown = isinstance(result, LastChunk) and verdict.answer is None and on_abstain == "message"
+    if outcome.text is None or was_shown:
+        return Ending(None if error else result.kept(verdict.plain), error, reveals=True)
+    if error is not None:
+        # A parser's error, for one, has all that it could not read in it.
+        why = f"The chain failed as well ({type(error).__name__}); its error may tell of the answer."
+        return Ending(error=_abstained(outcome, why))
+    if outcome.withheld and on_abstain == "raise":
+        return Ending(error=_abstained(outcome))
+    try:
+        return Ending(result.replaced(outcome.text, verdict.plain, asked))
+    except NoPlaceError as problem:
+        why = str(problem)
+    return Ending(error=_abstained(outcome, why))
+
+
+def _abstained(outcome: Outcome, why: str = "") -> AbstainedError:
+    verdict = outcome.verdict.plain
+    parts = [f"The policy withheld the answer ({verdict['action']}, rule {verdict['rule']})."]
+    if verdict.get("reason"):
+        parts.append(f"Why: {verdict['reason']}.")
+    if outcome.withheld:
+        parts.append(f"It says: {outcome.text}")
+    return AbstainedError(" ".join(filter(None, [*parts, why])), verdict)

@@ -1,18 +1,21 @@
-"""One request of a chat model: what its guard is asked, and what of the answer may be seen."""
+"""One request of a chat model: what its guard is asked, and its draft shown while it grows."""
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+import asyncio
+import queue
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Sequence
 from contextlib import aclosing, closing
+from contextvars import copy_context
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
 
-from guardrail.langchain.live import alive, live
-from guardrail.langchain.messages import prompt_of
-from guardrail.langchain.showing import Shown, shown_of
-from guardrail.langchain.structured import told_of_schema
-from guardrail.langchain.tool_calls import ToolReader
+from guardrail.langchain.message_conversion import prompt_of
+from guardrail.langchain.reply import Shown, shown_of
+from guardrail.langchain.structured_output import told_of_schema
+from guardrail.langchain.tool_parsing import ToolReader
 from guardrail.langchain.verdicts import note_in_traces
 
 if TYPE_CHECKING:
@@ -23,7 +26,72 @@ if TYPE_CHECKING:
     from guardrail.guard.guard import Guard
     from guardrail.langchain.call_options import CallOptions
 
-__all__ = ["Request"]
+__all__ = ["Ask", "Request", "alive", "live"]
+
+
+T = TypeVar("T")
+
+# Runs the request: is told where pieces go, and what to ask whether anybody still listens.
+Ask = Callable[[Callable[[str], None], Callable[[], bool]], T]
+
+
+def live(ask: Ask[T]) -> Generator[str | T]:
+    """Give the pieces of a draft, and at last what comes of the request.
+
+    It runs in a thread of its own. What goes wrong there is raised here at once; where nobody goes on
+    reading, the model is given up at the next token.
+    """
+    pieces: queue.SimpleQueue[tuple[str, str | T | BaseException]] = queue.SimpleQueue()
+    gone = threading.Event()
+
+    def run() -> None:
+        try:
+            pieces.put(("end", ask(lambda piece: pieces.put(("piece", piece)), lambda: not gone.is_set())))
+        except BaseException as error:  # noqa: BLE001  (raised where the pieces are read)
+            pieces.put(("error", error))
+
+    context = copy_context()
+    threading.Thread(target=context.run, args=(run,), daemon=True, name="guardrail-stream").start()
+    try:
+        while True:
+            kind, value = pieces.get()
+            if isinstance(value, BaseException):
+                raise value
+            yield value
+            if kind == "end":
+                return
+    finally:
+        gone.set()
+
+
+async def alive(ask: Callable[[Callable[[str], None]], Awaitable[T]]) -> AsyncGenerator[str | T]:
+    """The same within an event loop: the request is a task of it."""
+    loop = asyncio.get_running_loop()
+    pieces: asyncio.Queue[str | None] = asyncio.Queue()
+    tell = pieces.put_nowait
+
+    def ended(task: "asyncio.Future[T]") -> None:
+        # Asked for, so that nobody is warned of an error that nobody is left to be told of.
+        _ = task.cancelled() or task.exception()
+        tell(None)
+
+    task = asyncio.ensure_future(ask(lambda piece: _told(loop, tell, piece)))
+    task.add_done_callback(ended)
+    try:
+        while (piece := await pieces.get()) is not None:
+            yield piece
+        yield await task
+    finally:
+        task.cancel()
+
+
+def _told(loop: asyncio.AbstractEventLoop, tell: Callable[[str], None], piece: str) -> None:
+    try:
+        loop.call_soon_threadsafe(tell, piece)
+    except RuntimeError as error:
+        # The loop was closed: nobody reads.
+        raise asyncio.CancelledError from error
+
 
 _WITHHOLDING = ("abstain", "escalate")
 
@@ -112,7 +180,7 @@ class Request:
     def _arguments(
         self, on_text: Callable[[str], None] | None, goes_on: Callable[[], bool] | None = None
     ) -> dict[str, Any]:
-        from guardrail.models.steering import Steering
+        from guardrail.models.generation_controls import Steering
 
         options = self._options
         return {
@@ -138,7 +206,7 @@ class Request:
         must_call = options.tool_choice == "any" and options.tools
         if not must_call and options.json_schema is None:
             return None
-        from guardrail.models.grammar import calls_grammar, held_to, json_grammar
+        from guardrail.models.constrained_decoding import calls_grammar, held_to, json_grammar
 
         if not options.tools:
             return held_to(json_grammar(options.json_schema or {}))

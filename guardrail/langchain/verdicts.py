@@ -1,23 +1,24 @@
-"""Verdicts that LangChain carries: on a message, and to whoever listens.
+"""Verdicts on LangChain's messages and for whoever listens, sealed so that nobody else can write one."""
 
-A verdict is ``GuardedAnswer.as_plain()``: plain values for JSON, without a word of the draft.
-"""
-
+import hmac
+import json
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, get_args, overload
 
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from langchain_core.tracers.context import register_configure_hook
 
 from guardrail.escalation.case import withholds
-from guardrail.langchain.answer_parts import parts_of
-from guardrail.langchain.seals import is_given
+from guardrail.langchain.answer_parts import AnswerParts, parts_of
 from guardrail.policy.evidence import Action
-from guardrail.utils.fork import ForkSafeLock
+from guardrail.utils.threads import ForkSafeLock
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -25,17 +26,86 @@ if TYPE_CHECKING:
     from langchain_core.callbacks.manager import BaseRunManager
 
 __all__ = [
+    "SEAL_KEY",
     "VERDICT_EVENT",
     "VERDICT_KEY",
     "UncertaintyCallbackHandler",
     "Verdicts",
     "facts_of",
     "get_uncertainty_callback",
+    "is_given",
     "is_verdict",
     "note_in_traces",
+    "sealed",
+    "unsealed",
     "verdict_of",
     "verdicts_in",
 ]
+
+
+# Where a verdict has its seal.
+SEAL_KEY = "seal"
+
+_KEY = secrets.token_bytes(32)
+
+Asked = Sequence[BaseMessage]
+
+
+def sealed(
+    verdict: Mapping[str, Any], *, asked: Asked | None = None, said: AnswerParts | None = None
+) -> dict[str, Any]:
+    """The verdict with a seal.
+
+    Args:
+        verdict: What was decided, plain values for JSON.
+        asked: What was asked; the seal holds for no question where it is not given.
+        said: What was answered; the seal holds for no answer where it is not given.
+    """
+    plain = unsealed(verdict)
+    codes = (_code(plain), asked and _code(plain, asked=asked), said and _code(plain, said=said))
+    return {**plain, SEAL_KEY: ".".join(code or "" for code in codes)}
+
+
+def unsealed(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """The verdict without its seal."""
+    return {key: value for key, value in verdict.items() if key != SEAL_KEY}
+
+
+def is_given(
+    verdict: Mapping[str, Any], *, asked: Asked | None = None, said: AnswerParts | None = None
+) -> bool:
+    """Whether this process gave a verdict, and for what is named here.
+
+    Args:
+        verdict: What is taken for a verdict.
+        asked: If given, it must have been given for an answer to this.
+        said: If given, it must have been given for this answer.
+    """
+    seal = verdict.get(SEAL_KEY)
+    codes = seal.split(".") if isinstance(seal, str) else []
+    if len(codes) != 3:
+        return False
+    plain = unsealed(verdict)
+    try:
+        expected = (
+            _code(plain),
+            codes[1] if asked is None else _code(plain, asked=asked),
+            codes[2] if said is None else _code(plain, said=said),
+        )
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return all(map(hmac.compare_digest, map(str.encode, codes), map(str.encode, expected)))
+
+
+def _code(plain: Mapping[str, Any], *, asked: Asked | None = None, said: AnswerParts | None = None) -> str:
+    what: list[Any] = ["verdict"]
+    if asked is not None:
+        what = ["asked", [[message.type, str(message.text)] for message in asked]]
+    elif said is not None:
+        what = ["said", said.words]
+    words = json.dumps([plain, *what], sort_keys=True)
+    return hmac.new(_KEY, words.encode("utf-8", "surrogatepass"), sha256).hexdigest()[:32]
+
 
 # Where a message has its verdict: in ``response_metadata``.
 VERDICT_KEY = "uncertainty"

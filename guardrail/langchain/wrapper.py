@@ -12,20 +12,19 @@ from langchain_core.runnables.base import coerce_to_runnable
 from guardrail.calibration.profile import read_profile
 from guardrail.errors import GuardrailError, OptionError
 from guardrail.escalation.case import withholds
-from guardrail.escalation.opening import check_keyless
+from guardrail.escalation.routing import check_keyless
 from guardrail.guard.history import notices_of
 from guardrail.langchain.authors import AnsweredBy, checked_declaration
-from guardrail.langchain.ending import OnAbstain
 from guardrail.langchain.guarded_chain import GuardedChain
-from guardrail.langchain.judging import ajudge_call, arefuse_chain, judge_call, refuse_chain
-from guardrail.langchain.opening import shared_model
-from guardrail.langchain.outcome import Outcome, Verdict, combined
-from guardrail.models.reference import DEFAULT_MODEL
-from guardrail.policy.loading import load_policy
+from guardrail.langchain.model_calls import ajudge_call, arefuse_chain, judge_call, refuse_chain
+from guardrail.langchain.outcome import CallDecision, OnAbstain, Outcome, combined
+from guardrail.langchain.shared_models import shared_model
+from guardrail.models.files.reference import DEFAULT_MODEL
+from guardrail.policy.lint import AUTO
+from guardrail.policy.load import load_policy
 from guardrail.policy.model import Policy
-from guardrail.policy.profiles import AUTO
 from guardrail.utils.arguments import takes_no_others
-from guardrail.utils.fork import ForkSafeLock
+from guardrail.utils.threads import ForkSafeLock
 
 if TYPE_CHECKING:
     from langchain_core.runnables.base import RunnableLike
@@ -174,7 +173,7 @@ class UncertaintyGuard:
         """
         tags = tuple(tags)
 
-        def judged(call: "ModelCall") -> Verdict:
+        def judged(call: "ModelCall") -> CallDecision:
             carried = _carried(call)
             if carried is not None and self._stands(carried, call, calls):
                 return carried
@@ -189,7 +188,7 @@ class UncertaintyGuard:
         """As :meth:`decide`, within an event loop."""
         tags = tuple(tags)
 
-        async def judged(call: "ModelCall") -> Verdict:
+        async def judged(call: "ModelCall") -> CallDecision:
             carried = _carried(call)
             if carried is not None and self._stands(carried, call, calls):
                 return carried
@@ -204,7 +203,7 @@ class UncertaintyGuard:
             return [*calls]
         return [call for call in calls[:-1] if call.verdict is not None] + [*calls[-1:]]
 
-    def _stands(self, carried: Verdict, call: "ModelCall", calls: "Sequence[ModelCall]") -> bool:
+    def _stands(self, carried: CallDecision, call: "ModelCall", calls: "Sequence[ModelCall]") -> bool:
         """Whether a verdict of another guard needs no second one."""
         if withholds(carried.plain) or (self.policy.combine == "last" and call is not calls[-1]):
             return True
@@ -229,7 +228,7 @@ class UncertaintyGuard:
         except GuardrailError:
             return False
 
-    def _outcome(self, verdicts: Sequence[Verdict]) -> Outcome:
+    def _outcome(self, verdicts: Sequence[CallDecision]) -> Outcome:
         outcome = combined(verdicts, self.policy.combine)
         # A policy that only observes changes nothing, whatever a guard within the chain did.
         return Outcome(outcome.verdict, verdicts) if self.policy.mode == "observe" else outcome
@@ -251,11 +250,11 @@ class UncertaintyGuard:
         return self._guard if self._guard is not None else await asyncio.to_thread(self._open)
 
 
-def _carried(call: "ModelCall") -> Verdict | None:
-    return Verdict(call.verdict, call.run_id, said=call.parts) if call.verdict is not None else None
+def _carried(call: "ModelCall") -> CallDecision | None:
+    return CallDecision(call.verdict, call.run_id, said=call.parts) if call.verdict is not None else None
 
 
-def _stricter(own: Verdict, call: "ModelCall") -> Verdict:
+def _stricter(own: CallDecision, call: "ModelCall") -> CallDecision:
     """The guard's own verdict, unless the one that the answer carries takes more away."""
     own, carried = replace(own, said=call.parts), _carried(call)
     return carried if carried is not None and carried.takes_away > own.takes_away else own

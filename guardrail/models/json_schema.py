@@ -10,6 +10,7 @@ from typing import Any
 
 __all__ = ["closed", "untitled"]
 
+
 _SCHEMAS_BY_NAME = ("$defs", "definitions", "dependentSchemas", "patternProperties", "properties")
 _LISTS_OF_SCHEMAS = ("allOf", "anyOf", "items", "oneOf", "prefixItems")
 _SCHEMAS = ("additionalItems", "additionalProperties", "contains", "else", "items", "propertyNames", "then")

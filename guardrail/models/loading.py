@@ -26,15 +26,16 @@ from guardrail.errors import (
     OptionError,
     UnsafeModelError,
 )
-from guardrail.models.checkpoint import Checkpoint, inspect_checkpoint
-from guardrail.models.placement import DTYPES, choose_device, choose_dtype, this_machine
-from guardrail.models.progress import ProgressCallback, report
-from guardrail.models.quiet import quiet_transformers
-from guardrail.models.reference import ModelReference
-from guardrail.models.sources import local_folder
+from guardrail.models.devices import DTYPES, available_hardware, choose_device, choose_dtype
+from guardrail.models.files.checkpoint import Checkpoint, inspect_checkpoint
+from guardrail.models.files.hf_logging import quiet_transformers
+from guardrail.models.files.reference import ModelReference
+from guardrail.models.files.resolve import local_folder
 from guardrail.utils.arguments import takes_no_others
+from guardrail.utils.progress import ProgressCallback, report
 
 __all__ = ["LoadOptions", "OpenedModel", "local_folder", "open_model"]
+
 
 _BYTES_PER_QUANTIZED_VALUE = {"8bit": 1.0, "4bit": 0.6}
 
@@ -166,7 +167,7 @@ def _open_tokenizer(folder: Path, options: LoadOptions) -> PreTrainedTokenizerBa
 
 
 def _open_weights(checkpoint: Checkpoint, config: PreTrainedConfig, options: LoadOptions) -> PreTrainedModel:
-    folder, machine = checkpoint.folder, this_machine()
+    folder, machine = checkpoint.folder, available_hardware()
     arguments: dict[str, Any] = {}
     device: torch.device | None = None
     if options.device_map is not None:

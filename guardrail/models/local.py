@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 
 from guardrail.errors import GenerationError, OptionError, PromptError, ResponseError
-from guardrail.models.anatomy import Anatomy, dissect
 from guardrail.models.chat_template import check_chat_template_kwargs
 from guardrail.models.control_tokens import Region, encode_with
 from guardrail.models.decoding import has_stop
+from guardrail.models.files.reference import DEFAULT_MODEL, ModelReference
+from guardrail.models.generation import Run, generate, read
+from guardrail.models.generation_controls import NO_STEERING, Steering
 from guardrail.models.loading import LoadOptions, open_model
-from guardrail.models.machine import Machine, open_machine
-from guardrail.models.padding import sees_padding
 from guardrail.models.prompt import (
     EncodedPrompt,
     Prompt,
@@ -27,20 +27,20 @@ from guardrail.models.prompt import (
     without_end,
 )
 from guardrail.models.reasoning import DEFAULT_REASONING_TOKENS, Division, reasoning_format
-from guardrail.models.reference import DEFAULT_MODEL, ModelReference
+from guardrail.models.replay.architecture import Anatomy, dissect
+from guardrail.models.replay.kept_states import Kept, KeptBatch
 from guardrail.models.response import ResponseReader
-from guardrail.models.running import Run, generate, read
+from guardrail.models.runnable_model import RunnableModel, runnable, sees_padding
 from guardrail.models.sampling import Sampling
-from guardrail.models.steering import NO_STEERING, Steering
-from guardrail.models.trace import FinishReason, Kept, KeptBatch, Trace
+from guardrail.models.trace import FinishReason, Trace
 from guardrail.utils.arguments import takes_no_others
-from guardrail.utils.fork import renew_after_fork
 from guardrail.utils.json_lines import is_text
+from guardrail.utils.threads import renew_after_fork
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from guardrail.models.progress import ProgressCallback
+    from guardrail.utils.progress import ProgressCallback
 
 
 @takes_no_others
@@ -188,10 +188,10 @@ class LocalModel:
             yield
 
     @cached_property
-    def machine(self) -> Machine:
+    def machine(self) -> RunnableModel:
         """The model with what runs need to know of it."""
         with self.alone():
-            return open_machine(self.model, self.tokenizer, self.anatomy)
+            return runnable(self.model, self.tokenizer, self.anatomy)
 
     @property
     def vocabulary_size(self) -> int:

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
-from guardrail.models.reasoning_text import (
+from guardrail.models.reasoning_markers import (
     CHANNEL,
     CODE,
     KNOWN,

@@ -1,13 +1,70 @@
-"""What a run of the model leaves behind: the Trace, and the states kept for scoring it."""
+"""What a generation leaves behind: the Trace, its token statistics and hidden states."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, Self
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
-from torch import Tensor, nn
-from transformers import Cache
+import torch
+from torch import Tensor
 
-from guardrail.models.kv_cache import cache_of_row
+from guardrail.models.replay.kept_states import Kept, KeptStates
+
+# Bounds the float32 copies made along the way, by cutting time. On a CPU they had best stay in its cache.
+_CHUNK_ELEMENTS = 1 << 24
+_CPU_CHUNK_ELEMENTS = 1 << 17
+
+
+class TokenStatistics(NamedTuple):
+    """Per response token, in nats, at temperature 1 (each B × T, float32 or float64)."""
+
+    log_probabilities: Tensor
+    entropies: Tensor
+    log_normalizers: Tensor
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """The tensor in the precision of softmax, entropy and norms: float32, or float64 if it came in that."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def agree(tensor: Tensor, other: Tensor) -> bool:
+    """Whether two results of the same computation differ by no more than rounding does in their dtype."""
+    tolerance = {torch.float64: 1e-6, torch.float32: 1e-3}.get(tensor.dtype, 5e-2)
+    tensor, other = at_least_float32(tensor), at_least_float32(other)
+    # A NaN agrees with nothing.
+    return bool((tensor - other).norm() <= tolerance * other.norm())
+
+
+def token_statistics(logits: Iterator[Tensor], targets: Tensor) -> TokenStatistics:
+    """Log-probability of each target and entropy of each distribution.
+
+    Args:
+        logits: Raw logits in consecutive pieces along time (each B × t × V).
+        targets: The tokens that were taken (B × T).
+
+    Returns:
+        The statistics. Where logits hold NaN or +∞ they are NaN; −∞ (a masked token) has probability 0.
+    """
+    pieces: list[tuple[Tensor, Tensor, Tensor]] = []
+    done = 0
+    for piece in logits:
+        limit = _CPU_CHUNK_ELEMENTS if piece.device.type == "cpu" else _CHUNK_ELEMENTS
+        for part in piece.split(max(1, limit // (piece.shape[0] * piece.shape[2])), dim=1):
+            raw = at_least_float32(part)
+            normalizers = torch.logsumexp(raw, dim=-1)
+            taken = targets[:, done : done + part.shape[1], None]
+            chosen = raw.gather(-1, taken)[..., 0] - normalizers
+            probabilities = (raw - normalizers[..., None]).exp_()
+            # H = −Σ p log p = log Z − Σ p z
+            entropies = normalizers - torch.linalg.vecdot(probabilities, raw)
+            if entropies.isnan().any():
+                # 0 · −∞ of a masked token is NaN; that of a broken model stays, because clamp keeps it.
+                smallest = torch.finfo(raw.dtype).min
+                entropies = normalizers - torch.linalg.vecdot(probabilities, raw.clamp(min=smallest))
+            pieces.append((chosen, entropies, normalizers))
+            done += part.shape[1]
+    return TokenStatistics(*(torch.cat(column, dim=1) for column in zip(*pieces, strict=True)))
+
 
 FinishReason = Literal["stop", "length", "reasoning_length"]
 
@@ -33,103 +90,6 @@ class HiddenSummary(NamedTuple):
 
     mean: Tensor
     last: Tensor
-
-
-@dataclass(slots=True)
-class KeptStates:
-    """What a batch of responses left on the device, so that scoring need not run the model again.
-
-    Columns are positions of the left-padded batch: prompts end at column ``prompt_width``, responses start
-    there. The last response token is never fed to the model, so there are ``prompt_width + T − 1`` columns,
-    with T the longest response of the batch.
-
-    Attributes:
-        ids: Token ids fed to the model (B × columns).
-        mask: 1 where a column holds a token of its row, 0 where it pads (B × columns).
-        prompt_width: Column at which every response starts.
-        cache: Keys and values of every column; None where the architecture keeps something else.
-        layer: The decoder layer whose inputs were kept.
-        entering: Inputs of that layer in the columns from ``entering_from`` on (B × … × d).
-        entering_from: First column of ``entering``.
-        outputs: What linear maps and attention gave from that layer on, in the same columns (each B × … × out
-            or heads × D); what is missing is computed again.
-        final: What the head was given where each response token was predicted (B × T × d).
-        logits: What the model answered there (B × T × V), as raw logits; None where they took too much room
-            and the head alone gives them again.
-        log_normalizers: Logarithm of the softmax denominator of those logits (B × T).
-        plain_head: Whether the model's logits are the head's output as it is (no soft-capping, no scaling).
-        returned: How many values a decoder layer returns in a tuple; 0 where it returns hidden states.
-    """
-
-    ids: Tensor
-    mask: Tensor
-    prompt_width: int
-    cache: Cache | None
-    layer: int
-    entering: Tensor
-    entering_from: int
-    outputs: Mapping[nn.Module, Tensor]
-    final: Tensor
-    logits: Tensor | None
-    log_normalizers: Tensor | None
-    plain_head: bool
-    returned: int
-
-    @property
-    def columns(self) -> int:
-        """Number of columns fed to the model."""
-        return int(self.ids.shape[1])
-
-    @property
-    def kept_every_column(self) -> bool:
-        """Whether ``entering`` is what it seems: some models drop columns of a prompt on the way up."""
-        return int(self.entering.shape[1]) == self.columns - self.entering_from
-
-    def of_row(self, row: int, tokens: int, copies: int) -> Self:
-        """View one row up to where its first ``tokens`` response tokens were predicted, as often as wanted.
-
-        Logits are left out: there is no view of them that a head could use.
-        """
-        columns = self.prompt_width + tokens - 1
-        kept = columns - self.entering_from
-
-        def view(tensor: Tensor, length: int) -> Tensor:
-            return tensor[row : row + 1, :length].expand(copies, *(-1 for _ in tensor.shape[1:]))
-
-        return replace(
-            self,
-            ids=view(self.ids, columns),
-            mask=view(self.mask, columns),
-            cache=cache_of_row(self.cache, row, copies),
-            entering=view(self.entering, kept),
-            outputs={module: view(output, kept) for module, output in self.outputs.items()},
-            final=view(self.final, tokens),
-            logits=None,
-            log_normalizers=None,
-        )
-
-
-class KeptBatch:
-    """Shared by the traces of one batch; empty once every one of them was released."""
-
-    __slots__ = ("_waiting", "states")
-
-    def __init__(self, states: KeptStates) -> None:
-        self.states: KeptStates | None = states
-        self._waiting = set(range(states.ids.shape[0]))
-
-    def release(self, row: int) -> None:
-        """Say that one row is done with; the last one gives the memory back."""
-        self._waiting.discard(row)
-        if not self._waiting:
-            self.states = None
-
-
-class Kept(NamedTuple):
-    """One trace's place among the kept states of its batch."""
-
-    batch: KeptBatch
-    row: int
 
 
 @dataclass(slots=True)

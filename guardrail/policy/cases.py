@@ -19,20 +19,19 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, ConfigDict, Field, Strict
 
-from guardrail.calibration.plain import PlainData
 from guardrail.errors import PolicyError
-from guardrail.policy.conditions import Certified
+from guardrail.policy.conditions import NUMBERS, QUANTILES, Certified
 from guardrail.policy.decide import decide
+from guardrail.policy.document import Mistake, Node, Place, in_order
 from guardrail.policy.evidence import Action, Decision, Evidence
+from guardrail.policy.load import fill_in
 from guardrail.policy.model import Policy
-from guardrail.policy.places import Mistake, Node, Place, in_order
-from guardrail.policy.ranges import NUMBERS, QUANTILES
 from guardrail.policy.validation import validate
-from guardrail.policy.variables import fill_in
-from guardrail.policy.yaml_files import read_file
-from guardrail.utils.nearest import did_you_mean
+from guardrail.policy.yaml_document import read_file
+from guardrail.utils.frozen_model import FrozenModel
+from guardrail.utils.text import did_you_mean
 
-__all__ = ["Case", "CaseResult", "Expected", "Given", "read_cases", "run_cases"]
+__all__ = ["CaseResult", "Expected", "Given", "PolicyCase", "read_cases", "run_cases"]
 
 _Number = Annotated[float, Strict()]
 
@@ -41,7 +40,7 @@ def _as_action(value: Any) -> Any:
     return {"action": value} if isinstance(value, str) else value
 
 
-class Given(PlainData):
+class Given(FrozenModel):
     """What is known of an answer.
 
     Attributes:
@@ -92,7 +91,7 @@ class Given(PlainData):
         )
 
 
-class Expected(PlainData):
+class Expected(FrozenModel):
     """What is to be decided; what is not named here may be anything."""
 
     action: Action | None = None
@@ -102,7 +101,7 @@ class Expected(PlainData):
     enforced: Annotated[bool, Strict()] | None = None
 
 
-class Case(PlainData):
+class PolicyCase(FrozenModel):
     """One case."""
 
     name: Annotated[str, Field(min_length=1)]
@@ -110,14 +109,14 @@ class Case(PlainData):
     expect: Annotated[Expected, BeforeValidator(_as_action)]
 
 
-class _Cases(PlainData):
-    cases: Annotated[tuple[Case, ...], Field(min_length=1)]
+class _Cases(FrozenModel):
+    cases: Annotated[tuple[PolicyCase, ...], Field(min_length=1)]
 
 
 class Placed(NamedTuple):
     """A case and where it stands."""
 
-    case: Case
+    case: PolicyCase
     place: Place
 
 

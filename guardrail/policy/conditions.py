@@ -1,14 +1,54 @@
-"""What a rule may ask of an answer. The descriptions are shown by editors that read the JSON schema."""
+"""What a rule may ask of an answer, and between which values each number lies."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from math import inf
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict, model_validator
 
-from guardrail.calibration.plain import PlainData
-from guardrail.policy.ranges import NUMBERS, QUANTILES
+from guardrail.scoring.uncertainty import SCORES
+from guardrail.utils.frozen_model import FrozenModel
 
-__all__ = ["Bounds", "Certified", "FinishReason", "ShareBounds", "When"]
+__all__ = [
+    "NUMBERS",
+    "QUANTILES",
+    "SHARE",
+    "Bounds",
+    "Certified",
+    "FinishReason",
+    "Range",
+    "ShareBounds",
+    "When",
+    "range_of",
+]
+
+
+# What a rule may set a bound for, beside the confidence. ``tokens`` is the length of the answer.
+NUMBERS = (*SCORES, "tokens")
+# What a profile has a reference distribution of (with ``OF_THE_PROFILE`` of calibration).
+QUANTILES = (*NUMBERS, "confidence", "confidence_score")
+
+
+class Range(NamedTuple):
+    """Least and largest value, both included."""
+
+    low: float
+    high: float
+
+
+SHARE = Range(0.0, 1.0)
+_RANGES: Mapping[str, Range] = {
+    "log_likelihood": Range(-inf, 0.0),
+    "min_token_probability": SHARE,
+    "perplexity": Range(1.0, inf),
+    "confidence_score": Range(-inf, inf),
+}
+
+
+def range_of(score: str) -> Range:
+    """Between which values a score lies; most are not negative."""
+    return _RANGES.get(score, Range(0.0, inf))
+
 
 FinishReason = Literal["stop", "length", "reasoning_length"]
 
@@ -44,7 +84,7 @@ _Score = Annotated[str, AfterValidator(_known_number)]
 _Quantile = Annotated[str, AfterValidator(_known_quantile)]
 
 
-class Bounds(PlainData):
+class Bounds(FrozenModel):
     """Bounds of a number; several must all hold."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
@@ -70,7 +110,7 @@ class ShareBounds(Bounds):
     lt: _Share | None = Field(default=None, description="Less than.")
 
 
-class Certified(PlainData):
+class Certified(FrozenModel):
     """A guarantee that the profile certifies: of the answers let through by it, few are wrong."""
 
     max_error: _Between0And1 = Field(
@@ -81,7 +121,7 @@ class Certified(PlainData):
     )
 
 
-class When(PlainData):
+class When(FrozenModel):
     """Conditions that must all hold.
 
     What a condition asks for may be unknown (the confidence without a profile, or of an answer that the

@@ -1,15 +1,19 @@
-"""Numbers of a policy's text, changed where they stand: comments, order and layout stay as they were."""
+"""Numbers of a policy's text changed in place, and a policy written as YAML."""
 
 import re
 from collections.abc import Iterator
 from math import isclose
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from guardrail.policy.places import Node, Place
-from guardrail.policy.reach import rules_of
-from guardrail.policy.yaml_files import read_text
+import yaml
 
-__all__ = ["Bound", "bounds_of", "with_bound"]
+from guardrail.policy.document import Node, Place
+from guardrail.policy.model import Policy
+from guardrail.policy.reachability import rules_of
+from guardrail.policy.yaml_document import read_text
+
+__all__ = ["Bound", "bounds_of", "policy_yaml", "with_bound"]
+
 
 _BOUNDS = ("gte", "gt", "lte", "lt")
 # A plain number of YAML, up to what may stand behind one.
@@ -94,3 +98,35 @@ def _written(text: str, bound: Bound) -> tuple[int, int] | None:
     except ValueError:
         return None
     return found.span() if found is not None and fits else None
+
+
+# Texts that no reader takes for a number or a date; PyYAML quotes what else it must.
+_PLAIN = re.compile(r"[A-Za-z_][\w ,./:()-]*")
+
+
+def policy_yaml(policy: Policy) -> str:
+    """All of a policy, with every default written out."""
+    return yaml.dump(
+        _escaped(policy.as_plain()), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100
+    )
+
+
+class _Dumper(yaml.SafeDumper):
+    pass
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if _PLAIN.fullmatch(text) else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+def _escaped(value: Any) -> Any:
+    """Dollar signs doubled: a variable has been filled in, and is not to be filled in again."""
+    if isinstance(value, dict):
+        return {key: _escaped(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_escaped(one) for one in value]
+    return value.replace("$", "$$") if isinstance(value, str) else value
+
+
+_Dumper.add_representer(str, _represent_text)

@@ -1,28 +1,29 @@
-"""What a person reads in place of an answer, or beside it: text with a few placeholders.
-
-Not ``str.format`` on what the author wrote: that reaches into attributes, and a width of a billion fills the
-memory. The names are a fixed set, the formats a few digits.
-"""
+"""What a person reads in place of an answer or beside it, and such messages found again in a text."""
 
 import re
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from guardrail.policy.ranges import NUMBERS, QUANTILES
-from guardrail.utils.nearest import did_you_mean
+from guardrail.policy.conditions import NUMBERS, QUANTILES
+from guardrail.policy.evidence import Action
+from guardrail.utils.text import did_you_mean
 
 __all__ = [
     "PLACEHOLDERS",
     "TEXTS",
     "TICKET",
     "UNKNOWN",
-    "Part",
+    "MessagePart",
+    "Notice",
+    "Notices",
     "check_message",
     "names_ticket",
     "parts_of",
     "render_message",
     "rendered_but_for_ticket",
 ]
+
 
 # Placeholders that stand for a word; all others stand for a number.
 TEXTS = ("rule", "finish_reason", "ticket")
@@ -42,7 +43,7 @@ _PART = re.compile(
 _SPEC = re.compile(r"(,?(\.\d{1,2})?[efg%]?)", re.IGNORECASE)
 
 
-class Part(NamedTuple):
+class MessagePart(NamedTuple):
     """A part of a message.
 
     Attributes:
@@ -103,7 +104,7 @@ def names_ticket(template: str) -> bool:
         return False
 
 
-def parts_of(template: str) -> Iterator[Part]:
+def parts_of(template: str) -> Iterator[MessagePart]:
     """The parts of a message, in their order.
 
     Raises:
@@ -115,12 +116,237 @@ def parts_of(template: str) -> Iterator[Part]:
                 f"has a {found['odd']} that belongs to no placeholder; write {found['odd'] * 2} for one"
             )
         if found["name"] is not None:
-            yield Part("", found["name"], found["spec"] or "")
+            yield MessagePart("", found["name"], found["spec"] or "")
         else:
-            yield Part(found["text"] or found["brace"][0])
+            yield MessagePart(found["text"] or found["brace"][0])
 
 
 def _shown(value: float | str | None, spec: str) -> str:
     if value is None:
         return UNKNOWN
     return value if isinstance(value, str) else format(value, spec or ".3g")
+
+
+# From this many letters on, a message is nobody's words but the policy's, wherever in a text it stands.
+_LONG = 16
+# Of a shorter one, with this many letters and two words, the larger part of the text has to be it.
+_SHORT = 8
+# A character that is a syllable or a word says as much as several letters.
+_SYLLABLE = 3
+
+# Letters of a text that is looked through for one message after the other.
+_LONGEST_CHAIN = 10_000
+
+# A number as it may be written, without and with its punctuation. Bounded, so that none takes long to read.
+_NUMBER = rf"(?:\d|(?<=\d)e(?=\d)|{UNKNOWN}|inf|nan){{1,120}}"
+_WRITTEN_NUMBER = rf"(?:[\d.,%+-]|(?<=[\d.])e(?=[+\-\d])|{UNKNOWN}|inf|nan){{1,120}}"
+_FINISH_REASON = rf"(?:stop|(?:reasoning_?)?length|{UNKNOWN})"
+_TICKET = rf"(?:[0-9a-f]{{32}}|{UNKNOWN})"
+# Marks that begin something rather than end it, and the other way round.
+_OPENING, _CLOSING = "([{<\"'`*_~\u201c\u2018\u201e", ")]}>.,:;!?\u2026"
+
+
+class Notice(NamedTuple):
+    """A message of a policy.
+
+    Attributes:
+        text: It, with its placeholders.
+        action: What it goes with.
+        rule: Id of the rule that says it.
+    """
+
+    text: str
+    action: Action
+    rule: str
+
+
+class Notices:
+    """Messages that are known again.
+
+    Args:
+        notices: The messages; one that cannot be read is left out.
+    """
+
+    def __init__(self, notices: Iterable[Notice]) -> None:
+        patterns = [pattern for pattern in map(_pattern, notices) if pattern is not None]
+        self._patterns = tuple(dict.fromkeys(patterns))
+
+    def repeated_in(self, text: str) -> str:
+        """The message that a text repeats, as its author wrote it; empty where it repeats none.
+
+        A text does where it is one message or several and nothing else, and where it holds a long one among
+        other words, or a shorter one that makes up the larger part of it. "No." within an answer is none.
+        """
+        for is_written in (False, True):
+            patterns = [one for one in self._patterns if one.is_written is is_written]
+            read = _Read(text, _is_visible if is_written else str.isalnum)
+            found = _whole(patterns, read) or _held(patterns, read)
+            if found is not None:
+                return found.notice
+        return ""
+
+    def without_flags(self, text: str) -> str:
+        """A text without the warnings that a policy, or who showed its answer, put beside it."""
+        for pattern in self._patterns:
+            if pattern.is_flag and not pattern.is_written:
+                text = _cut(pattern, text)
+        return text
+
+
+class _Pattern(NamedTuple):
+    notice: str
+    regex: re.Pattern[str]
+    letters: int
+    words: int
+    is_flag: bool
+    # Of marks alone: what is between its placeholders has no letter to go by.
+    is_written: bool
+
+
+class _Read:
+    """What of a text is compared, and where in the text it stands."""
+
+    def __init__(self, text: str, keep: Callable[[str], bool]) -> None:
+        self.text = text
+        self.letters, self._places = _letters(text, keep)
+
+    def found(self, pattern: _Pattern) -> Iterator[tuple[int, int]]:
+        """Where in the text a message begins and ends, as whole words."""
+        for match in pattern.regex.finditer(self.letters):
+            begin, end = self._places[match.start()], self._places[match.end() - 1] + 1
+            if self._is_edge(begin) and self._is_edge(end):
+                yield begin, end
+
+    def ends(self, pattern: _Pattern, at: int) -> list[int]:
+        """Where among the letters a message can end that begins there."""
+        match = pattern.regex.match(self.letters, at)
+        # A number may have taken the one that the next message begins with.
+        possible = range(at + 1, match.end() + 1) if match else ()
+        edges = [end for end in possible if self._is_edge(self._places[end - 1] + 1)]
+        return [end for end in edges if pattern.regex.fullmatch(self.letters, at, end)]
+
+    def _is_edge(self, at: int) -> bool:
+        beside = self.text[max(0, at - 1) : at + 1]
+        return len(beside) < 2 or not all(_is_joined(one) for one in beside)
+
+
+def _whole(patterns: Sequence[_Pattern], read: _Read) -> _Pattern | None:
+    """The message that begins a text which is made of messages alone."""
+    if not read.letters:
+        return None
+    for pattern in patterns:
+        if pattern.regex.fullmatch(read.letters):
+            return pattern
+    if len(read.letters) > _LONGEST_CHAIN:
+        return None
+    # Of each place that messages lead to, the first of them.
+    reached: dict[int, _Pattern] = {}
+    waiting: list[tuple[int, _Pattern | None]] = [(0, None)]
+    while waiting and len(read.letters) not in reached:
+        at, first = waiting.pop()
+        for pattern in patterns:
+            for end in read.ends(pattern, at):
+                if end not in reached:
+                    reached[end] = first or pattern
+                    waiting.append((end, reached[end]))
+    return reached.get(len(read.letters))
+
+
+def _held(patterns: Sequence[_Pattern], read: _Read) -> _Pattern | None:
+    """A message that a text holds among other words."""
+    for pattern in patterns:
+        for begin, end in read.found(pattern):
+            own = len(_letters(read.text[begin:end])[0])
+            is_most = pattern.letters >= _SHORT and pattern.words > 1 and 2 * own >= len(read.letters)
+            if pattern.letters >= _LONG or is_most:
+                return pattern
+    return None
+
+
+def _cut(pattern: _Pattern, text: str) -> str:
+    at = 0
+    while True:
+        read = _Read(text, str.isalnum)
+        span = next((one for one in read.found(pattern) if one[0] >= at), None)
+        if span is None:
+            return text
+        before, after = _parted(text, *span)
+        if pattern.letters >= _LONG or _is_line(text, *span) or not (before or after):
+            text, at = "\n\n".join(filter(None, (before, after))), len(before)
+        else:
+            at = span[1]
+
+
+def _parted(text: str, begin: int, end: int) -> tuple[str, str]:
+    """What stands before and after a message, without the marks that belong to it."""
+    last = next((at for at in range(begin, 0, -1) if text[at - 1].isalnum()), 0)
+    first = next((at for at in range(end, len(text)) if text[at].isalnum()), len(text))
+    # Up to the first space marks end what stands before them; after the last, they begin what follows.
+    ends, begins = re.split(r"\s", text[last:begin]), re.split(r"\s", text[end:first])
+    closing = ends[0] if len(ends) > 1 else ends[0].rstrip(_OPENING)
+    opening = begins[-1] if len(begins) > 1 else begins[-1].lstrip(_CLOSING)
+    before = f"{text[:last]}{closing}" if last else ""
+    after = f"{opening}{text[first:]}" if first < len(text) else ""
+    return before, after
+
+
+def _says(text: str) -> bool:
+    return any(one.isalnum() for one in text)
+
+
+def _is_line(text: str, begin: int, end: int) -> bool:
+    """Whether a message stands in lines of its own."""
+    before, after = text[:begin].rpartition("\n")[2], text[end:].partition("\n")[0]
+    return not _says(before) and not _says(after)
+
+
+def _pattern(notice: Notice) -> _Pattern | None:
+    try:
+        parts = list(parts_of(notice.text))
+    except ValueError:
+        # It is a base policy's, and was replaced.
+        return None
+    said = "".join(part.text for part in parts)
+    letters, _ = _letters(said)
+    is_written = not letters
+    keep = _is_visible if is_written else str.isalnum
+    written = [_regex(part, keep, notice.rule, is_written=is_written) for part in parts]
+    # Numbers beside one another are read as one: which digit belongs to which takes too long to find out.
+    numbers = (_NUMBER, _WRITTEN_NUMBER)
+    apart = [one for at, one in enumerate(written) if one not in numbers or one not in written[at - 1 : at]]
+    if not any(apart):
+        return None
+    weight = sum(_SYLLABLE if unicodedata.category(one) == "Lo" else 1 for one in letters)
+    words = 2 if weight > len(letters) else len(re.findall(r"[^\W_]+", said))
+    is_flag = notice.action == "flag"
+    return _Pattern(notice.text, re.compile("".join(apart)), weight, words, is_flag, is_written)
+
+
+def _regex(part: MessagePart, keep: Callable[[str], bool], rule: str, *, is_written: bool) -> str:
+    if part.name is None:
+        return re.escape(_letters(part.text, keep)[0])
+    if part.name not in TEXTS:
+        return _WRITTEN_NUMBER if is_written else _NUMBER
+    if part.name == "rule":
+        return re.escape(_letters(rule, keep)[0])
+    return _TICKET if part.name == TICKET else _FINISH_REASON
+
+
+def _letters(text: str, keep: Callable[[str], bool] = str.isalnum) -> tuple[str, list[int]]:
+    """The characters that count, without case and accents, and where each stands."""
+    letters, places = [], []
+    for at, character in enumerate(text):
+        for one in unicodedata.normalize("NFKD", character).casefold():
+            if keep(one):
+                letters.append(one)
+                places.append(at)
+    return "".join(letters), places
+
+
+def _is_visible(character: str) -> bool:
+    return character.isprintable() and not character.isspace()
+
+
+def _is_joined(character: str) -> bool:
+    """Whether a letter stands for no word by itself, as most scripts' do beside another."""
+    return character.isalnum() and unicodedata.category(character) != "Lo"

@@ -1,8 +1,4 @@
-"""A policy, version 1: everything that may stand in its YAML file.
-
-The descriptions are shown by editors that read the JSON schema. Policies are made by
-:func:`guardrail.policy.loading.load_policy`, which also checks what one part asks of another.
-"""
+"""A policy, version 1: everything that may stand in its YAML file, and the targets it names."""
 
 import json
 import re
@@ -11,16 +7,113 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, Strict, model_validator
+from pydantic_core import PydanticCustomError
 
-from guardrail.calibration.plain import PlainData
 from guardrail.policy.conditions import When
 from guardrail.policy.evidence import Action
-from guardrail.policy.messages import check_message
-from guardrail.policy.notices import Notice
-from guardrail.policy.targets import Target, conflict
+from guardrail.policy.messages import Notice, check_message
+from guardrail.utils.frozen_model import FrozenModel
 
-__all__ = ["Log", "OnError", "OnOutsideDomain", "OnUncalibrated", "Policy", "Rule"]
+__all__ = [
+    "ABSTAIN",
+    "KINDS",
+    "Log",
+    "OnError",
+    "OnOutsideDomain",
+    "OnUncalibrated",
+    "Policy",
+    "Rule",
+    "Target",
+    "conflict",
+]
+
+
+# What a target may name in place of another target; none may be called so.
+ABSTAIN = "abstain"
+KINDS = ("queue", "chat_model", "callable")
+
+_CALLABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_CHAT_MODEL = re.compile(r"[A-Za-z][\w-]*:\S+")
+_QUEUE = re.compile(r"sqlite:///[^?#\s](.*[^\s/])?")
+_SECRET = re.compile(r"(?i)(api_?key|secret|passw(or)?d|(^|_)token|credentials?)$")
+
+
+def conflict(text: str) -> PydanticCustomError:
+    """Parts that are right each for itself; in a file, ``soundness`` says the same at its place."""
+    return PydanticCustomError("conflict", text)
+
+
+def _checked_callable(value: str) -> str:
+    if not _CALLABLE.fullmatch(value):
+        raise ValueError(f"is {value[:60]!r}; write module:function, such as my_app.answers:ask_expert")
+    return value
+
+
+def _checked_chat_model(value: str) -> str:
+    if not _CHAT_MODEL.fullmatch(value):
+        raise ValueError(f"is {value[:60]!r}; write provider:model, such as openai:gpt-5")
+    return value
+
+
+def _checked_queue(value: str) -> str:
+    if not _QUEUE.fullmatch(value):
+        raise ValueError(f"is {value[:60]!r}; write sqlite:///FILE, such as sqlite:///guardrail.db")
+    return value
+
+
+def _checked_arguments(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    secret = next((name for name in values if _SECRET.search(name)), None)
+    if secret is not None:
+        raise ValueError(
+            f"holds {secret}; a policy is shown and logged, so leave secrets to the environment variables "
+            "that the provider reads"
+        )
+    return values
+
+
+class Target(FrozenModel):
+    """Where an escalated answer goes: one of queue, chat_model and callable."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [kind]} for kind in KINDS]})
+
+    queue: Annotated[str, AfterValidator(_checked_queue)] | None = Field(
+        default=None,
+        description="People's queue: sqlite:///FILE, from the working directory, or sqlite:////absolute/FILE.",
+    )
+    chat_model: Annotated[str, AfterValidator(_checked_chat_model)] | None = Field(
+        default=None, description="LangChain chat model as provider:model, such as openai:gpt-5."
+    )
+    callable: Annotated[str, AfterValidator(_checked_callable)] | None = Field(
+        default=None, description="Python function as module:function."
+    )
+    arguments: Annotated[Mapping[str, Any], AfterValidator(_checked_arguments)] = Field(
+        default_factory=dict,
+        description="Arguments of the chat model, such as {temperature: 0}. No secrets: providers read "
+        "theirs from the environment.",
+    )
+    timeout_s: Annotated[float, Strict(), Field(gt=0, le=3600)] = Field(
+        default=60.0, description="Seconds after which the target counts as failed."
+    )
+    on_error: Annotated[str, Field(min_length=1)] = Field(
+        default=ABSTAIN, description="Where to go when it fails: abstain, or the name of another target."
+    )
+
+    @property
+    def kind(self) -> Literal["queue", "chat_model", "callable"]:
+        """Which of the three it is."""
+        if self.queue is not None:
+            return "queue"
+        return "chat_model" if self.chat_model is not None else "callable"
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if sum(value is not None for value in (self.queue, self.chat_model, self.callable)) != 1:
+            raise conflict("needs one of queue, chat_model and callable, and only one")
+        if self.arguments and self.chat_model is None:
+            raise conflict("arguments are for a chat_model")
+        return self
+
 
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]*")
 
@@ -57,7 +150,7 @@ _MESSAGE = (
 _TO = "Name of the target under escalation, where the action is escalate."
 
 
-class Rule(PlainData):
+class Rule(FrozenModel):
     """One rule. The first whose conditions hold decides."""
 
     id: _Id = Field(description="Its name, once in a policy: letters, digits, '_', '-' and '.'.")
@@ -79,7 +172,7 @@ class Rule(PlainData):
         return self
 
 
-class OnError(PlainData):
+class OnError(FrozenModel):
     """What happens to an answer that could not be scored or judged. It is never shown."""
 
     action: Literal["abstain", "escalate"] = Field(default="abstain", description="abstain or escalate.")
@@ -92,7 +185,7 @@ class OnError(PlainData):
         return self
 
 
-class OnUncalibrated(PlainData):
+class OnUncalibrated(FrozenModel):
     """What happens where a rule hangs on what is not known of the answer. It never simply passes."""
 
     action: Literal["flag", "abstain", "escalate"] = Field(
@@ -107,7 +200,7 @@ class OnUncalibrated(PlainData):
         return self
 
 
-class OnOutsideDomain(PlainData):
+class OnOutsideDomain(FrozenModel):
     """What happens where a rule hangs on what the profile cannot know of such an answer. It never passes."""
 
     action: Literal["flag", "abstain", "escalate"] = Field(
@@ -122,7 +215,7 @@ class OnOutsideDomain(PlainData):
         return self
 
 
-class Log(PlainData):
+class Log(FrozenModel):
     """Every decision as one line of JSON."""
 
     file: _Text = Field(
@@ -135,7 +228,7 @@ class Log(PlainData):
     )
 
 
-class Policy(PlainData):
+class Policy(FrozenModel):
     """A policy: what is done with an answer, by how sure the model is of it.
 
     The first rule that holds decides. Nothing that cannot be scored or decided is ever passed.

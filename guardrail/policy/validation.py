@@ -1,5 +1,6 @@
-"""What pydantic finds wrong, said in words and at its place in the file."""
+"""What pydantic finds wrong, said in words and at its place in the file; the JSON schema of a policy."""
 
+import json
 import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,11 +8,13 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from guardrail.policy.places import Mistake, Node, step
-from guardrail.policy.ranges import QUANTILES
-from guardrail.utils.nearest import did_you_mean
+from guardrail.policy.conditions import QUANTILES
+from guardrail.policy.document import Mistake, Node, step
+from guardrail.policy.model import Policy
+from guardrail.utils.text import did_you_mean
 
-__all__ = ["kind_of", "validate"]
+__all__ = ["SCHEMA_FILE", "kind_of", "policy_schema", "schema_text", "validate"]
+
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'")
@@ -192,3 +195,49 @@ def _names(types_: Iterable[Any]) -> list[str]:
         if isinstance(one, type) and issubclass(one, BaseModel)
         for name, field in one.model_fields.items()
     ]
+
+
+SCHEMA_FILE = "policy.v1.schema.json"
+# A file that extends another may leave out what it inherits.
+_NEEDED = ["version"]
+# Texts may hold variables, which a pattern of what they become would refuse: none of the texts has one.
+
+
+def policy_schema() -> dict[str, Any]:
+    """The schema, generated from the models."""
+    schema = Policy.model_json_schema(by_alias=True)
+    _tidy(schema)
+    schema["required"] = _NEEDED
+    schema["anyOf"] = [{"required": ["extends"]}, {"required": ["name", "rules"]}]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": SCHEMA_FILE,
+        **schema,
+        "title": "guardrail policy, version 1",
+    }
+
+
+def schema_text() -> str:
+    """The schema as the file that ships with the ready policies."""
+    return json.dumps(policy_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _tidy(schema: Any) -> None:
+    """Take out what says nothing to an author: titles, and the null that a missing key becomes."""
+    if isinstance(schema, list):
+        for one in schema:
+            _tidy(one)
+    if not isinstance(schema, dict):
+        return
+    if isinstance(schema.get("title"), str):
+        del schema["title"]
+    if schema.get("default", ...) is None:
+        del schema["default"]
+    options = [one for one in schema.get("anyOf", []) if one != {"type": "null"}]
+    if options and len(options) < len(schema["anyOf"]):
+        del schema["anyOf"]
+        # What is said of the key goes before what is said of its type.
+        merged = options[0] if len(options) == 1 else {"anyOf": options}
+        schema.update({key: value for key, value in merged.items() if key not in schema})
+    for value in list(schema.values()):
+        _tidy(value)

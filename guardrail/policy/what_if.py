@@ -9,9 +9,9 @@ from guardrail.policy.decide import decide
 from guardrail.policy.evidence import Action, Decision, Evidence
 
 if TYPE_CHECKING:
-    from guardrail.calibration.figure import Figure
     from guardrail.calibration.held_out import HeldOutAnswer
     from guardrail.calibration.profile import Profile
+    from guardrail.metrics.figure import Figure
     from guardrail.policy.model import Policy
 
 __all__ = ["KnownAnswer", "LetThrough", "WhatIf", "known_answers", "what_if"]
@@ -109,7 +109,7 @@ def _let_through(
     answers: Sequence[KnownAnswer], decisions: Sequence[Decision], actions: tuple[Action, ...]
 ) -> LetThrough:
     # Not at the top: policies are checked without numpy and scipy.
-    from guardrail.calibration.metrics.intervals import share
+    from guardrail.metrics.intervals import share
 
     let = [decision.action in actions for decision in decisions]
     wrong = [

@@ -1,13 +1,14 @@
-"""Many lines scored in batches, and what became of them."""
+"""Many lines scored in batches; a batch that fails is done again item by item."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from guardrail.errors import GuardrailError, OptionError
+import torch
+
+from guardrail.errors import GuardrailError, OptionError, ScoringError
 from guardrail.models.fingerprint import fingerprint_model
-from guardrail.models.progress import ProgressCallback, report
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.records import (
     Encoded,
@@ -20,11 +21,60 @@ from guardrail.scoring.records import (
     failure_status,
     line_record,
 )
-from guardrail.scoring.retrying import together_or_alone
 from guardrail.scoring.score import score_batch
+from guardrail.utils.progress import ProgressCallback, report
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
+
+__all__ = ["together_or_alone"]
+
+
+# What torch says on a CPU, for want of a type.
+_ON_CPU = "can't allocate memory"
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def together_or_alone(
+    work: Callable[[Sequence[Job]], Sequence[Result]], jobs: Sequence[Job]
+) -> list[Result | GuardrailError]:
+    """Do the work on all jobs at once; where that fails, on one after the other.
+
+    Args:
+        work: Gives a result for each job of a batch, or raises.
+        jobs: The batch.
+
+    Returns:
+        For each job its result, or why there is none. Too little memory is such a reason.
+    """
+    try:
+        return list(_within_memory(work, jobs))
+    except GuardrailError as error:
+        # With the frames it went through, it would hold on to their tensors while the others are tried.
+        failure = error.with_traceback(None)
+        failure.__cause__ = failure.__context__ = None
+    if len(jobs) == 1:
+        return [failure]
+    results: list[Result | GuardrailError] = []
+    for job in jobs:
+        results += together_or_alone(work, [job])
+    return results
+
+
+def _within_memory(
+    work: Callable[[Sequence[Job]], Sequence[Result]], jobs: Sequence[Job]
+) -> Sequence[Result]:
+    try:
+        return work(jobs)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise ScoringError("The memory does not suffice to score this line.") from error
+    except RuntimeError as error:
+        if _ON_CPU not in str(error):
+            raise
+        raise ScoringError("The memory does not suffice to score this line.") from error
+
 
 # Lines of this many batches are put in order of length, so that little is wasted on padding.
 _BATCHES_PER_WINDOW = 4

@@ -1,10 +1,14 @@
-"""The arguments of a score: the definitions of the paper, its code, and each ablation."""
+"""Options of a score, spans of a response, the fingerprint of a scorer. Nothing here needs torch."""
 
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple, get_args
 
 from guardrail.errors import OptionError
 from guardrail.utils.arguments import takes_no_others
+
+__all__ = ["SCORER_VERSION", "ScorerFingerprint", "Span", "check_spans", "fingerprint_scorer"]
+
 
 Reduction = Literal["mean", "sum"]
 Norm = Literal["l1", "l2"]
@@ -77,3 +81,74 @@ class ScoringOptions:
             "last": range(count - 1, count),
             "all": range(count),
         }[self.layers]
+
+
+class Span(NamedTuple):
+    """Token indices of a response, from ``start`` up to, without, ``end``."""
+
+    start: int
+    end: int
+
+
+def check_spans(spans: Sequence[Span], tokens: int) -> None:
+    """See that every span lies within a response of so many tokens and holds at least one of them.
+
+    Raises:
+        OptionError: One does not.
+    """
+    for at, (start, end) in enumerate(spans):
+        if not 0 <= start < end <= tokens:
+            raise OptionError(
+                f"Segment {at} is tokens {start} to {end} (exclusive) of a response of {tokens}; a segment "
+                f"holds at least one token and lies between 0 and {tokens}."
+            )
+
+
+# Goes up when the same answer gets other numbers than before.
+SCORER_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerFingerprint:
+    """The arguments that change a score, and the version of what computes it.
+
+    Attributes:
+        version: Of the scorer.
+        semantic_token: Position of t* from the end of the prompt; None for the template's rule.
+        reduction: See :class:`ScoringOptions`, like all below.
+        norm: Likewise.
+        entropy_weight: Likewise.
+        layers: Likewise.
+        include_tied_embedding: Likewise.
+    """
+
+    version: int
+    semantic_token: int | None
+    reduction: Reduction
+    norm: Norm
+    entropy_weight: bool
+    layers: Layers
+    include_tied_embedding: bool
+
+    def as_plain(self) -> dict[str, Any]:
+        """The fields by name."""
+        return asdict(self)
+
+    def options(self, *, exgrad: bool = True) -> ScoringOptions:
+        """The options that score this way."""
+        values = asdict(self)
+        del values["version"]
+        return ScoringOptions(**values, exgrad=exgrad)
+
+
+def fingerprint_scorer(options: ScoringOptions) -> ScorerFingerprint:
+    """Fingerprint a way of scoring; which computation is taken does not change the numbers."""
+    return ScorerFingerprint(
+        version=SCORER_VERSION,
+        semantic_token=options.semantic_token,
+        reduction=options.reduction,
+        norm=options.norm,
+        entropy_weight=options.entropy_weight,
+        layers=options.layers,
+        include_tied_embedding=options.include_tied_embedding,
+    )

@@ -1,34 +1,28 @@
-"""A line of a data file: what may stand in it, and the record that comes out for it.
-
-A line is a JSON object in one of three forms; whatever else is in it is passed through to its record.
-
-    {"messages": [{"role": "user", "content": "…"}], "response": "…"}
-    {"prompt": "…", "response": "…"}
-    {"prompt_ids": [1, …], "response_ids": [1, …]}
-
-``finish_reason`` ("stop" or "length") says whether a response given as text was cut off, ``model`` who gave
-it: the record's ``answered_by``. Reading lines and writing records needs no torch.
-"""
+"""Lines of a data file, the records that come out for them, and the files of both."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import guardrail.errors
-from guardrail.errors import GuardrailError, RecordError
+from guardrail.errors import GuardrailError, OptionError, RecordError
 from guardrail.models.fingerprint import ModelFingerprint, difference_in
-from guardrail.scoring.fingerprint import SCORER_VERSION
-from guardrail.scoring.options import ScoringOptions
+from guardrail.scoring.options import SCORER_VERSION, ScoringOptions
 from guardrail.scoring.uncertainty import SCORES
-from guardrail.utils.json_lines import is_text, json_object, kind_of, shown, text_of
+from guardrail.utils.json_lines import as_json, is_text, json_object, kind_of, read_json_lines, shown, text_of
+from guardrail.utils.record_store import RecordStore
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
     from guardrail.models.prompt import EncodedPrompt, Prompt
     from guardrail.models.trace import FinishReason, Trace
     from guardrail.scoring.uncertainty import Uncertainty
+
+__all__ = ["REMEDY", "read_lines", "stored_results"]
+
 
 # What a record holds of ours; a field of the input by one of these names gives way.
 OUR_FIELDS = frozenset(
@@ -240,3 +234,46 @@ def _ids(values: Mapping[str, Any], name: str) -> list[int]:
     if not isinstance(ids, list) or any(type(token) is not int for token in ids):
         raise RecordError(f"{name} is to be a list of token ids, such as [1, 9690, 198].")
     return ids
+
+
+REMEDY = "Choose another file, or start afresh with --overwrite."
+
+
+def read_lines(path: str | Path) -> list[Line]:
+    """Read a file of JSON lines. A line that cannot be used is among them, with its problem.
+
+    Raises:
+        RecordError: There is no such file, or it is no file of JSON lines at all.
+    """
+    return [parse_line(text) for text in read_json_lines(path)]
+
+
+def stored_results(store: RecordStore, lines: Sequence[Line], made: Made) -> list[Mapping[str, Any]]:
+    """The records that an earlier run of the same left, one for each of the first lines.
+
+    Args:
+        store: The file, open; records to come are appended to these.
+        lines: The lines to be scored.
+        made: What scores them.
+
+    Raises:
+        RecordError: The file holds something else.
+        OptionError: It holds results of other lines, another model or other arguments, or cannot be read.
+    """
+    # What is passed through stands first in a record.
+    start = as_json(lines[0].fields).removesuffix("}")
+    records = store.records(_parsed, [start])
+    if len(records) > len(lines):
+        raise OptionError(f"{store.path} has more lines than there are to score. {REMEDY}")
+    for number, (record, line) in enumerate(zip(records, lines, strict=False), start=1):
+        is_other = record["scoring"].get("line") != line.digest
+        if difference := "belongs to another input" if is_other else made.difference(record):
+            raise OptionError(f"Line {number} of {store.path} {difference}. {REMEDY}")
+    return records
+
+
+def _parsed(line: str) -> Mapping[str, Any]:
+    record = json_object(line)
+    if not ("error" in record or "uncertainty" in record) or not isinstance(record.get("scoring"), dict):
+        raise RecordError("It is not a result of guardrail score.")
+    return record

@@ -1,8 +1,9 @@
-"""Scores of finished responses: one, or a batch of unequal lengths."""
+"""Scores of finished responses, one or a batch of unequal lengths, by truncated or full backward."""
 
 import time
 from collections.abc import Sequence
 from math import exp, isfinite
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,13 +12,11 @@ from guardrail.errors import OptionError, ScoringError
 from guardrail.models.decoding import decode
 from guardrail.models.local import LocalModel
 from guardrail.models.prompt import EncodedPrompt
-from guardrail.models.statistics import at_least_float32
-from guardrail.models.trace import Trace
-from guardrail.scoring.batch import Batch, Part, lay_out
-from guardrail.scoring.head import head_gradients, unweighted_by_logits
-from guardrail.scoring.hidden import semgrad
-from guardrail.scoring.options import ScoringOptions
-from guardrail.scoring.tied import embedding_gradients
+from guardrail.models.replay.replay import Differentiable, replay, run_whole
+from guardrail.models.trace import Trace, at_least_float32
+from guardrail.scoring.batch_layout import Batch, ScoredSpan, lay_out
+from guardrail.scoring.gradients import embedding_gradients, head_gradients, semgrad, unweighted_by_logits
+from guardrail.scoring.options import Computation, ScoringOptions
 from guardrail.scoring.uncertainty import (
     SemanticToken,
     TokenScore,
@@ -26,7 +25,34 @@ from guardrail.scoring.uncertainty import (
     perplexity,
     token_weights,
 )
-from guardrail.scoring.ways import Way, differentiable
+from guardrail.scoring.verification import distrust_of
+
+
+class Way(NamedTuple):
+    """A forward pass with a graph, how it was made, and why, where it is not the short way."""
+
+    run: Differentiable
+    computation: Computation
+    reason: str
+
+
+def differentiable(model: LocalModel, batch: Batch, layers: Sequence[int], options: ScoringOptions) -> Way:
+    """Run what is needed for the gradients at t*: only what follows it, where the architecture allows."""
+    arguments = (model.model, model.anatomy, batch.states)
+    distrust = distrust_of(model)
+    if options.computation == "plain":
+        return Way(run_whole(*arguments, layers), "plain", "asked for")
+    if options.include_tied_embedding:
+        return Way(run_whole(*arguments, layers), "plain", "the path by the input embedding was asked for")
+    if distrust:
+        return Way(run_whole(*arguments, layers), "plain", distrust)
+    start = min(batch.columns)
+    if not bool(batch.states.mask[:, start].all()):
+        return Way(run_whole(*arguments, layers), "plain", "a prompt of the batch begins after t* of another")
+    run = replay(*arguments, start, layers)
+    if run is None:
+        return Way(run_whole(*arguments, layers), "plain", "its cache cannot be run again from t*")
+    return Way(run, "short", "")
 
 
 def score(
@@ -132,7 +158,7 @@ def _by_head_output(way: Way, batch: Batch) -> Tensor:
 
 def _assembled(
     model: LocalModel,
-    part: Part,
+    part: ScoredSpan,
     options: ScoringOptions,
     way: Way,
     seconds: float,

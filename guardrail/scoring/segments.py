@@ -11,11 +11,10 @@ from dataclasses import replace
 
 from guardrail.models.local import LocalModel
 from guardrail.models.trace import Trace
-from guardrail.scoring.batch import lay_out_segments
-from guardrail.scoring.options import ScoringOptions
+from guardrail.scoring.batch_layout import lay_out_segments
+from guardrail.scoring.options import ScoringOptions, Span, check_spans
 from guardrail.scoring.score import check_scorable, score_laid_out
 from guardrail.scoring.sentences import token_spans
-from guardrail.scoring.spans import Span, check_spans
 from guardrail.scoring.uncertainty import Uncertainty
 
 __all__ = ["Span", "score_segments", "sentence_spans"]

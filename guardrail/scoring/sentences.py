@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from guardrail.scoring.spans import Span
+from guardrail.scoring.options import Span
 
 __all__ = ["sentence_starts", "token_spans"]
 

@@ -1,11 +1,15 @@
-"""What a score is made of. Plain values: nothing here needs torch."""
+"""What a score is made of, and one score of several segments. Plain values: nothing here needs torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, inf
-from typing import Literal
+from typing import Literal, get_args
 
+from guardrail.errors import OptionError
 from guardrail.scoring.options import Computation, ScoringOptions
+
+__all__ = ["Combination", "combined_scores"]
+
 
 # The names of all scores, in the order in which they are shown.
 SCORES = (
@@ -121,3 +125,38 @@ def combine(semgrad: float, paragrad: float, mean_entropy: float) -> float:
     """HybridGrad of its two parts, weighted by the mean entropy (nats)."""
     certain = exp(-mean_entropy)
     return (1 - certain) * semgrad + certain * paragrad
+
+
+Combination = Literal["worst", "mean", "last"]
+# Every other score goes up with uncertainty.
+_DOWN = ("log_likelihood", "min_token_probability")
+
+
+def combined_scores(segments: Sequence[Uncertainty], how: Combination = "worst") -> Mapping[str, float]:
+    """Each score over the segments of a response.
+
+    Args:
+        segments: Their scores, in the order of the response.
+        how: ``worst``, the one of most uncertainty, for each score by itself; ``mean``, in which every
+            segment counts alike; ``last``, for answers that reason first and conclude at the end.
+
+    Returns:
+        Scores by name, without those that were not asked for.
+
+    Raises:
+        OptionError: There are no segments, or ``how`` is none of these.
+    """
+    if how not in get_args(Combination):
+        raise OptionError(f"combine is {how!r}; it can be {', '.join(get_args(Combination))}.")
+    if not segments:
+        raise OptionError("There are no segments to combine.")
+    scores = [segment.scores() for segment in segments]
+    return {name: _combination(name, how)([one[name] for one in scores]) for name in scores[0]}
+
+
+def _combination(name: str, how: Combination) -> Callable[[Sequence[float]], float]:
+    if how == "mean":
+        return lambda values: sum(values) / len(values)
+    if how == "last":
+        return lambda values: values[-1]
+    return min if name in _DOWN else max

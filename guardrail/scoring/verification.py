@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from guardrail.errors import ScoringError
+from guardrail.models.files.hf_logging import quiet_transformers
 from guardrail.models.local import LocalModel
 from guardrail.models.prompt import EncodedPrompt
-from guardrail.models.quiet import quiet_transformers
-from guardrail.models.replay import Differentiable, replay, run_whole
-from guardrail.models.statistics import agree
-from guardrail.models.trace import KeptStates, Trace
+from guardrail.models.replay.kept_states import KeptStates
+from guardrail.models.replay.replay import Differentiable, replay, run_whole
+from guardrail.models.trace import Trace, agree
 
 # Families whose scores the tests compare with plain autograd (tests/scoring/test_architectures.py).
 VERIFIED = frozenset(

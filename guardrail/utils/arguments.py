@@ -6,7 +6,7 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 from guardrail.errors import OptionError
-from guardrail.utils.nearest import did_you_mean
+from guardrail.utils.text import did_you_mean
 
 __all__ = ["takes_no_others"]
 

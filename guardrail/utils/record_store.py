@@ -11,8 +11,8 @@ from typing import Any, BinaryIO, Generic, NamedTuple, Self, TypeVar
 from filelock import FileLock, Timeout
 
 from guardrail.errors import FileInUseError, GuardrailError, OptionError, RecordError
+from guardrail.utils.files import check_destination, whole_file
 from guardrail.utils.json_lines import as_json, json_value, split_lines
-from guardrail.utils.whole_files import check_destination, whole_file
 
 __all__ = ["RecordStore", "StoredRecords", "UnreadLine", "read_records"]
 

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 from guardrail.langchain import ChatGuardrail, verdict_of
-from guardrail.policy.loading import load_policy
+from guardrail.policy.load import load_policy
 
 
 def main() -> None:

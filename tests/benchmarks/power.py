@@ -25,8 +25,10 @@ import numpy as np
 from mapie.risk_control import BinaryClassificationController
 from scipy.stats import binom
 
-from guardrail.calibration.certify import certify, fewest_needed, plan
+from guardrail.calibration.binomial_bounds import fewest_needed
+from guardrail.calibration.certify import certify
 from guardrail.calibration.profile import Guarantee
+from guardrail.calibration.threshold_search import plan
 
 GUARANTEE = Guarantee(0.10, 0.90)
 SIZES = (300, 600, 1500)

@@ -14,11 +14,12 @@ from statistics import mean
 
 import numpy as np
 
-from guardrail.calibration.answers_file import read_answers
-from guardrail.calibration.certify import certify, plan
-from guardrail.calibration.fitting.fit import Fitted, fit_profile
-from guardrail.calibration.fitting.options import FitOptions, MakingSource, Shares
+from guardrail.calibration.certify import certify
+from guardrail.calibration.fit import Fitted, fit_profile
+from guardrail.calibration.fit_options import FitOptions, MakingSource, Shares
 from guardrail.calibration.profile import Guarantee
+from guardrail.calibration.threshold_search import plan
+from guardrail.labelling.answers import read_answers
 
 FIGURES = ("auroc", "ece", "ece_if_calibrated", "brier", "brier_base_rate")
 

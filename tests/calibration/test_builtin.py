@@ -1,8 +1,8 @@
 import pytest
 
-from guardrail.calibration.builtin import builtin_profile, builtin_profiles
+from guardrail.calibration.held_out import builtin_profile, builtin_profiles
 from guardrail.calibration.profile import read_profile
-from guardrail.models.builtin import BUILTIN_MODELS
+from guardrail.models.files.reference import BUILTIN_MODELS
 
 
 def test_every_profile_that_ships_is_one_of_a_model_that_is_built_in():

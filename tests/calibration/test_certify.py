@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from guardrail.calibration.certify import Band, FixedSequence, certify, default_search, fewest_needed, plan
-from guardrail.calibration.certify.boundary import band, crossing, highest_passed, pointwise
+from guardrail.calibration.binomial_bounds import band, crossing, fewest_needed, highest_passed, pointwise
+from guardrail.calibration.certify import certify
 from guardrail.calibration.profile import CertifiedThreshold, Guarantee
+from guardrail.calibration.threshold_search import Band, FixedSequence, default_search, plan
 from guardrail.errors import CalibrationError, OptionError
 
 TENTH = Guarantee(0.10, 0.90)

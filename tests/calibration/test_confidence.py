@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from guardrail.calibration.confidence import ConfidenceModel, HiddenState, Observation, Probe, Term
+from guardrail.calibration.confidence import ConfidenceModel, Probe, Term
 from guardrail.errors import CalibrationError
-from tests.calibration.profiles import HIDDEN, a_profile, an_observation
+from guardrail.labelling.observation import HiddenState, Observation
+from tests.support.profiles import HIDDEN, a_profile, an_observation
 
 MODEL = a_profile().confidence_model
 # Without those that torch, once loaded, makes 0.

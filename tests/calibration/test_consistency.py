@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from guardrail.calibration.builtin import builtin_profiles
 from guardrail.calibration.certify import certify
 from guardrail.calibration.consistency import binomial_cdf, contradiction_in
+from guardrail.calibration.held_out import builtin_profiles
 from guardrail.calibration.profile import CertifiedThreshold, Guarantee, Profile, read_profile, write_profile
 from guardrail.errors import ProfileError
-from tests.calibration.profiles import FEASIBLE, INFEASIBLE, MAKING, a_profile
+from tests.support.profiles import FEASIBLE, INFEASIBLE, MAKING, a_profile
 
 NOT_FEASIBLE = {"max_error": 0.05, "confidence": 0.95, "threshold": -5.0, "needed": 59}
 REPORT = {"n": 20, "correct": 12}

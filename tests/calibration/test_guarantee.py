@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from guardrail.calibration.certify import Band, FixedSequence, Plan, certify, plan
+from guardrail.calibration.certify import certify
 from guardrail.calibration.profile import Guarantee
+from guardrail.calibration.threshold_search import Band, FixedSequence, Plan, plan
 from tests.benchmarks import power
 
 DRAWS = 1000

@@ -10,13 +10,13 @@ import pytest
 from mapie.exchangeability_testing import RiskMonitoring
 from scipy.stats import binom
 
-from guardrail.calibration import evidence
-from guardrail.calibration.evidence import ErrorEvidence, ShiftEvidence, Wager
+from guardrail.calibration import martingales as evidence
+from guardrail.calibration.martingales import ErrorEvidence, ShiftEvidence, Wager
 from guardrail.calibration.monitor import Monitor
 from guardrail.calibration.profile import CertifiedThreshold, Guarantee, Profile
-from guardrail.calibration.reference import ReferenceDistribution
+from guardrail.calibration.reference_distribution import ReferenceDistribution
 from guardrail.errors import CalibrationError, OptionError, ProfileError
-from tests.calibration.profiles import FEASIBLE, a_profile, an_observation
+from tests.support.profiles import FEASIBLE, a_profile, an_observation
 
 REFERENCE = tuple(np.sort(np.random.default_rng(99).normal(size=300)).tolist())
 ERROR = FEASIBLE.max_error

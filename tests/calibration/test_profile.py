@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from guardrail.calibration.calibrators import Isotonic, Platt, VennAbers
-from guardrail.calibration.confidence import Observation
 from guardrail.calibration.profile import CertifiedThreshold, Guarantee, Making, read_profile, write_profile
 from guardrail.errors import CalibrationError, ForeignProfileError, ProfileError
-from guardrail.scoring.fingerprint import fingerprint_scorer
-from guardrail.scoring.options import ScoringOptions
-from tests.calibration.profiles import (
+from guardrail.labelling.observation import Observation
+from guardrail.scoring.options import ScoringOptions, fingerprint_scorer
+from tests.support.profiles import (
     FEASIBLE,
     INFEASIBLE,
     MAKING,
@@ -359,7 +358,7 @@ def test_reading_a_profile_loads_neither_torch_nor_numpy(path):
     program = (
         "import sys; from pathlib import Path\n"
         "from guardrail.calibration.profile import read_profile\n"
-        "from guardrail.calibration.fitting.options import FitOptions\n"
+        "from guardrail.calibration.fit_options import FitOptions\n"
         "read_profile(Path(sys.argv[1]))\n"
         "print(sorted({'torch', 'numpy', 'sklearn', 'scipy', 'transformers', 'matplotlib'} & {*sys.modules}))"
     )

@@ -2,7 +2,7 @@ import pytest
 from typer.testing import CliRunner
 
 from guardrail.cli.main import app
-from tests.chat import save_tiny_chat
+from tests.support.chat import save_tiny_chat
 
 
 @pytest.fixture(scope="session")

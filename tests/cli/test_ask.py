@@ -4,13 +4,13 @@ import json
 import pytest
 from rich.console import Console
 
-from guardrail.cli.answer import answer_text, print_answer
 from guardrail.cli.output import results
+from guardrail.cli.render import answer_text, print_answer
 from guardrail.models.prompt import EncodedPrompt
 from guardrail.models.trace import Trace
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.uncertainty import SemanticToken, TokenScore, Uncertainty
-from tests.chat import BROKEN_TOKEN, CONTEXT
+from tests.support.chat import BROKEN_TOKEN, CONTEXT
 
 SCORES = [
     "hybridgrad",

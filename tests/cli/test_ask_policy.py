@@ -6,11 +6,11 @@ import pytest
 from rich.console import Console
 
 from guardrail.calibration.profile import Guarantee, write_profile
-from guardrail.cli.badge import print_guarded
+from guardrail.cli.render import print_guarded
 from guardrail.escalation.case import Answered, Attempt, Escalation, Queued
 from guardrail.guard.answer import GuardedAnswer
 from guardrail.models.local import LocalModel
-from tests.guard.making import profile_of
+from tests.support.guards import profile_of
 
 RULES = {
     "pass": "{id: all, action: pass}",

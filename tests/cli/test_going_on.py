@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from guardrail.utils.record_store import RecordStore
-from tests.chat import save_tiny_chat
+from tests.support.chat import save_tiny_chat
 
 ENOUGH = [
     {"prompt": f"Is {at} even?", "response": "yes " * (1 + at % 3), "correct": at % 2 == 0}

@@ -10,9 +10,8 @@ from typer.testing import CliRunner
 import guardrail
 from guardrail.cli.models import app
 from guardrail.errors import ModelReferenceError, ModelUnavailableError
-from guardrail.models.builtin import BUILTIN_MODELS
-from guardrail.models.sources import builtin_source
-from guardrail.models.store import obtain
+from guardrail.models.files.reference import BUILTIN_MODELS
+from guardrail.models.files.resolve import builtin_source, obtain
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +70,7 @@ def test_the_path_is_one_line(fetched):
 
 
 def test_the_path_of_a_model_not_here_fetches_nothing_and_names_the_command(monkeypatch):
-    monkeypatch.setattr("guardrail.models.sources.fetch_gguf", lambda *_: pytest.fail("fetched"))
+    monkeypatch.setattr("guardrail.models.files.resolve.fetch_gguf", lambda *_: pytest.fail("fetched"))
     result = run("path", "smollm2-135m")
     assert isinstance(result.exception, ModelUnavailableError)
     assert "guardrail models pull smollm2-135m" in str(result.exception)
@@ -93,7 +92,7 @@ def test_pulling_prints_the_folder_alone_on_stdout_and_the_stages_on_stderr(monk
         progress("writing [bold]safetensors", 0, None)
         return tmp_path / str(reference)
 
-    monkeypatch.setattr("guardrail.models.sources.local_folder", local_folder)
+    monkeypatch.setattr("guardrail.models.files.resolve.local_folder", local_folder)
     result = run("pull")
     assert result.stdout == f"{tmp_path / 'smollm2-135m'}\n"
     assert result.stderr.splitlines() == ["downloading", "writing [bold]safetensors"]

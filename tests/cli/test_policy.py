@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 import guardrail
 from guardrail.cli.policy import app
 from guardrail.errors import OptionError
-from guardrail.policy.loading import load_policy
-from guardrail.policy.schema import schema_text
-from tests.policy.texts import GOOD
+from guardrail.policy.load import load_policy
+from guardrail.policy.validation import schema_text
+from tests.support.policy_texts import GOOD
 
 READY = Path(guardrail.__file__).parents[1] / "policies"
 BROKEN = "version: 1\nname: p\nmod: observe\nrules:\n  - {id: a, action: alow}\n"

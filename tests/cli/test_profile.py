@@ -8,7 +8,7 @@ import pytest
 
 import guardrail
 from guardrail.calibration.profile import read_profile, write_profile
-from tests.calibration.profiles import a_profile
+from tests.support.profiles import a_profile
 
 PROFILE = a_profile()
 
@@ -32,7 +32,7 @@ def test_as_json_it_is_the_file(run, profile):
 
 
 def test_the_name_of_a_model_stands_for_the_profile_that_ships(run, profile, monkeypatch):
-    monkeypatch.setattr("guardrail.calibration.builtin.builtin_profiles", lambda: {"some-model": profile})
+    monkeypatch.setattr("guardrail.calibration.held_out.builtin_profiles", lambda: {"some-model": profile})
     result = run("profile", "show", "some-model", "--json", model=None)
     assert json.loads(result.stdout)["sha256"] == read_profile(profile).digest
 

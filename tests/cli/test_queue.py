@@ -10,7 +10,7 @@ from guardrail.cli import queue as queue_command
 from guardrail.cli.main import _Commands
 from guardrail.escalation.case import Case
 from guardrail.escalation.queue import HumanQueue
-from tests.escalation.cases import case_of
+from tests.support.cases import case_of
 
 app = typer.Typer(cls=_Commands)
 app.add_typer(queue_command.app, name="queue")
@@ -106,7 +106,7 @@ def test_who_answers_is_who_is_logged_in(run, queue, monkeypatch):
 
 
 def test_labels_are_lines_that_calibrate_reads(run, queue, tmp_path):
-    from guardrail.calibration.questions import parse_questions
+    from guardrail.labelling.questions import parse_questions
 
     run("answer", "abcd1", "--approve", "--by", "ada")
     run("answer", "ef012", "--edit", "Goethe.", "--by", "ada")

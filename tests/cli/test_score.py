@@ -9,7 +9,7 @@ import pytest
 
 import guardrail
 from guardrail.errors import ScoringError
-from tests.chat import BROKEN_TOKEN
+from tests.support.chat import BROKEN_TOKEN
 
 QUESTIONS = [
     {"id": 1, "messages": [{"role": "user", "content": "Who?"}], "response": "Somebody"},

@@ -6,14 +6,13 @@ from rich.console import Console
 
 from guardrail.calibration.confidence import ConfidenceModel, Term
 from guardrail.calibration.profile import write_profile
-from guardrail.cli.segments import Segmented, print_segmented
+from guardrail.cli.render import Segmented, print_segmented
 from guardrail.models.fingerprint import fingerprint_model
 from guardrail.models.local import LocalModel
 from guardrail.models.trace import Trace
-from guardrail.scoring.options import ScoringOptions
-from guardrail.scoring.spans import Span
+from guardrail.scoring.options import ScoringOptions, Span
 from guardrail.scoring.uncertainty import SCORES, SemanticToken, TokenScore, Uncertainty
-from tests.calibration.profiles import a_profile
+from tests.support.profiles import a_profile
 
 
 def asked(run, *arguments):

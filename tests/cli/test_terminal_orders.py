@@ -12,9 +12,9 @@ from guardrail.calibration.profile import write_profile
 from guardrail.cli.main import app
 from guardrail.cli.output import print_json, results, say
 from guardrail.escalation.queue import HumanQueue
-from guardrail.utils.visible_text import escaped, visible, visible_line
-from tests.calibration.profiles import a_profile
-from tests.escalation.cases import case_of
+from guardrail.utils.text import escaped, visible, visible_line
+from tests.support.cases import case_of
+from tests.support.profiles import a_profile
 
 ORDERS = "a\x1b[31mb\x1b]0;title\x07c\x9b2Jd\u202ee\u2066f\rg\x08h\u2028i\x85j"
 TICKET = "abcd1" + "0" * 27

@@ -70,7 +70,7 @@ def test_answers_whose_labels_were_changed_since_are_refused(run, calibrated):
 
 
 def test_held_out_answers_of_another_profile_are_refused(run, calibrated):
-    from guardrail.calibration.builtin import builtin_held_out
+    from guardrail.calibration.held_out import builtin_held_out
 
     said = run("policy", "what-if", calibrated / "policy.yaml", builtin_held_out("smollm2-135m"), model=None)
     assert said.exit_code == 2

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.chat import save_tiny_chat
+from tests.support.chat import save_tiny_chat
 
 streamlit = pytest.importorskip("streamlit", reason="streamlit is not installed")
 

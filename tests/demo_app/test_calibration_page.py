@@ -6,14 +6,14 @@ import time
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from demo_app.parts.calibrating import Request, begin
-from demo_app.parts.known import known
-from demo_app.parts.profiles import keep, made_here
+from demo_app.state.calibration_job import CalibrationRequest, begin
+from demo_app.state.policy_draft import keep, made_here
+from demo_app.state.policy_effect import known
 from guardrail import LocalModel
-from guardrail.calibration.answers_file import read_answers
 from guardrail.calibration.profile import write_profile
 from guardrail.errors import OptionError
-from tests.calibration.profiles import a_profile
+from guardrail.labelling.answers import read_answers
+from tests.support.profiles import a_profile
 
 
 def _calibration_page():
@@ -36,7 +36,7 @@ def calibrate(demo, model_folder, tmp_path):
 
     def run(text, seconds=120):
         calibration = begin(
-            Request(text, str(model_folder)), tmp_path, lambda: LocalModel.load(str(model_folder))
+            CalibrationRequest(text, str(model_folder)), tmp_path, lambda: LocalModel.load(str(model_folder))
         )
         until = time.monotonic() + seconds
         while calibration.is_running and time.monotonic() < until:
@@ -113,7 +113,9 @@ def test_another_profile_is_not_overwritten_and_a_name_leads_nowhere_else(demo, 
 @pytest.mark.slow
 def test_a_cancelled_run_keeps_its_answers_and_the_next_goes_on(demo, model_folder, tmp_path, calibrate):
     text = _lines(120)
-    run = begin(Request(text, str(model_folder)), tmp_path, lambda: LocalModel.load(str(model_folder)))
+    run = begin(
+        CalibrationRequest(text, str(model_folder)), tmp_path, lambda: LocalModel.load(str(model_folder))
+    )
     while run.is_running and run.stage[1] < 8:
         time.sleep(0.005)
     app = _open(run)
@@ -134,7 +136,7 @@ def test_a_cancelled_run_keeps_its_answers_and_the_next_goes_on(demo, model_fold
 
 
 def test_two_visitors_with_the_same_file_share_a_run(demo, model_folder, tmp_path):
-    request = Request(_lines(), str(model_folder))
+    request = CalibrationRequest(_lines(), str(model_folder))
     runs = [begin(request, tmp_path, lambda: LocalModel.load(str(model_folder))) for _ in range(2)]
     assert runs[0] is runs[1]
     runs[0].cancel()

@@ -4,8 +4,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from demo_app import app as demo_page
-from guardrail.policy.loading import load_policy
-from tests.guard.making import guard_of
+from guardrail.policy.load import load_policy
+from tests.support.guards import guard_of
 
 APP = demo_page.__file__
 QUESTION = "Who wrote Faust?"
@@ -96,7 +96,7 @@ def test_a_withheld_draft_is_nowhere_on_the_page_until_it_is_asked_for(demo, tmp
 
 @pytest.mark.slow
 def test_what_was_withheld_is_not_part_of_the_next_prompt(demo, tmp_path):
-    from demo_app.parts.conversation import history
+    from demo_app.state.session import history
 
     own_policy(demo, tmp_path, "abstain")
     page = asked(asked(AppTest.from_file(APP, default_timeout=60).run()))
@@ -109,8 +109,7 @@ def test_what_was_withheld_is_not_part_of_the_next_prompt(demo, tmp_path):
 
 
 def test_ten_turns_go_on_without_those_that_were_withheld(one_thread):
-    from demo_app.parts.conversation import history
-    from demo_app.parts.visitor import Turn
+    from demo_app.state.session import ChatTurn, history
 
     hard = {"id": "hard", "when": {"tags": ["hard"]}, "action": "abstain"}
     guard = guard_of(hard, {"id": "doubt", "action": "flag", "message": "Look it up."})
@@ -120,7 +119,7 @@ def test_ten_turns_go_on_without_those_that_were_withheld(one_thread):
         tags = ["hard"] if number % 2 else []
         answer = guard.judge([*history(turns), asked_now], f"Goethe {number}.", tags=tags)
         assert answer.turns_left_out == number // 2
-        turns.append(Turn(QUESTION, answer, is_first=number == 0))
+        turns.append(ChatTurn(QUESTION, answer, is_first=number == 0))
     shown = [turn for turn in turns if turn.answer.action == "flag"]
     asked_now = {"role": "user", "content": QUESTION}
     last = guard.judge([*history(turns), asked_now], "Goethe.")
@@ -195,7 +194,7 @@ def test_two_visitors_share_the_model_and_nothing_else(page):
     one, two = (each.session_state["guardrail"] for each in (page, other))
     assert [turn.question for turn in one.turns] == [QUESTION]
     assert [turn.question for turn in two.turns] == ["And who are you?"]
-    from demo_app.parts.models import house
+    from demo_app.state.model_pool import house
 
     assert house().model(one.model_name) is house().model(two.model_name)
 

@@ -3,11 +3,11 @@ import sys
 import time
 from threading import Thread
 
-from demo_app import opening
-from demo_app.opening import open_model
-from demo_app.parts.models import house
-from guardrail.calibration.builtin import builtin_profile
-from guardrail.policy.builtin import builtin_policies
+from demo_app import warm_up as opening
+from demo_app.state.model_pool import house
+from demo_app.warm_up import open_model
+from guardrail.calibration.held_out import builtin_profile
+from guardrail.policy.yaml_document import builtin_policies
 
 
 def test_the_model_is_open_before_the_first_visitor_comes(demo, model_folder):

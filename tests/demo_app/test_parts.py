@@ -5,16 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from demo_app.parts.errors import plain, sentence
-from demo_app.parts.models import House
-from demo_app.parts.plot import Axis, histogram
-from demo_app.parts.style import text
-from demo_app.parts.tokens import token_table, tokens_html
-from guardrail.calibration.reference import ReferenceDistribution
+from demo_app.components.badges import Axis, histogram, text, token_table, tokens_html
+from demo_app.state.error_messages import plain, sentence
+from demo_app.state.model_pool import House
+from guardrail.calibration.reference_distribution import ReferenceDistribution
 from guardrail.errors import ModelReferenceError
-from guardrail.guard.sentences import ScoredSentence
+from guardrail.guard.produce import ScoredSentence
 from guardrail.scoring.uncertainty import TokenScore
-from tests.guard.making import policy_of
+from tests.support.guards import policy_of
 
 
 def token(piece, weight=1.0):
@@ -100,8 +98,8 @@ def test_who_waits_while_another_opens_a_model_hears_how_far_it_is_and_may_leave
         heard.append(told)
         raise CancelledError
 
-    monkeypatch.setattr("demo_app.parts.models._opened", opened)
-    monkeypatch.setattr("demo_app.parts.models._guarded", lambda policy, model: f"a guard over {model}")
+    monkeypatch.setattr("demo_app.state.model_pool._opened", opened)
+    monkeypatch.setattr("demo_app.state.model_pool._guarded", lambda policy, model: f"a guard over {model}")
     house._models["another"] = "the other model"
     opening = threading.Thread(target=house.model, args=("m",))
     opening.start()

@@ -3,11 +3,11 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from demo_app.parts import known
-from guardrail.calibration.builtin import builtin_profile
+from demo_app.state import policy_effect as known
+from guardrail.calibration.held_out import builtin_profile
 from guardrail.policy import what_if
-from guardrail.policy.builtin import builtin_policies
 from guardrail.policy.decide import decide
+from guardrail.policy.yaml_document import builtin_policies
 
 
 def _policy_page():
@@ -88,13 +88,13 @@ def test_every_ready_policy_is_shown_without_a_mistake(app):
 
 
 def test_answers_of_the_chat_are_tried_too(app):
-    from demo_app.parts.visitor import Turn
-    from guardrail.policy.loading import load_policy
-    from tests.guard.making import ASKED, SAID, guard_of
+    from demo_app.state.session import ChatTurn
+    from guardrail.policy.load import load_policy
+    from tests.support.guards import ASKED, SAID, guard_of
 
     answer = guard_of({"id": "show", "action": "flag"}).judge(ASKED, SAID)
     session = app.session_state["guardrail"]
-    session.turns.append(Turn("What is <b>1|2</b>?", answer, policy=load_policy("builtin:default")))
+    session.turns.append(ChatTurn("What is <b>1|2</b>?", answer, policy=load_policy("builtin:default")))
     app.selectbox[0].set_value("strict").run()
     assert "1 of 1 would come out otherwise." in [one.value for one in app.caption]
     changed = next(one.value for one in app.markdown if "By rule" in one.value)

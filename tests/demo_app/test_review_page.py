@@ -140,11 +140,11 @@ def test_what_somebody_else_answered_meanwhile_stands(queue):
 
 
 def test_labels_are_lines_that_a_calibration_reads(queue, demo):
-    from guardrail.calibration.questions import parse_questions
+    from guardrail.labelling.questions import parse_questions
 
     queue.put(_case(1))
     queue.answer(_case(1).id, "edit", "Better.", by="ana")
-    from demo_app.parts.queues import label_lines
+    from demo_app.state.queues import label_lines
 
     lines = label_lines().splitlines()
     assert json.loads(lines[0])["correction"] == "Better."

@@ -3,9 +3,8 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from demo_app.parts.settings import environment
-from demo_app.parts.typed import only_known_places
-from guardrail.policy.loading import check_text
+from demo_app.state.settings import environment, only_known_places
+from guardrail.policy.load import check_text
 
 ESCALATES = """version: 1
 name: typed

@@ -5,11 +5,10 @@ import os
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from demo_app.parts.settings import environment
-from demo_app.parts.typed import known_files
+from demo_app.state.settings import environment, known_files
 from guardrail.calibration.profile import write_profile
-from guardrail.policy.loading import check_text
-from tests.calibration.profiles import a_profile
+from guardrail.policy.load import check_text
+from tests.support.profiles import a_profile
 
 TYPED = "version: 1\nname: typed\n"
 RULES = "rules: [{id: default, action: abstain}]\n"

@@ -3,8 +3,8 @@ import sys
 import pytest
 
 from guardrail.errors import EscalationError, MissingDependencyError
-from guardrail.escalation.opening import named_target
-from guardrail.policy.targets import Target
+from guardrail.escalation.routing import named_target
+from guardrail.policy.model import Target
 
 
 def test_without_langchain_the_error_names_the_pip_command(monkeypatch):

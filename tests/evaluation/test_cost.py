@@ -4,7 +4,7 @@ from guardrail.errors import OptionError
 from guardrail.evaluation import cost
 from guardrail.evaluation.cost import measure_cost, prompt_of_length
 from guardrail.models.prompt import EncodedPrompt, encode_prompt
-from tests.chat import CONTEXT, tiny_chat_model
+from tests.support.chat import CONTEXT, tiny_chat_model
 
 
 @pytest.fixture(scope="module")

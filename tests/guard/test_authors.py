@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from guardrail.calibration.author import Author
 from guardrail.calibration.profile import read_profile, write_profile
 from guardrail.errors import OptionError
 from guardrail.escalation.queue import HumanQueue
+from guardrail.labelling.author import Author
 from guardrail.policy.decide import decide
-from tests.guard.making import ASKED, PASS, SAID, SHORT, guard_of, policy_of, profile_of
+from tests.support.guards import ASKED, PASS, SAID, SHORT, guard_of, policy_of, profile_of
 
 SURE = {"id": "sure", "when": {"confidence": {"gte": 0.5}}, "action": "pass"}
 CERTIFIED = {

@@ -7,7 +7,7 @@ from guardrail.policy.decide import decide
 from guardrail.policy.evidence import Evidence
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.segments import Span, score_segments
-from tests.guard.making import ASKED, guard_of, policy_of, profile_file, tiny
+from tests.support.guards import ASKED, guard_of, policy_of, profile_file, tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -166,7 +166,7 @@ def test_evidence_that_is_none_is_an_error():
 
 
 def test_a_rule_below_one_on_all_answers_can_still_decide_on_calls(tmp_path):
-    from guardrail.policy.loading import load_policy
+    from guardrail.policy.load import load_policy
 
     path = tmp_path / "policy.yaml"
     path.write_text(

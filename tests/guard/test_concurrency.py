@@ -5,7 +5,7 @@ import time
 import pytest
 
 from guardrail.models.local import LocalModel
-from tests.guard.making import ASKED, PASS, SAID, SHORT, guard_of
+from tests.support.guards import ASKED, PASS, SAID, SHORT, guard_of
 
 QUESTIONS = [f"Question {at}: who was number {at * 7}?" for at in range(12)]
 
@@ -135,7 +135,7 @@ def test_states_of_waiting_requests_are_not_piled_up(guard):
         return generate(model, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        from guardrail.guard import producing
+        from guardrail.guard import produce as producing
 
         score = producing.score_batch
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrail.guard.words import BANDS, confidence_in_words, confidence_percent
+from guardrail.guard.answer import BANDS, confidence_in_words, confidence_percent
 
 
 @pytest.mark.parametrize(

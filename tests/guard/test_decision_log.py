@@ -9,7 +9,7 @@ import pytest
 
 from guardrail.errors import GuardrailError, OptionError
 from guardrail.guard.decision_log import DecisionLog, text_digest
-from tests.guard.making import ASKED, PASS, SAID, guard_of, profile_file, tiny
+from tests.support.guards import ASKED, PASS, SAID, guard_of, profile_file, tiny
 
 ABSTAIN = {"id": "no", "action": "abstain"}
 FIELDS = [

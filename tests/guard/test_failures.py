@@ -17,8 +17,8 @@ from guardrail.models.local import LocalModel
 from guardrail.policy.evidence import Decision, Evidence
 from guardrail.scoring.score import score_batch
 from guardrail.scoring.uncertainty import SCORES
-from tests.chat import BROKEN_TOKEN, tiny_chat_model
-from tests.guard.making import ASKED, PASS, SAID, SHORT, guard_of, profile_file
+from tests.support.chat import BROKEN_TOKEN, tiny_chat_model
+from tests.support.guards import ASKED, PASS, SAID, SHORT, guard_of, profile_file
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -69,9 +69,9 @@ def assessed(confidence=0.9, score=1.0, quantile=0.5):
 
 
 MODEL = {"ask": (LocalModel, "generate_batch"), "judge": (LocalModel, "read_encoded")}
-SCORE = "guardrail.guard.producing.score_batch"
+SCORE = "guardrail.guard.produce.score_batch"
 ASSESS = (Profile, "assess")
-DECIDE = "guardrail.guard.judging.decide"
+DECIDE = "guardrail.guard.assess.decide"
 RAISED = [(seam, raising(error)) for seam in (SCORE, ASSESS, DECIDE) for error in ERRORS]
 WRONG = [
     *((SCORE, giving(value)) for value in ([], [None], [0.5], ["sure"], None, [1, 2])),

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from guardrail.escalation.queue import HumanQueue
+from guardrail.models.generation_controls import Steering
 from guardrail.models.sampling import Sampling
-from guardrail.models.steering import Steering
-from guardrail.utils.fork import ForkSafeLock
-from tests.guard.making import ASKED, PASS, SHORT, guard_of
-from tests.langchain.making import chat_of
+from guardrail.utils.threads import ForkSafeLock
+from tests.support.chat_models import chat_of
+from tests.support.guards import ASKED, PASS, SHORT, guard_of
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

@@ -19,12 +19,12 @@ from guardrail.errors import (
 )
 from guardrail.escalation.queue import HumanQueue
 from guardrail.guard import Guard, GuardedAnswer
-from guardrail.guard.words import DEFAULT_MESSAGES
+from guardrail.guard.answer import DEFAULT_MESSAGES
 from guardrail.models.sampling import Sampling
 from guardrail.policy.decide import decide
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.score import score
-from tests.guard.making import ASKED, PASS, SAID, SHORT, guard_of, policy_of, profile_file, profile_of, tiny
+from tests.support.guards import ASKED, PASS, SAID, SHORT, guard_of, policy_of, profile_file, profile_of, tiny
 
 FLAG = {"id": "flag", "action": "flag"}
 ABSTAIN = {"id": "no", "action": "abstain"}
@@ -248,7 +248,7 @@ def test_a_policy_that_does_not_know_where_its_profile_lies_is_no_policy_without
 def test_a_shipped_profile_is_used_where_it_fits_and_left_with_a_reason_where_not(tmp_path, monkeypatch):
     unsure = {"id": "unsure", "when": {"confidence": {"lt": 0.1}}, "action": "abstain"}
     path = profile_file(tmp_path)
-    monkeypatch.setattr("guardrail.guard.profiles.builtin_profiles", lambda: {"tiny": path})
+    monkeypatch.setattr("guardrail.guard.assess.builtin_profiles", lambda: {"tiny": path})
     assert guard_of(unsure, PASS).judge(ASKED, SAID).confidence == 0.5
     profile = profile_of()
     foreign = profile.model_copy(update={"model": replace(profile.model, dtype="bfloat16")})

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from guardrail.escalation.case import Case
 from guardrail.guard.history import notices_of, spoken
-from tests.guard.making import ASKED, SHORT, guard_of, policy_of, profile_file
+from tests.support.guards import ASKED, SHORT, guard_of, policy_of, profile_file
 
 FLAG = {
     "id": "check",

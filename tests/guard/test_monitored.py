@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from guardrail.calibration.author import Author
 from guardrail.errors import CalibrationError
 from guardrail.guard.decision_log import decision_record
+from guardrail.labelling.author import Author
 from guardrail.models.sampling import Sampling
-from tests.guard.making import ASKED, PASS, SAID, guard_of, profile_file, profile_of
+from tests.support.guards import ASKED, PASS, SAID, guard_of, profile_file, profile_of
 
 ABSTAIN = {"id": "no", "action": "abstain"}
 MESSAGES = [{"role": "user", "content": ASKED}]
@@ -148,12 +148,12 @@ def test_what_is_no_answer_is_refused_in_words(profile, given):
 
 
 def test_a_file_may_be_named_by_a_text(tmp_path):
-    from guardrail.calibration.answers_file import read_answers
     from guardrail.calibration.held_out import find_held_out, holds_held_out, read_held_out
     from guardrail.errors import RecordError
+    from guardrail.labelling.answers import read_answers
     from guardrail.policy.cases import read_cases
-    from guardrail.scoring.results import read_lines
-    from guardrail.scoring.sps.paraphrases import read_paraphrases
+    from guardrail.scoring.paraphrases import read_paraphrases
+    from guardrail.scoring.records import read_lines
 
     profile = profile_file(tmp_path)
     missing = str(tmp_path / "none.jsonl")

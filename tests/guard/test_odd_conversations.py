@@ -8,12 +8,11 @@ import pytest
 from guardrail.escalation.queue import HumanQueue
 from guardrail.guard.decision_log import text_digest
 from guardrail.models.local import LocalModel
-from guardrail.utils.json_lines import json_object
-from guardrail.utils.plain_json import plain_json
-from tests.chat import tiny_chat
-from tests.guard.making import SAID, guard_of, tiny
-from tests.templates import HERMES
-from tests.utils.hostile import HOSTILE
+from guardrail.utils.json_lines import json_object, plain_json
+from tests.support.chat import tiny_chat
+from tests.support.guards import SAID, guard_of, tiny
+from tests.support.hostile import HOSTILE
+from tests.support.templates import HERMES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ESCALATE = {"id": "ask", "action": "escalate", "to": "people"}

@@ -6,7 +6,7 @@ import pytest
 
 from guardrail.guard import Guard
 from guardrail.models.sampling import Sampling
-from tests.guard.making import policy_of
+from tests.support.guards import policy_of
 
 EASY = "What is the capital of France?"
 HARD = "What was the middle name of the second mayor of Kazan?"

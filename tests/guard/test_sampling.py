@@ -4,10 +4,10 @@ from hashlib import sha256
 
 import pytest
 
-from guardrail.guard.profiles import sampling_of
+from guardrail.guard.assess import sampling_of
 from guardrail.models.sampling import Sampling
-from tests.calibration.profiles import a_profile
-from tests.guard.making import ASKED, SAID, SHORT, guard_of, profile_file
+from tests.support.guards import ASKED, SAID, SHORT, guard_of, profile_file
+from tests.support.profiles import a_profile
 
 
 def made_with(**generation):

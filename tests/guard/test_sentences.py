@@ -7,7 +7,7 @@ import pytest
 from guardrail.guard import Guard
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.segments import score_segments, sentence_spans
-from tests.guard.making import ASKED, SAID, policy_of, profile_file, tiny
+from tests.support.guards import ASKED, SAID, policy_of, profile_file, tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

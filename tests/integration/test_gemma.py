@@ -14,8 +14,8 @@ from guardrail.models.prompt import EncodedPrompt
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.score import score, score_batch
-from tests.reference import reference_scores
-from tests.scoring.agreement import assert_agrees
+from tests.support.agreement import assert_agrees
+from tests.support.reference import reference_scores
 
 pytestmark = [pytest.mark.slow, pytest.mark.untraced]
 

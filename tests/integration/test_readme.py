@@ -48,7 +48,7 @@ def test_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_policy_that_readme_shows_has_no_mistake_but_its_example_profile(tmp_path):
-    from guardrail.policy.loading import check_policy
+    from guardrail.policy.load import check_policy
 
     (policy,) = blocks(README, "yaml")
     path = tmp_path / "policy.yaml"

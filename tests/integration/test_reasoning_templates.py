@@ -2,17 +2,17 @@
 
 import pytest
 
-from guardrail.calibration.judges.named import as_judge
-from guardrail.calibration.judging import Case, judge_case
 from guardrail.guard import Guard
-from guardrail.models.grammar import held_to
+from guardrail.labelling.judge import AnswerToJudge, judge_answer
+from guardrail.labelling.judges import as_judge
+from guardrail.models.constrained_decoding import held_to
+from guardrail.models.generation_controls import Steering
 from guardrail.models.local import LocalModel
 from guardrail.models.sampling import Sampling
-from guardrail.models.steering import Steering
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.score import score
-from tests.guard.making import PASS, policy_of
-from tests.reasoning import TEMPLATES
+from tests.support.guards import PASS, policy_of
+from tests.support.reasoning import TEMPLATES
 
 pytestmark = pytest.mark.slow
 
@@ -63,8 +63,8 @@ def test_the_answer_is_told_from_what_was_thought(smollm2, opens, thought):
     assert short.computation == "short"
     assert short.hybridgrad == pytest.approx(plain.hybridgrad, rel=1e-3)
     assert len(short.tokens) == len(trace.response_ids) - trace.answer_start
-    case = Case(ASKED, f"<think>{trace.reasoning}</think>{trace.text}", [trace.text])
-    assert judge_case(as_judge("exact"), case).correct
+    case = AnswerToJudge(ASKED, f"<think>{trace.reasoning}</think>{trace.text}", [trace.text])
+    assert judge_answer(as_judge("exact"), case).correct
 
 
 def test_a_thought_without_an_end_is_withheld(smollm2):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from guardrail.calibration.builtin import builtin_profile
+from guardrail.calibration.held_out import builtin_profile
 from guardrail.calibration.profile import Guarantee, read_profile
 from guardrail.guard import Guard
 from guardrail.models.local import LocalModel

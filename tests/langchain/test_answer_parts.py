@@ -6,10 +6,10 @@ from pydantic import BaseModel
 
 from guardrail.langchain.answer_parts import parts_of
 from guardrail.langchain.verdicts import verdict_of
-from tests.guard.making import PASS
-from tests.langchain.agents import Agent
-from tests.langchain.doors import answers
-from tests.langchain.wrapping import ABSTAIN, guard, other_model
+from tests.support.agents import Agent
+from tests.support.doors import answers
+from tests.support.guards import PASS
+from tests.support.wrapping import ABSTAIN, guard, other_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,8 +11,8 @@ from guardrail.calibration.profile import write_profile
 from guardrail.errors import OptionError
 from guardrail.langchain import ChatGuardrail, UncertaintyGuard, get_uncertainty_callback
 from guardrail.langchain.middleware import UncertaintyMiddleware
-from tests.guard.making import policy_of, profile_of, tiny
-from tests.langchain.wrapping import BOOK, PROMPT, OtherModel, other_model
+from tests.support.guards import policy_of, profile_of, tiny
+from tests.support.wrapping import BOOK, PROMPT, OtherModel, other_model
 
 CERTIFIED = {
     "id": "certified",

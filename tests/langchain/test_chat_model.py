@@ -20,9 +20,9 @@ from guardrail.escalation.queue import HumanQueue
 from guardrail.guard import Guard
 from guardrail.langchain import ChatGuardrail, verdict_of
 from guardrail.models.sampling import Sampling
-from tests.chat import save_tiny_chat
-from tests.guard.making import ASKED, PASS, policy_of, profile_file, tiny
-from tests.langchain.making import ABSTAIN, chat_of
+from tests.support.chat import save_tiny_chat
+from tests.support.chat_models import ABSTAIN, chat_of
+from tests.support.guards import ASKED, PASS, policy_of, profile_file, tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,8 +10,8 @@ from guardrail.errors import AbstainedError, PromptError
 from guardrail.langchain import verdict_of
 from guardrail.models.local import LocalModel
 from guardrail.models.sampling import Sampling
-from tests.guard.making import ASKED, PASS, tiny
-from tests.langchain.making import ABSTAIN, chat_of
+from tests.support.chat_models import ABSTAIN, chat_of
+from tests.support.guards import ASKED, PASS, tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -98,7 +98,7 @@ def failing_scores(monkeypatch):
     def fail(*arguments, **options):
         raise RuntimeError(ASKED)
 
-    monkeypatch.setattr("guardrail.guard.producing.score_batch", fail)
+    monkeypatch.setattr("guardrail.guard.produce.score_batch", fail)
 
 
 def test_an_answer_that_was_shown_and_cannot_be_checked_is_followed_by_the_policys_words(failing_scores):
@@ -148,8 +148,8 @@ def test_an_error_while_generating_is_raised_at_once(monkeypatch):
 def tokens(monkeypatch):
     """Counts the tokens that are generated."""
     counted = []
-    tell = "guardrail.models.streaming.TextStream.__call__"
-    from guardrail.models.streaming import TextStream
+    tell = "guardrail.models.response.TextStream.__call__"
+    from guardrail.models.response import TextStream
 
     real = TextStream.__call__
 

@@ -14,12 +14,12 @@ from langchain_core.messages import (
 )
 from langgraph.checkpoint.memory import InMemorySaver
 
-from guardrail.langchain.messages import as_spoken
+from guardrail.langchain.message_conversion import as_spoken
 from guardrail.langchain.verdicts import verdict_of
-from tests.guard.making import PASS
-from tests.langchain.agents import THREAD, Agent, Scripted, calling, said
-from tests.langchain.making import chat_of
-from tests.langchain.wrapping import guard, guarded_message, merged, other_model
+from tests.support.agents import THREAD, Agent, Scripted, calling, said
+from tests.support.chat_models import chat_of
+from tests.support.guards import PASS
+from tests.support.wrapping import guard, guarded_message, merged, other_model
 
 REFUSAL = "Nobody knows enough to say."
 HARD = {"id": "hard", "when": {"tags": ["hard"]}, "action": "abstain", "message": REFUSAL}

@@ -12,9 +12,9 @@ from guardrail.errors import OptionError
 from guardrail.guard import Guard
 from guardrail.langchain import ChatGuardrail, UncertaintyGuard, UncertaintyMiddleware, verdict_of
 from guardrail.models.local import LocalModel
-from tests.chat import save_tiny_chat
-from tests.guard.making import ASKED, PASS, policy_of, tiny
-from tests.langchain.making import chat_of
+from tests.support.chat import save_tiny_chat
+from tests.support.chat_models import chat_of
+from tests.support.guards import ASKED, PASS, policy_of, tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,11 +12,11 @@ from langgraph.graph import START, MessagesState, StateGraph
 
 from guardrail.errors import AbstainedError
 from guardrail.langchain.verdicts import verdict_of
-from tests.guard.making import PASS
-from tests.langchain.agents import Agent
-from tests.langchain.doors import DOORS, PIECES, Tracer, answers, canary, check_nobody_knows, leads_to, opened
-from tests.langchain.making import chat_of
-from tests.langchain.wrapping import ABSTAIN, guard, other_model
+from tests.support.agents import Agent
+from tests.support.chat_models import chat_of
+from tests.support.doors import DOORS, PIECES, Tracer, answers, canary, check_nobody_knows, leads_to, opened
+from tests.support.guards import PASS
+from tests.support.wrapping import ABSTAIN, guard, other_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

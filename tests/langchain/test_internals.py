@@ -13,9 +13,10 @@ from langgraph._internal import _constants
 from langgraph.graph import START, MessagesState, StateGraph
 
 from guardrail.errors import MissingDependencyError
-from guardrail.langchain import _internals, holding
-from tests.guard.making import PASS
-from tests.langchain.wrapping import ABSTAIN, CANARY, guard, other_model
+from guardrail.langchain import _internals
+from guardrail.langchain import buffering as holding
+from tests.support.guards import PASS
+from tests.support.wrapping import ABSTAIN, CANARY, guard, other_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -22,13 +22,11 @@ from guardrail.langchain import (
     when_uncertain,
 )
 from guardrail.langchain.answer_parts import parts_of
-from guardrail.langchain.seals import sealed
+from guardrail.langchain.verdicts import sealed
 from guardrail.langchain.wrapper import UncertaintyGuard
 from guardrail.models.local import LocalModel
 from guardrail.scoring.options import ScoringOptions
-from tests.chat import tiny_chat
-from tests.guard.making import PASS, policy_of, profile_file, tiny
-from tests.langchain.agents import (
+from tests.support.agents import (
     ABSTAIN,
     ASKED,
     CANARY,
@@ -44,7 +42,9 @@ from tests.langchain.agents import (
     knows,
     said,
 )
-from tests.langchain.wrapping import guarded_message
+from tests.support.chat import tiny_chat
+from tests.support.guards import PASS, policy_of, profile_file, tiny
+from tests.support.wrapping import guarded_message
 
 HOWS = pytest.mark.parametrize("how", ["sync", "async"])
 

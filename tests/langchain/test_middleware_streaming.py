@@ -8,7 +8,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command
 
 from guardrail.langchain import verdict_of
-from tests.langchain.agents import (
+from tests.support.agents import (
     ABSTAIN,
     ASKED,
     CANARY,
@@ -25,7 +25,7 @@ from tests.langchain.agents import (
     said,
     streamed,
 )
-from tests.langchain.wrapping import Listener
+from tests.support.wrapping import Listener
 
 HOWS = pytest.mark.parametrize("how", ["sync", "async"])
 RULES = pytest.mark.parametrize("rule", [ABSTAIN, STRONG])

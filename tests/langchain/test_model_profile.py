@@ -8,9 +8,9 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 from langchain_core.tools import tool
 
 from guardrail.errors import PromptError
-from tests.chat import CONTEXT
-from tests.guard.making import ASKED, PASS, tiny
-from tests.langchain.making import calling_model, chat_of
+from tests.support.chat import CONTEXT
+from tests.support.chat_models import calling_model, chat_of
+from tests.support.guards import ASKED, PASS, tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,9 +12,9 @@ from guardrail.models.loading import LoadOptions
 from guardrail.models.local import LocalModel
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.options import ScoringOptions
-from tests.chat import tiny_chat
-from tests.guard.making import ASKED, PASS, policy_of, tiny
-from tests.langchain.making import chat_of
+from tests.support.chat import tiny_chat
+from tests.support.chat_models import chat_of
+from tests.support.guards import ASKED, PASS, policy_of, tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

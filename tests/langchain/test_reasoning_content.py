@@ -8,12 +8,12 @@ from langchain_core.tools import tool
 
 from guardrail.errors import OptionError
 from guardrail.langchain import ChatGuardrail, verdict_of
-from guardrail.langchain.messages import prompt_of
-from guardrail.langchain.tool_calls import ToolReader, read_answer
-from tests.guard.making import PASS, policy_of, tiny
-from tests.langchain.making import ABSTAIN
-from tests.reasoning import THOUGHT, UNENDED, family, model_under, saying
-from tests.templates import HERMES
+from guardrail.langchain.message_conversion import prompt_of
+from guardrail.langchain.tool_parsing import ToolReader, read_answer
+from tests.support.chat_models import ABSTAIN
+from tests.support.guards import PASS, policy_of, tiny
+from tests.support.reasoning import THOUGHT, UNENDED, family, model_under, saying
+from tests.support.templates import HERMES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,14 +14,15 @@ from langchain_core.runnables import RunnableLambda
 from pydantic import ValidationError
 
 from guardrail.calibration.profile import write_profile
-from guardrail.langchain import ChatGuardrail, get_uncertainty_callback, seals, verdict_of, when_uncertain
+from guardrail.langchain import ChatGuardrail, get_uncertainty_callback, verdict_of, when_uncertain
+from guardrail.langchain import verdicts as seals
 from guardrail.langchain.answer_parts import parts_of
-from guardrail.langchain.seals import is_given, sealed
+from guardrail.langchain.verdicts import is_given, sealed
 from guardrail.langchain.wrapper import UncertaintyGuard
-from tests.guard.making import PASS, policy_of, profile_of, tiny
-from tests.langchain.agents import Agent, calling
-from tests.langchain.making import chat_of
-from tests.langchain.wrapping import ABSTAIN, CANARY, SAID, guard, other_model
+from tests.support.agents import Agent, calling
+from tests.support.chat_models import chat_of
+from tests.support.guards import PASS, policy_of, profile_of, tiny
+from tests.support.wrapping import ABSTAIN, CANARY, SAID, guard, other_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

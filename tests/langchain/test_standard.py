@@ -12,8 +12,8 @@ from langchain_tests.unit_tests import ChatModelUnitTests
 
 from guardrail.langchain import ChatGuardrail
 from guardrail.models.local import LocalModel
-from guardrail.policy.loading import load_policy
-from tests.templates import HERMES
+from guardrail.policy.load import load_policy
+from tests.support.templates import HERMES
 
 pytestmark = [pytest.mark.slow, pytest.mark.untraced]
 

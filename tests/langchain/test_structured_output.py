@@ -8,9 +8,9 @@ from pydantic import BaseModel
 
 from guardrail.errors import AbstainedError, OptionError
 from guardrail.langchain import verdict_of
-from guardrail.langchain.structured import schema_of
-from tests.guard.making import ASKED, PASS
-from tests.langchain.making import ABSTAIN, chat_of
+from guardrail.langchain.structured_output import schema_of
+from tests.support.chat_models import ABSTAIN, chat_of
+from tests.support.guards import ASKED, PASS
 
 pytest.importorskip("llguidance", reason="llguidance is not installed")
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -9,9 +9,9 @@ from langchain_core.language_models.fake_chat_models import FakeListChatModel
 
 from guardrail.errors import AnswerTimeoutError, GuardrailError, OptionError
 from guardrail.langchain import verdict_of
-from guardrail.models.steering import GoesOn
-from tests.guard.making import ASKED, PASS
-from tests.langchain.making import chat_of
+from guardrail.models.generation_controls import GoesOn
+from tests.support.chat_models import chat_of
+from tests.support.guards import ASKED, PASS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

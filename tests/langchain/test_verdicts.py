@@ -12,7 +12,7 @@ from guardrail.langchain.verdicts import (
     get_uncertainty_callback,
     verdict_of,
 )
-from tests.langchain.wrapping import guarded_message, other_model
+from tests.support.wrapping import guarded_message, other_model
 
 
 def saying(rule):

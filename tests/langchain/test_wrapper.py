@@ -22,8 +22,8 @@ from guardrail.errors import AbstainedError, ForeignProfileError, OptionError, P
 from guardrail.escalation.queue import HumanQueue
 from guardrail.langchain.verdicts import get_uncertainty_callback, verdict_of
 from guardrail.langchain.wrapper import UncertaintyGuard
-from tests.guard.making import PASS, guard_of, policy_of, profile_of, tiny
-from tests.langchain.wrapping import (
+from tests.support.guards import PASS, guard_of, policy_of, profile_of, tiny
+from tests.support.wrapping import (
     ABSTAIN,
     BOOK,
     CANARY,

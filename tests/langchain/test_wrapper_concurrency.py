@@ -9,8 +9,8 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 
 from guardrail.langchain.verdicts import get_uncertainty_callback
-from tests.guard.making import PASS
-from tests.langchain.wrapping import guard, other_model
+from tests.support.guards import PASS
+from tests.support.wrapping import guard, other_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

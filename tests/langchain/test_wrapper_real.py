@@ -10,9 +10,9 @@ from langchain_core.runnables import RunnableLambda
 
 from guardrail.langchain import ChatGuardrail, UncertaintyGuard, get_uncertainty_callback, verdict_of
 from guardrail.models.sampling import Sampling
-from guardrail.policy.loading import load_policy
-from tests.guard.making import PASS, policy_of
-from tests.langchain.wrapping import other_model
+from guardrail.policy.load import load_policy
+from tests.support.guards import PASS, policy_of
+from tests.support.wrapping import other_model
 
 MODEL = "smollm2-135m"
 PROMPT = ChatPromptTemplate.from_template("What is the capital of {country}?")

@@ -18,8 +18,8 @@ from langsmith import Client, traceable
 
 from guardrail.errors import AbstainedError
 from guardrail.langchain.verdicts import get_uncertainty_callback, verdict_of
-from tests.guard.making import PASS
-from tests.langchain.wrapping import (
+from tests.support.guards import PASS
+from tests.support.wrapping import (
     ABSTAIN,
     BOOK,
     CANARY,

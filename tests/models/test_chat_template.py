@@ -7,12 +7,11 @@ import pytest
 from guardrail.errors import ForeignProfileError, OptionError
 from guardrail.models.chat_template import check_chat_template_kwargs, parse_chat_template_kwargs
 from guardrail.models.fingerprint import fingerprint_model
-from guardrail.models.steering import Steering
-from guardrail.scoring.fingerprint import fingerprint_scorer
-from guardrail.scoring.options import ScoringOptions
-from tests.chat import tiny_chat_model
-from tests.guard.making import profile_of
-from tests.reasoning import family
+from guardrail.models.generation_controls import Steering
+from guardrail.scoring.options import ScoringOptions, fingerprint_scorer
+from tests.support.chat import tiny_chat_model
+from tests.support.guards import profile_of
+from tests.support.reasoning import family
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

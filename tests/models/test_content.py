@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrail.calibration.questions import parse_questions
 from guardrail.errors import PromptError
-from guardrail.models.content import content_text, with_text
+from guardrail.labelling.questions import parse_questions
+from guardrail.models.chat_template import content_text, with_text
 from guardrail.models.prompt import encode_prompt
-from tests.guard.making import ASKED, PASS, SHORT, guard_of
-from tests.tiny import CHATML, tiny_tokenizer
+from tests.support.guards import ASKED, PASS, SHORT, guard_of
+from tests.support.tiny import CHATML, tiny_tokenizer
 
 IMAGE = {"type": "image_url", "image_url": {"url": "https://x/y.png"}}
 

@@ -8,8 +8,8 @@ from tokenizers import AddedToken, normalizers
 from guardrail.errors import PromptError
 from guardrail.models.control_tokens import control_tokens, encode_text
 from guardrail.models.prompt import encode_prompt
-from tests.templates import HERMES
-from tests.tiny import CHATML, LLAMA3, MISTRAL, SPECIALS, byte_fallback_tokenizer, tiny_tokenizer
+from tests.support.templates import HERMES
+from tests.support.tiny import CHATML, LLAMA3, MISTRAL, SPECIALS, byte_fallback_tokenizer, tiny_tokenizer
 
 GEMMA = (
     "<s>{% for m in messages %}<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"

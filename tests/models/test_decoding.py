@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from guardrail.models.decoding import has_stop, response_text, token_texts
 from guardrail.scoring.sentences import token_spans
-from tests.tiny import SPECIALS, byte_fallback_tokenizer, tiny_tokenizer
+from tests.support.tiny import SPECIALS, byte_fallback_tokenizer, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer(words=("assistant", "Hello", " world"))
 SINGLE_BYTES = byte_fallback_tokenizer(words=("assistant", "Hello", "world"))

@@ -8,10 +8,10 @@ import time
 import pytest
 
 from guardrail.errors import PromptError
-from guardrail.models import rendered_prompt
+from guardrail.models import chat_template as rendered_prompt
 from guardrail.models.prompt import encode_prompt
-from guardrail.utils.time_limit import TimeLimitReached, time_limit
-from tests.tiny import tiny_tokenizer
+from guardrail.utils.threads import TimeLimitReached, time_limit
+from tests.support.tiny import tiny_tokenizer
 
 FINE = "{% for m in messages %}{{ m.content }}{% endfor %}"
 LOOPS = {

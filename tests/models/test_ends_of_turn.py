@@ -9,13 +9,13 @@ from tokenizers.processors import TemplateProcessing
 from transformers import LogitsProcessor
 
 from guardrail.errors import ResponseError
+from guardrail.models.generation_controls import Steering
 from guardrail.models.local import LocalModel
 from guardrail.models.prompt import encode_prompt
 from guardrail.models.sampling import Sampling
-from guardrail.models.steering import Steering
 from guardrail.scoring.records import encode, parse_line
-from tests.chat import tiny_chat
-from tests.tiny import CHATML, LLAMA3, MISTRAL, SPECIALS, tiny_tokenizer
+from tests.support.chat import tiny_chat
+from tests.support.tiny import CHATML, LLAMA3, MISTRAL, SPECIALS, tiny_tokenizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from guardrail.errors import ModelUnavailableError
 from guardrail.models.fingerprint import fingerprint_model
-from tests.chat import save_tiny_chat, tiny_chat, tiny_chat_model
-from tests.tiny import FAMILIES, LLAMA3, local, tiny_config, tiny_weights
+from tests.support.chat import save_tiny_chat, tiny_chat, tiny_chat_model
+from tests.support.tiny import FAMILIES, LLAMA3, local, tiny_config, tiny_weights
 
 
 def test_the_same_weights_have_the_same_fingerprint():

@@ -9,12 +9,12 @@ from transformers import GenerationConfig
 
 from guardrail.errors import GenerationError, PromptError
 from guardrail.models.decoding import INCOMPLETE
-from guardrail.models.quiet import quiet_transformers
+from guardrail.models.files.hf_logging import quiet_transformers
+from guardrail.models.generation_controls import NO_STEERING, Steering
 from guardrail.models.sampling import Sampling
-from guardrail.models.steering import NO_STEERING, Steering
 from guardrail.scoring.score import score, score_batch
-from tests.scoring.agreement import assert_agrees, reference
-from tests.tiny import (
+from tests.support.agreement import assert_agrees, reference
+from tests.support.tiny import (
     CHATML,
     FAMILIES,
     SPECIALS,

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrail.errors import OptionError
-from guardrail.models.grammar import calls_grammar, held_to, json_grammar
+from guardrail.models.constrained_decoding import calls_grammar, held_to, json_grammar
 from guardrail.models.json_schema import closed, untitled
-from tests.templates import HERMES, LLAMA31
+from tests.support.templates import HERMES, LLAMA31
 
 llguidance = pytest.importorskip("llguidance", reason="llguidance is not installed")
 

@@ -21,14 +21,13 @@ from guardrail.errors import (
     OptionError,
     UnsafeModelError,
 )
-from guardrail.models import sources
-from guardrail.models.builtin import BUILTIN_MODELS
-from guardrail.models.convert import convert_gguf
+from guardrail.models.devices import Hardware, choose_device, choose_dtype
+from guardrail.models.files import resolve as sources
+from guardrail.models.files.gguf import convert_gguf
+from guardrail.models.files.hf_logging import quiet_transformers
+from guardrail.models.files.reference import BUILTIN_MODELS, ModelReference
+from guardrail.models.files.resolve import stored_models
 from guardrail.models.loading import LoadOptions, local_folder, open_model
-from guardrail.models.placement import Machine, choose_device, choose_dtype
-from guardrail.models.quiet import quiet_transformers
-from guardrail.models.reference import ModelReference
-from guardrail.models.store import stored_models
 
 WORDS = ["<unk>", "</s>", *(f"w{number}" for number in range(62))]
 GGUF_WORDS = ["<unk>", "</s>", "w", "1", "2", "w1", "w2", *(f"x{number}" for number in range(57))]
@@ -153,7 +152,7 @@ def test_on_a_cpu_the_stored_type_is_kept_where_float32_would_take_over_half_of_
 ):
     parameters = sum(tensor.numel() for tensor in load_file(folder / "model.safetensors").values())
     for memory, expected in ((8 * parameters, torch.float32), (8 * parameters - 8, torch.bfloat16)):
-        machine = Machine((), False, memory)
+        machine = Hardware((), False, memory)
         monkeypatch.setattr("guardrail.models.loading.this_machine", lambda machine=machine: machine)
         assert open_folder(folder).model.dtype == expected
 
@@ -346,15 +345,15 @@ def test_quantization_without_a_gpu_is_refused(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("requested", "machine", "needed", "expected"),
     [
-        ("auto", Machine((), False, 8 * GB), GB, "cpu"),
-        ("auto", Machine((), True, 8 * GB), GB, "mps"),
-        ("auto", Machine((10 * GB, 24 * GB), False, 8 * GB), GB, "cuda:1"),
-        ("auto", Machine((10 * GB, 24 * GB), True, 8 * GB), 20 * GB, "cuda:1"),
-        ("auto", Machine((10 * GB, 24 * GB), False, 8 * GB), 21 * GB, None),
-        ("cuda", Machine((10 * GB, 24 * GB), False, 8 * GB), 21 * GB, "cuda:0"),
-        ("cuda:1", Machine((10 * GB, 24 * GB), False, 8 * GB), 90 * GB, "cuda:1"),
-        ("cpu", Machine((10 * GB,), True, 8 * GB), GB, "cpu"),
-        ("mps", Machine((), True, 8 * GB), GB, "mps"),
+        ("auto", Hardware((), False, 8 * GB), GB, "cpu"),
+        ("auto", Hardware((), True, 8 * GB), GB, "mps"),
+        ("auto", Hardware((10 * GB, 24 * GB), False, 8 * GB), GB, "cuda:1"),
+        ("auto", Hardware((10 * GB, 24 * GB), True, 8 * GB), 20 * GB, "cuda:1"),
+        ("auto", Hardware((10 * GB, 24 * GB), False, 8 * GB), 21 * GB, None),
+        ("cuda", Hardware((10 * GB, 24 * GB), False, 8 * GB), 21 * GB, "cuda:0"),
+        ("cuda:1", Hardware((10 * GB, 24 * GB), False, 8 * GB), 90 * GB, "cuda:1"),
+        ("cpu", Hardware((10 * GB,), True, 8 * GB), GB, "cpu"),
+        ("mps", Hardware((), True, 8 * GB), GB, "mps"),
     ],
 )
 def test_a_model_goes_to_the_roomiest_gpu_it_fits_on_and_otherwise_to_several(
@@ -367,12 +366,12 @@ def test_a_model_goes_to_the_roomiest_gpu_it_fits_on_and_otherwise_to_several(
 @pytest.mark.parametrize("requested", ["cuda", "cuda:2", "mps", "nonsense"])
 def test_a_device_is_never_replaced_by_another(requested):
     with pytest.raises(OptionError):
-        choose_device(requested, Machine((GB, GB) if requested == "cuda:2" else (), False, GB), 1)
+        choose_device(requested, Hardware((GB, GB) if requested == "cuda:2" else (), False, GB), 1)
 
 
 @pytest.mark.parametrize("device", ["cuda:0", "mps", None])
 def test_away_from_the_cpu_the_stored_type_is_kept(device):
-    assert choose_dtype("auto", device and torch.device(device), Machine((), False, 8 * GB), 1) is None
+    assert choose_dtype("auto", device and torch.device(device), Hardware((), False, 8 * GB), 1) is None
 
 
 def test_a_gguf_file_becomes_safetensors_with_the_same_weights(gguf_file):
@@ -401,7 +400,7 @@ def test_a_gguf_file_is_converted_once_and_again_when_it_changed(gguf_file, monk
         conversions.append(arguments)
         convert_gguf(*arguments)
 
-    monkeypatch.setattr("guardrail.models.convert.convert_gguf", count)
+    monkeypatch.setattr("guardrail.models.files.gguf.convert_gguf", count)
     before = open_folder(gguf_file).model.model.embed_tokens.weight
     assert torch.equal(open_folder(gguf_file).model.model.embed_tokens.weight, before)
     assert len(conversions) == 1

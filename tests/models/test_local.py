@@ -4,7 +4,7 @@ import torch
 from guardrail.errors import ModelReferenceError, OptionError, PromptError, ResponseError
 from guardrail.models.prompt import EncodedPrompt
 from guardrail.models.sampling import Sampling
-from tests.tiny import (
+from tests.support.tiny import (
     CHATML,
     FAMILIES,
     SPECIALS,

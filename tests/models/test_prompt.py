@@ -2,8 +2,8 @@ import pytest
 
 from guardrail.errors import PromptError
 from guardrail.models.prompt import encode_ids, encode_prompt, end_of_turn, template_tail
-from tests.templates import HERMES, LISTS, TOOLS
-from tests.tiny import CHATML, LLAMA3, MISTRAL, SPECIALS, tiny_tokenizer
+from tests.support.templates import HERMES, LISTS, TOOLS
+from tests.support.tiny import CHATML, LLAMA3, MISTRAL, SPECIALS, tiny_tokenizer
 
 FAMILIES = {
     "llama-3": (LLAMA3, ("assistant", "\n\n"), "<|eot_id|>", -4, "<|start_header_id|>"),

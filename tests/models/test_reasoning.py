@@ -11,12 +11,12 @@ from guardrail.errors import OptionError, ScoringError
 from guardrail.models.prompt import encode_prompt
 from guardrail.models.reasoning import KNOWN, answer_of, reasoning_format, split_response
 from guardrail.models.sampling import Sampling
+from guardrail.scoring.options import Span
 from guardrail.scoring.score import score
 from guardrail.scoring.segments import score_segments, sentence_spans
-from guardrail.scoring.spans import Span
-from tests.chat import tiny_chat_model
-from tests.reasoning import FAMILIES, THOUGHT, UNENDED, family, model_under, saying
-from tests.tiny import CHATML
+from tests.support.chat import tiny_chat_model
+from tests.support.reasoning import FAMILIES, THOUGHT, UNENDED, family, model_under, saying
+from tests.support.tiny import CHATML
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

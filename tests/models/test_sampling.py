@@ -4,7 +4,7 @@ import pytest
 
 from guardrail.errors import OptionError
 from guardrail.models.sampling import Sampling
-from tests.chat import tiny_chat_model
+from tests.support.chat import tiny_chat_model
 
 
 @pytest.mark.parametrize(

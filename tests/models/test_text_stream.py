@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from guardrail.errors import OptionError
 from guardrail.models.decoding import response_text
+from guardrail.models.generation_controls import CancelledError, Steering
+from guardrail.models.response import TextStream
 from guardrail.models.sampling import Sampling
-from guardrail.models.steering import CancelledError, Steering
-from guardrail.models.streaming import TextStream
-from tests.chat import tiny_chat_model
-from tests.tiny import byte_fallback_tokenizer, tiny_tokenizer
+from tests.support.chat import tiny_chat_model
+from tests.support.tiny import byte_fallback_tokenizer, tiny_tokenizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -4,8 +4,8 @@ import pytest
 
 from guardrail.errors import PromptError
 from guardrail.models.prompt import encode_prompt, shows_tools
-from tests.templates import HERMES
-from tests.tiny import CHATML, LLAMA3, MISTRAL, tiny_tokenizer
+from tests.support.templates import HERMES
+from tests.support.tiny import CHATML, LLAMA3, MISTRAL, tiny_tokenizer
 
 TOOL = {
     "type": "function",

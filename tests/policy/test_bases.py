@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from guardrail.calibration.profile import write_profile
 from guardrail.errors import PolicyError
-from guardrail.policy.loading import check_policy, load_policy
-from tests.calibration.profiles import a_profile
-from tests.policy.texts import GOOD, rules
+from guardrail.policy.load import check_policy, load_policy
+from tests.support.policy_texts import GOOD, rules
+from tests.support.profiles import a_profile
 
 # Let everything through, but for what the base withholds.
 CHILD = "version: 1\nname: child\nextends: BASE\nrules: [{id: default, action: pass}]\n"

@@ -9,8 +9,8 @@ import pytest
 from guardrail.calibration.profile import read_profile
 from guardrail.errors import PolicyError, ProfileError
 from guardrail.policy.cases import read_cases
-from guardrail.policy.loading import check_policy, load_policy
-from guardrail.utils.regular_files import check_regular, read_regular
+from guardrail.policy.load import check_policy, load_policy
+from guardrail.utils.files import check_regular, read_regular
 
 RULES = "rules: [{id: default, action: abstain}]\n"
 KINDS = ["pipe", "socket", "device", "endless", "folder", "huge", "link to a pipe", "loop"]
@@ -104,7 +104,7 @@ def test_a_place_where_nothing_is_yet_may_become_a_file(tmp_path):
 
 def test_a_profile_is_read_by_the_name_of_its_file(tmp_path):
     from guardrail.calibration.profile import write_profile
-    from tests.calibration.profiles import a_profile
+    from tests.support.profiles import a_profile
 
     write_profile(a_profile(), str(tmp_path / "p.json"))
     assert read_profile(str(tmp_path / "p.json")) == read_profile(tmp_path / "p.json")

@@ -2,9 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrail.policy.loading import load_policy
-from guardrail.policy.messages import PLACEHOLDERS, TEXTS, render_message
-from guardrail.policy.notices import Notice, Notices
+from guardrail.policy.load import load_policy
+from guardrail.policy.messages import PLACEHOLDERS, TEXTS, Notice, Notices, render_message
 
 REFUSAL = "I am not sure enough to answer that."
 SURE = "I am {confidence:.0%} sure, please verify"

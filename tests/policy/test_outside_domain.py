@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guardrail.policy.builtin import builtin_policies
 from guardrail.policy.decide import decide, explain
 from guardrail.policy.evidence import Evidence
-from guardrail.policy.loading import load_policy
+from guardrail.policy.load import load_policy
 from guardrail.policy.model import Policy
-from tests.policy.strategies import KNOWN, WHENS
-from tests.policy.texts import check, rules
+from guardrail.policy.yaml_document import builtin_policies
+from tests.support.policy_strategies import KNOWN, WHENS
+from tests.support.policy_texts import check, rules
 
 OUTSIDE = "the answer is of gpt-4o-mini, the profile of smollm2-135m"
 SURE = Evidence(

@@ -5,10 +5,10 @@ from time import process_time
 
 import pytest
 
-from guardrail.policy.boxes import Budget
-from guardrail.policy.reach import check_reach
-from guardrail.policy.yaml_files import read_text
-from tests.policy.texts import check, rules
+from guardrail.policy.answer_boxes import Budget
+from guardrail.policy.reachability import check_reach
+from guardrail.policy.yaml_document import read_text
+from tests.support.policy_texts import check, rules
 
 DEFAULT = "{id: default, action: abstain}"
 # Of processor time, which other programs take nothing of; a slow machine still has some of it left.

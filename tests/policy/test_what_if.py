@@ -2,12 +2,11 @@
 
 import pytest
 
-from guardrail.calibration.builtin import builtin_held_out, builtin_profile
-from guardrail.calibration.held_out import read_held_out
+from guardrail.calibration.held_out import builtin_held_out, builtin_profile, read_held_out
 from guardrail.calibration.profile import Guarantee, read_profile
 from guardrail.policy.decide import decide
 from guardrail.policy.evidence import Evidence
-from guardrail.policy.loading import check_text, load_policy
+from guardrail.policy.load import check_text, load_policy
 from guardrail.policy.what_if import KnownAnswer, known_answers, what_if
 
 _POLICY = """
@@ -69,7 +68,8 @@ def test_of_nothing_let_through_there_is_no_error():
 
 
 def test_the_shipped_held_out_answers_are_those_of_the_shipped_report(shipped):
-    from guardrail.calibration.metrics import auroc, brier
+    from guardrail.metrics.ranking import auroc
+    from guardrail.metrics.reliability import brier
 
     profile, held_out = shipped
     right = [one.correct for one in held_out]

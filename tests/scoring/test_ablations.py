@@ -5,8 +5,8 @@ import pytest
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.score import score, score_batch
-from tests.scoring.agreement import assert_agrees, reference
-from tests.tiny import some_ids, some_prompt, tiny_model
+from tests.support.agreement import assert_agrees, reference
+from tests.support.tiny import some_ids, some_prompt, tiny_model
 
 pytestmark = pytest.mark.usefixtures("exact")
 

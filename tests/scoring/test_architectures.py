@@ -3,15 +3,18 @@
 import pytest
 import torch
 
-from guardrail.models import linears, outputs, recorder, running
+from guardrail.models import generation as running
 from guardrail.models.prompt import EncodedPrompt
+from guardrail.models.replay import caches as outputs
+from guardrail.models.replay import linear as linears
+from guardrail.models.replay import replay as recorder
 from guardrail.models.sampling import Sampling
-from guardrail.scoring import head
+from guardrail.scoring import gradients as head
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.score import score, score_batch
 from guardrail.scoring.verification import VERIFIED, is_verified
-from tests.scoring.agreement import EXACTLY, assert_agrees, reference
-from tests.tiny import FAMILIES, WINDOW, some_ids, some_prompt, tiny_model
+from tests.support.agreement import EXACTLY, assert_agrees, reference
+from tests.support.tiny import FAMILIES, WINDOW, some_ids, some_prompt, tiny_model
 
 pytestmark = pytest.mark.usefixtures("exact")
 

@@ -6,9 +6,9 @@ import torch
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.score import score
-from tests.reference import reference_scores
-from tests.scoring.agreement import assert_agrees
-from tests.tiny import FAMILIES, local, some_ids, some_prompt, tiny_config, tiny_weights
+from tests.support.agreement import assert_agrees
+from tests.support.reference import reference_scores
+from tests.support.tiny import FAMILIES, local, some_ids, some_prompt, tiny_config, tiny_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

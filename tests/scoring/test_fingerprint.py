@@ -4,8 +4,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from guardrail.scoring.fingerprint import fingerprint_scorer
-from guardrail.scoring.options import ScoringOptions
+from guardrail.scoring.options import ScoringOptions, fingerprint_scorer
 
 DEFAULT = fingerprint_scorer(ScoringOptions())
 

@@ -8,7 +8,7 @@ from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.records import IdsRequest, TextRequest, as_record, failure_status, parse_line
 from guardrail.scoring.score import score
 from guardrail.utils.json_lines import as_json
-from tests.chat import tiny_chat_model
+from tests.support.chat import tiny_chat_model
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import pytest
 
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.score import score, score_batch
-from tests.reference import reference_scores
-from tests.scoring.agreement import assert_agrees
-from tests.tiny import Family, local, some_ids, some_prompt, tiny_config, tiny_weights
+from tests.support.agreement import assert_agrees
+from tests.support.reference import reference_scores
+from tests.support.tiny import Family, local, some_ids, some_prompt, tiny_config, tiny_weights
 
 pytestmark = pytest.mark.usefixtures("exact")
 

@@ -4,19 +4,17 @@ import pytest
 import torch
 
 from guardrail.errors import OptionError, ScoringError
-from guardrail.models import linears
+from guardrail.models.replay import linear as linears
 from guardrail.models.sampling import Sampling
 from guardrail.scoring import segments
-from guardrail.scoring.batch import lay_out, lay_out_segments
-from guardrail.scoring.head import head_gradients
-from guardrail.scoring.hidden import gradients_at
+from guardrail.scoring.batch_layout import lay_out, lay_out_segments
+from guardrail.scoring.gradients import gradients_at, head_gradients
 from guardrail.scoring.options import ScoringOptions
-from guardrail.scoring.score import score
+from guardrail.scoring.score import differentiable, score
 from guardrail.scoring.segments import Span, score_segments, sentence_spans
-from guardrail.scoring.ways import differentiable
-from tests.reference import reference_scores
-from tests.scoring.agreement import assert_agrees, reference
-from tests.tiny import (
+from tests.support.agreement import assert_agrees, reference
+from tests.support.reference import reference_scores
+from tests.support.tiny import (
     FAMILIES,
     WINDOW,
     Family,

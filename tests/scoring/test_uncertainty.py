@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.score import score
 from guardrail.scoring.uncertainty import combine, token_weights
-from tests.tiny import some_ids, some_prompt, tiny_model
+from tests.support.tiny import some_ids, some_prompt, tiny_model
 
 SIZES = st.floats(0, 1e3)
 ENTROPIES = st.floats(0, log(300_000))

@@ -9,9 +9,9 @@ from guardrail.models.sampling import Sampling
 from guardrail.scoring import verification
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.score import score
-from tests.reference import reference_scores
-from tests.scoring.agreement import assert_agrees, reference
-from tests.tiny import FAMILIES, local, some_ids, some_prompt, tiny_config, tiny_model, tiny_weights
+from tests.support.agreement import assert_agrees, reference
+from tests.support.reference import reference_scores
+from tests.support.tiny import FAMILIES, local, some_ids, some_prompt, tiny_config, tiny_model, tiny_weights
 
 pytestmark = pytest.mark.usefixtures("exact")
 

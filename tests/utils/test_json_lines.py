@@ -6,11 +6,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from guardrail.calibration.questions import parse_questions
 from guardrail.errors import RecordError
-from guardrail.evaluation.datasets.opening import open_questions
-from guardrail.scoring.results import read_lines
-from guardrail.scoring.sps.paraphrases import read_paraphrases
+from guardrail.evaluation.datasets import open_questions
+from guardrail.labelling.questions import parse_questions
+from guardrail.scoring.paraphrases import read_paraphrases
+from guardrail.scoring.records import read_lines
 from guardrail.utils.json_lines import as_json, json_object, read_json_lines, split_lines
 
 DEEP = "[" * 5000 + "]" * 5000

@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guardrail.utils.json_lines import as_json, json_object
-from guardrail.utils.plain_json import plain_json
-from tests.utils.hostile import HOSTILE, Colour, Order, Point, circle, deep, swelling
+from guardrail.utils.json_lines import as_json, json_object, plain_json
+from tests.support.hostile import HOSTILE, Colour, Order, Point, circle, deep, swelling
 
 
 def read_back(value):

@@ -13,7 +13,7 @@ import pytest
 import demo_app
 import guardrail
 from guardrail.errors import OptionError, ProfileError
-from guardrail.utils.whole_files import publish_folder, whole_file, write_whole
+from guardrail.utils.files import publish_folder, whole_file, write_whole
 
 # Of these, nothing outlives the run or the folder that is published as a whole; the log is appended to.
 SCRATCH = {"models/fetch.py"}
@@ -87,7 +87,7 @@ def test_a_writer_that_is_killed_leaves_the_file_before_it(tmp_path):
     path.write_text("old")
     code = (
         "import os, signal, sys\nfrom pathlib import Path\n"
-        "from guardrail.utils.whole_files import whole_file\n"
+        "from guardrail.utils.files import whole_file\n"
         "with whole_file(Path(sys.argv[1])) as file:\n"
         "    file.write(b'half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -2,7 +2,7 @@
 
 import json
 
-from guardrail.calibration.builtin import builtin_held_out
+from guardrail.calibration.held_out import builtin_held_out
 
 
 def questions_file(folder, count=120, longest=60):

@@ -1,0 +1,208 @@
+"""One answer on a page: its text, its badge, a withheld draft if asked for, and why it got that badge."""
+
+from collections.abc import Iterator
+from math import exp
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from demo_app.components.badges import (
+    LOOKS,
+    Axis,
+    badge_html,
+    histogram,
+    icon,
+    text,
+    token_table,
+    tokens_html,
+)
+from guardrail.policy.decide import explain
+from guardrail.reports.formatting import percent
+
+if TYPE_CHECKING:
+    from guardrail import GuardedAnswer, Policy, Profile, Uncertainty
+
+__all__ = ["plain_text", "show_answer", "why_html"]
+
+
+_OUTCOMES = {"true": "check", "false": "close", "unknown": "question_mark"}
+
+
+def why_html(
+    answer: "GuardedAnswer", policy: "Policy", profile: "Profile | None", *, revealed: bool = False
+) -> str:
+    """Everything that led to the badge, folded away until it is asked for.
+
+    Args:
+        answer: The answer.
+        policy: The policy that decided.
+        profile: The profile that it decided by, if there was one.
+        revealed: Whether a withheld draft was asked for; its tokens are not shown otherwise.
+    """
+    parts = [_rule(answer, policy)]
+    if answer.uncertainty is not None:
+        parts.append(_scores(answer.uncertainty))
+        parts += _places(answer, profile)
+        parts.append(_tokens(answer, answer.uncertainty, revealed=revealed))
+    parts.append(_circumstances(answer, policy))
+    return f'<details><summary>Why?</summary><div class="gr-why">{"".join(parts)}</div></details>'
+
+
+def _rule(answer: "GuardedAnswer", policy: "Policy") -> str:
+    means = LOOKS[answer.action].means
+    decided = f"rule <b>{text(answer.rule)}</b> of policy <b>{text(policy.name)}</b>"
+    said = f"<h4>The rule</h4><p>{means[0].upper()}{means[1:]}, by {decided}: {text(answer.reason)}.</p>"
+    if answer.error and answer.error not in answer.reason:
+        said += f"<p>{text(answer.error)}</p>"
+    return said + _tried(answer, policy)
+
+
+def _tried(answer: "GuardedAnswer", policy: "Policy") -> str:
+    """The rules as they were tried, up to the one that decided."""
+    rows = []
+    for one in explain(policy, answer.evidence):
+        held = ' class="gr-held"' if one.outcome == "true" else ""
+        rows.append(
+            f"<li{held}>{icon(_OUTCOMES[one.outcome])}"
+            f"<span><b>{text(one.rule)}</b>: {text(one.why)}</span></li>"
+        )
+        if one.rule == answer.rule or one.outcome != "false":
+            break
+    return f"<ol>{''.join(rows)}</ol>" if len(rows) > 1 else ""
+
+
+def _scores(value: "Uncertainty") -> str:
+    certain = exp(-value.mean_entropy)
+    rows = (
+        ("<b>HybridGrad</b>", f"<b>{value.hybridgrad:.3g}</b>", "the two below, balanced by the entropy"),
+        (
+            "SemGrad",
+            f"{value.semgrad:.3g} × {1 - certain:.2f}",
+            "how much the question’s meaning sways the answer",
+        ),
+        (
+            "ParaGrad",
+            f"{value.paragrad:.3g} × {certain:.2f}",
+            "how much the model’s own weights sway it",
+        ),
+        ("Mean entropy", f"{value.mean_entropy:.3g} nats", "0 where only one word would do"),
+    )
+    cells = "".join(
+        f'<tr><td>{name}</td><td class="gr-num">{number}</td><td class="gr-soft">{words}</td></tr>'
+        for name, number, words in rows
+    )
+    table = f"<table><tbody>{cells}</tbody></table>"
+    return f'<h4>The uncertainty: higher is less sure</h4><div class="gr-scroll">{table}</div>'
+
+
+def _places(answer: "GuardedAnswer", profile: "Profile | None") -> Iterator[str]:
+    """Where the answer lies among those of the calibration, if it was judged by this profile."""
+    is_judged_by = profile is not None and profile.digest == answer.profile_digest
+    if profile is None or not is_judged_by or answer.uncertainty is None or answer.outside_domain:
+        return
+    plots = []
+    if among := profile.reference.get("hybridgrad"):
+        value = answer.uncertainty.hybridgrad
+        caption = f"higher than {percent(among.quantile_of(value))} of {among.n:,} answers of its calibration"
+        axis = Axis.of_score(among.values, ("surer", "less sure"))
+        plots.append(histogram(f"HybridGrad {value:.3g}", value, among, axis, caption))
+    if answer.confidence is not None and (among := profile.reference.get("confidence")):
+        caption = f"higher than {percent(among.quantile_of(answer.confidence))} of them"
+        axis = Axis(0.0, 1.0, ("0 % likely right", "100 %"))
+        plots.append(
+            histogram(f"Confidence {percent(answer.confidence)}", answer.confidence, among, axis, caption)
+        )
+    if plots:
+        yield f'<h4>Among the answers of the calibration</h4><div class="gr-plots">{"".join(plots)}</div>'
+
+
+def _tokens(answer: "GuardedAnswer", value: "Uncertainty", *, revealed: bool) -> str:
+    redder = "the redder a sentence, the less sure" if answer.sentences else "the redder, the more it adds"
+    title = f"<h4>Where in the answer: {redder}</h4>"
+    if answer.is_withheld and not revealed:
+        return f'{title}<p class="gr-soft">The draft is withheld; its words are shown once you reveal it.</p>'
+    draft = answer.draft or ""
+    shaded = tokens_html(draft, value.tokens, answer.sentences)
+    return f"{title}{shaded}{token_table(draft, value.tokens)}"
+
+
+def _circumstances(answer: "GuardedAnswer", policy: "Policy") -> str:
+    times, rows = answer.timings, []
+    if "answer_s" in times:
+        guard = sum(times.get(stage, 0.0) for stage in ("score_s", "judge_s"))
+        share = f" ({percent(guard / times['answer_s'])} more)" if times["answer_s"] > 0 else ""
+        rows.append(f"{times['answer_s']:.2f} s to answer, {guard:.2f} s for the guard{share}")
+        if answer.sentences:
+            rows.append(f"{times.get('sentences_s', 0.0):.2f} s for its sentences")
+    if answer.usage is not None:
+        cut = ", cut off there" if answer.finish_reason == "length" else ""
+        rows.append(f"{answer.usage.completion_tokens:,} tokens{cut}")
+    if answer.turns_left_out:
+        turns = "1 earlier turn" if answer.turns_left_out == 1 else f"{answer.turns_left_out} earlier turns"
+        rows.append(f"asked without {turns}, withheld")
+    rows.append(f"model {answer.answered_by or answer.model}")
+    if answer.answered_by not in ("", answer.model):
+        rows.append(f"scored by {answer.model}")
+    rows.append(f"policy {policy.name} {answer.policy_digest[:8]}")
+    rows.append(f"profile {answer.profile_digest[:8]}" if answer.profile_digest else "no profile")
+    if answer.escalation is not None:
+        rows += [
+            f"escalated to {one.target}: {one.error or one.outcome}" for one in answer.escalation.attempts
+        ]
+    return f'<h4>Circumstances</h4><p class="gr-soft">{text(" · ".join(rows))}</p>'
+
+
+def show_answer(
+    answer: "GuardedAnswer", policy: "Policy", profile: "Profile | None", revealed: set[str]
+) -> None:
+    """Show what the policy lets through, its badge, and why; a withheld draft only on purpose.
+
+    Args:
+        answer: The answer.
+        policy: What decided.
+        profile: The profile that is in use.
+        revealed: Ids of requests whose drafts were asked for; the button adds to it.
+    """
+    is_revealed = answer.request in revealed
+    why = why_html(answer, policy, profile, revealed=is_revealed)
+    draft = _draft(answer) if is_revealed else ""
+    st.html(
+        f'<div class="gr gr-{answer.action}" data-action="{answer.action}">'
+        f'<div class="gr-text">{text(answer.text)}</div>{_note(answer)}{badge_html(answer)}{draft}{why}</div>'
+    )
+    if answer.is_withheld and answer.draft:
+        label = "Hide the withheld draft" if is_revealed else "Reveal the withheld draft"
+        symbol = ":material/visibility_off:" if is_revealed else ":material/visibility:"
+        change = revealed.discard if is_revealed else revealed.add
+        st.button(
+            label,
+            key=f"reveal-{answer.request}",
+            icon=symbol,
+            type="tertiary",
+            on_click=change,
+            args=(answer.request,),
+        )
+
+
+def plain_text(value: str) -> None:
+    """Show a text as it is."""
+    st.html(f'<div class="gr gr-text">{text(value)}</div>')
+
+
+def _note(answer: "GuardedAnswer") -> str:
+    escalation = answer.escalation
+    said = []
+    if answer.message is not None and answer.message != answer.text:
+        said.append(text(answer.message))
+    if escalation is not None and escalation.source is not None:
+        said.append(f"Answered by {text(escalation.source)}.")
+    if escalation is not None and escalation.ticket is not None:
+        said.append(f"Ticket {text(escalation.ticket[:8])}: it waits on the Review page.")
+    return f'<div class="gr-note">{" ".join(said)}</div>' if said else ""
+
+
+def _draft(answer: "GuardedAnswer") -> str:
+    return (
+        f'<div class="gr-draft"><b>{icon("visibility")} Withheld draft, shown because you asked: the policy '
+        f'did not let it through</b><div class="gr-text">{text(answer.draft or "")}</div></div>'
+    )

@@ -1,0 +1,131 @@
+"""The side bar: the counter, the policy, and the choice of the model."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from demo_app.components.badges import counts_html
+from demo_app.state.error_messages import plain, shown
+from demo_app.state.model_pool import house
+from demo_app.state.session import Session, begin_anew, choose_policy, state
+from demo_app.state.settings import settings
+from demo_app.warm_up import read_ahead
+from guardrail.models.files.reference import BUILTIN_MODELS, ModelReference
+from guardrail.policy.yaml_document import BUILTIN, builtin_policies
+
+__all__ = ["choose_model", "sidebar"]
+
+
+_HERE, _HUB = "Built in", "Hugging Face hub"
+
+
+@st.dialog("Choose a model")
+def choose_model() -> None:
+    """Ask for a model, and open it."""
+    kind = st.radio("Where it comes from", [_HERE, _HUB], horizontal=True)
+    if kind == _HERE:
+        name = st.selectbox("Model", _offered(), format_func=lambda one: one.rpartition("/")[2])
+        about = BUILTIN_MODELS.get(name)
+        if about is not None:
+            size = f"{about.parameters / 1e6:.0f} million parameters"
+            st.caption(f"{about.description}, {size}, {about.licence}.")
+        st.caption("For a folder or .gguf file of this machine, start the demo with --model.")
+    else:
+        name = st.text_input("Model", placeholder="owner/name")
+    st.caption("All visitors of this page share a model once it is open. A change begins a new conversation.")
+    if st.button("Open", type="primary", width="stretch"):
+        with shown():
+            _open(name if kind == _HERE else str(ModelReference.parse(name, local=False)))
+            st.rerun()
+
+
+def _offered() -> list[str]:
+    """The models that are built in, and the one that the demo began with, where that is a path."""
+    began = settings().model
+    return [*BUILTIN_MODELS, *([began] if Path(began).is_absolute() else [])]
+
+
+def _open(name: str) -> None:
+    """Open a model with a bar that tells how far it is, and use it from now on.
+
+    Raises:
+        GuardrailError: It cannot be had; the one before stays.
+    """
+    bar = st.progress(0.0, text="Opening…")
+
+    def tell(stage: str, done: int, total: int | None) -> None:
+        bar.progress(min(1.0, done / total) if total else 0.0, text=f"{stage.capitalize()}…")
+
+    house().model(name, tell)
+    session = state()
+    session.models.append(name)
+    if session.model_name != name:
+        # A profile is of one model, and a conversation too.
+        session.model_name, session.profile_path, session.begins = name, None, True
+
+
+_READY = "sidebar.policy"
+
+
+def sidebar() -> None:
+    """Draw it."""
+    session = state()
+    with st.sidebar:
+        st.html(counts_html(session.answers))
+        st.button(
+            "New chat",
+            icon=":material/add_comment:",
+            width="stretch",
+            on_click=begin_anew,
+            args=(session,),
+            disabled=not session.turns and session.asking is None,
+        )
+        _policy(session)
+        _model(session)
+        if session.turns and session.asking is None:
+            read_ahead()
+
+
+def _policy(session: Session) -> None:
+    ready = [f"{BUILTIN}{name}" for name in builtin_policies()]
+    own = session.policy_source not in ready or not _is_untouched(session)
+    options = ["", *ready] if own else ready
+    name = session.policy.name if session.policy else "none"
+    st.session_state[_READY] = "" if own else session.policy_source
+    st.selectbox(
+        "Policy",
+        options,
+        key=_READY,
+        format_func=lambda source: source.removeprefix(BUILTIN) if source else f"{name} (your own)",
+        on_change=_choose_policy,
+        help="What decides what you get to see. The Policy page shows it, and lets you change it.",
+    )
+    if session.policy is not None and session.policy.description:
+        st.caption(plain(session.policy.description))
+    if session.mistakes:
+        st.caption(":material/error: The text on the Policy page has mistakes; this one stays in use.")
+    if session.profile_path is not None:
+        st.caption(f"Judged by your own profile {plain(session.profile_path.name)}.")
+        st.button("Use the policy’s profile", on_click=_take_back_profile, type="tertiary")
+
+
+def _model(session: Session) -> None:
+    is_open = house().holds(session.model_name)
+    st.markdown(f"**Model** {plain(session.model_name)}")
+    st.caption("Ready." if is_open else "Not opened yet: the first answer takes some seconds longer.")
+    if st.button("Choose another model", icon=":material/swap_horiz:", width="stretch"):
+        choose_model()
+
+
+def _is_untouched(session: Session) -> bool:
+    name = session.policy_source.removeprefix(BUILTIN)
+    return session.policy_text == builtin_policies()[name].read_text(encoding="utf-8")
+
+
+def _choose_policy() -> None:
+    if source := st.session_state[_READY]:
+        choose_policy(source)
+
+
+def _take_back_profile() -> None:
+    state().profile_path = None

@@ -1,0 +1,279 @@
+"""The models that all visitors share, and a question while it is being answered on a thread of its own."""
+
+import threading
+from asyncio import CancelledError
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock, RLock, Thread
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import streamlit as st
+
+from demo_app.state.error_messages import sentence
+from demo_app.state.settings import settings
+from guardrail.errors import ForeignProfileError, GuardrailError, InvalidInputError
+from guardrail.utils.progress import report
+
+if TYPE_CHECKING:
+    from guardrail import Guard, GuardedAnswer, LocalModel, Policy
+    from guardrail.utils.progress import ProgressCallback
+
+__all__ = ["Asking", "House", "Stage", "house"]
+
+
+T = TypeVar("T")
+
+# Two are compared with each other; a third would cost memory that nobody looks at.
+_MOST_MODELS = 2
+_MOST_GUARDS = 32
+_SECONDS_BETWEEN_LOOKS = 0.25
+
+
+class House:
+    """Models by name, guards over them, and the questions that wait for each; for any thread."""
+
+    def __init__(self) -> None:
+        self._models: OrderedDict[Hashable, LocalModel] = OrderedDict()
+        self._guards: OrderedDict[Hashable, Guard] = OrderedDict()
+        self._lines: defaultdict[str, list[object]] = defaultdict(list)
+        self._opening = RLock()
+        self._progress: tuple[str, int, int | None] | None = None
+        self._lock = Lock()
+
+    def holds(self, name: str) -> bool:
+        """Whether a model is open."""
+        return name in self._models
+
+    def model(self, name: str, progress: "ProgressCallback | None" = None) -> "LocalModel":
+        """The model of this name, opened if it is not.
+
+        Args:
+            name: Its name.
+            progress: Told how far it is, also where somebody else opens one; called in the caller's thread.
+
+        Raises:
+            GuardrailError: It cannot be had.
+        """
+
+        def tell(stage: str, done: int, total: int | None) -> None:
+            self._progress = stage, done, total
+            report(progress, stage, done, total)
+
+        return self._kept(self._models, name, _MOST_MODELS, lambda: _opened(name, tell), progress)
+
+    def guard(self, policy: "Policy", name: str, progress: "ProgressCallback | None" = None) -> "Guard":
+        """A guard of this policy over this model.
+
+        Raises:
+            GuardrailError: The model, the profile or an escalation target cannot be had.
+        """
+        model = self.model(name, progress)
+        path = policy.profile_path
+        # A profile may be made anew in the same place.
+        changed = path.stat().st_mtime_ns if path is not None and path.exists() else None
+        key = (id(model), policy.digest, path, changed)
+        return self._kept(self._guards, key, _MOST_GUARDS, lambda: _guarded(policy, model), progress)
+
+    def warm_up(self, policy: "Policy", name: str) -> None:
+        """Open a model in the background before it is asked; what goes wrong is said when it is."""
+
+        def open_it() -> None:
+            with suppress(GuardrailError):
+                self.guard(policy, name)
+
+        if not self.holds(name):
+            Thread(target=open_it, daemon=True, name="guardrail-demo-opening").start()
+
+    @contextmanager
+    def in_line(self, name: str, one: object) -> Iterator[None]:
+        """Count a question among those that wait for a model; the guard itself keeps them in order."""
+        with self._lock:
+            self._lines[name].append(one)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._lines[name].remove(one)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether an answer is waited for."""
+        with self._lock:
+            return any(self._lines.values())
+
+    def ahead(self, name: str, one: object) -> int:
+        """How many questions came before this one and are not answered yet."""
+        with self._lock:
+            line = self._lines[name]
+            return line.index(one) if one in line else 0
+
+    def _kept(
+        self,
+        kept: "OrderedDict[Hashable, T]",
+        key: Hashable,
+        most: int,
+        make: Callable[[], T],
+        progress: "ProgressCallback | None",
+    ) -> T:
+        with self._lock:
+            if key in kept:
+                kept.move_to_end(key)
+                return kept[key]
+        with self._turn(progress):
+            if key not in kept:
+                made = make()
+                with self._lock:
+                    kept[key] = made
+                    while len(kept) > most:
+                        kept.popitem(last=False)
+                        if kept is self._models:
+                            self._guards.clear()
+            return kept[key]
+
+    @contextmanager
+    def _turn(self, progress: "ProgressCallback | None") -> Iterator[None]:
+        """One at a time: opening two models at once takes the memory of both and the time of both."""
+        while not self._opening.acquire(timeout=_SECONDS_BETWEEN_LOOKS):
+            if (told := self._progress) is not None:
+                report(progress, *told)
+        try:
+            yield
+        finally:
+            self._progress = None
+            self._opening.release()
+
+
+def _opened(name: str, progress: "ProgressCallback") -> "LocalModel":
+    from guardrail import LocalModel
+    from guardrail.models.files.reference import ModelReference
+
+    # Of what visitors type, nothing is a path; a relative one may still lead to a folder here.
+    local = name == settings().model or Path(name).is_absolute()
+    reference = ModelReference.parse(name, local=local)
+    return LocalModel.load(reference, progress=progress)
+
+
+def _guarded(policy: "Policy", model: "LocalModel") -> "Guard":
+    from guardrail import Guard
+
+    return Guard(policy, model, sentences=True)
+
+
+@st.cache_resource(show_spinner=False)
+def house() -> House:
+    """The one of this process."""
+    return House()
+
+
+Stage = Literal["opening", "waiting", "answering", "done"]
+_STOPPED = "Stopped before it was finished."
+
+
+@dataclass(frozen=True, slots=True)
+class _Loading:
+    words: str
+    done: int
+    total: int | None
+
+
+class Asking:
+    """One question to one guard. Everything but :meth:`stop` and :meth:`start` is for reading.
+
+    Attributes:
+        question: What is asked.
+        messages: The conversation that ends with it.
+        policy: What decides.
+        model_name: What answers.
+        heard: The draft as far as it is written, where the policy shows it before the verdict.
+        tokens: How many tokens were written so far.
+        loading: What is done to open the model.
+        answer: What came of it; None as long as nothing did, or if nothing could.
+        problem: Why nothing came of it, as a sentence.
+    """
+
+    def __init__(
+        self, messages: Sequence[Mapping[str, Any]], policy: "Policy", model_name: str, house: "House"
+    ) -> None:
+        self.question: str = messages[-1]["content"]
+        self.messages = messages
+        self.policy = policy
+        self.model_name = model_name
+        self.heard = ""
+        self.tokens = 0
+        self.loading = _Loading(f"opening {model_name}", 0, None)
+        self.answer: GuardedAnswer | None = None
+        self.problem = ""
+        self._house = house
+        self._stage: Stage = "opening"
+        self._stopped = threading.Event()
+        self._done = threading.Event()
+
+    @property
+    def stage(self) -> Stage:
+        """How far it is."""
+        return "done" if self._done.is_set() else self._stage
+
+    @property
+    def ahead(self) -> int:
+        """How many questions of anybody are answered before this one."""
+        return self._house.ahead(self.model_name, self)
+
+    def start(self) -> "Asking":
+        """Begin, in another thread."""
+        threading.Thread(target=self._run, daemon=True, name="guardrail-demo").start()
+        return self
+
+    def stop(self) -> None:
+        """Give up at the next token."""
+        self._stopped.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it is done, or for so long; says whether it is."""
+        return self._done.wait(seconds)
+
+    def _run(self) -> None:
+        try:
+            self.answer = self._asked()
+        except CancelledError:
+            self.problem = _STOPPED
+        except Exception as error:  # noqa: BLE001  (shown on the page)
+            self.problem = _with_way_out(error)
+        finally:
+            self._done.set()
+
+    def _asked(self) -> "GuardedAnswer":
+        guard = self._house.guard(self.policy, self.model_name, self._load)
+        # Not before the model is open: it loads torch.
+        from guardrail.models.generation_controls import Steering
+
+        live = self.policy.streaming == "annotate"
+        steering = Steering(on_text=self._hear if live else None, goes_on=self._goes_on)
+        with self._house.in_line(self.model_name, self):
+            self._stage = "waiting"
+            return guard.ask(self.messages, steering=steering)
+
+    def _load(self, stage: str, done: int, total: int | None) -> None:
+        self.loading = _Loading(stage, done, total)
+        if self._stopped.is_set():
+            raise CancelledError
+
+    def _hear(self, piece: str) -> None:
+        self.heard += piece
+
+    def _goes_on(self) -> bool:
+        # Asked after every token, and not before it is this question's turn.
+        self._stage = "answering"
+        self.tokens += 1
+        return not self._stopped.is_set()
+
+
+def _with_way_out(error: Exception) -> str:
+    said = sentence(error)
+    if isinstance(error, ForeignProfileError):
+        return f"{said} Or take back your own profile, or choose another policy, in the side bar."
+    if isinstance(error, InvalidInputError):
+        return f"{said} You can start a new chat in the side bar."
+    return said

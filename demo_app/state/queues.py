@@ -1,0 +1,56 @@
+"""The queues that a visitor may look through: that of the policy in use, and that of the ready policies."""
+
+from typing import NamedTuple
+
+from demo_app.state.session import current_policy
+from demo_app.state.settings import queue_url
+from guardrail import HumanQueue
+from guardrail.errors import PolicyError
+from guardrail.escalation.case import Item, labels
+from guardrail.utils.json_lines import as_json
+
+__all__ = ["Queue", "label_lines", "queues", "read"]
+
+
+class Queue(NamedTuple):
+    """What a queue holds.
+
+    Attributes:
+        queue: It.
+        waiting: What nobody answered yet, the oldest first.
+        answered: What somebody did.
+    """
+
+    queue: HumanQueue
+    waiting: list[Item]
+    answered: list[Item]
+
+
+def queues() -> list[str]:
+    """Their URLs, that of the policy in use first."""
+    try:
+        targets = [*current_policy().escalation.values()]
+    except PolicyError:
+        targets = []
+    return [*dict.fromkeys([*(one.queue for one in targets if one.queue is not None), queue_url()])]
+
+
+def read(url: str) -> Queue:
+    """Read a queue. One that nothing was put into yet is empty.
+
+    Raises:
+        GuardrailError: It cannot be read.
+    """
+    queue = HumanQueue(url)
+    items = queue.items() if queue.path.exists() else []
+    return Queue(
+        queue,
+        [item for item in items if item.answer is None],
+        [item for item in items if item.answer is not None],
+    )
+
+
+def label_lines() -> str:
+    """What people said in all of the queues, as lines for a calibration."""
+    said = [label for url in queues() for label in labels(read(url).answered)]
+    return "".join(f"{as_json(label)}\n" for label in said)

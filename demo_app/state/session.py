@@ -1,0 +1,279 @@
+"""What pages keep of a visitor between two runs: the chat, the policy and the model."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from demo_app.state.model_pool import Asking, house
+from demo_app.state.settings import Settings, environment, known_files, only_known_places, settings
+from guardrail.calibration.held_out import builtin_profile
+from guardrail.calibration.profile import Profile, read_profile
+from guardrail.errors import PolicyError
+from guardrail.guard.history import VERDICT_FIELD
+from guardrail.policy.load import Checked, check_policy, check_text
+from guardrail.policy.yaml_document import BUILTIN, builtin_policy, policy_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from guardrail import GuardedAnswer, LocalModel, Policy
+    from guardrail.utils.progress import ProgressCallback
+
+__all__ = [
+    "EXAMPLES",
+    "ChatTurn",
+    "Session",
+    "apply_policy",
+    "ask",
+    "begin_anew",
+    "check_draft",
+    "choose_policy",
+    "current_model",
+    "current_policy",
+    "current_profile",
+    "finish",
+    "history",
+    "profile_of",
+    "state",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatTurn:
+    """One question of the chat, and what came of it.
+
+    Attributes:
+        question: What was asked.
+        answer: What the guard gave; None where it gave nothing.
+        problem: Why there is no answer, as a sentence; empty where there is one.
+        is_first: Whether a conversation begins here: nothing before it is part of the prompt.
+        policy: What decided.
+        heard: What was shown of the draft before it was stopped.
+    """
+
+    question: str
+    answer: "GuardedAnswer | None" = None
+    problem: str = ""
+    is_first: bool = False
+    policy: "Policy | None" = None
+    heard: str = ""
+
+
+@dataclass(slots=True)
+class Session:
+    """What one visitor has.
+
+    Attributes:
+        model_name: The model that answers.
+        policy_source: Where the policy's text came from: ``builtin:NAME`` or a path.
+        policy_text: The policy as it stands in the editor, right or wrong.
+        policy: The policy in use: the last text without a mistake; None where there never was one.
+        mistakes: What is wrong with the text, each with its line.
+        profile_path: A profile to use in place of the one that the policy names.
+        turns: The chat.
+        revealed: Ids of requests whose withheld drafts the visitor asked to see.
+        asking: The question that is being answered.
+        begins: Whether the next question begins a conversation.
+        models: Names of models that were opened in this visit.
+        compared: The last question that was asked on both sides of the Compare page.
+    """
+
+    model_name: str
+    policy_source: str
+    policy_text: str = ""
+    policy: "Policy | None" = None
+    mistakes: tuple[str, ...] = ()
+    profile_path: Path | None = None
+    turns: list[ChatTurn] = field(default_factory=list)
+    revealed: set[str] = field(default_factory=set)
+    asking: "Asking | None" = None
+    begins: bool = True
+    models: list[str] = field(default_factory=list)
+    compared: "tuple[Asking, Asking] | None" = None
+
+    @property
+    def answers(self) -> "list[GuardedAnswer]":
+        """All that was answered in this visitor's chat, oldest first."""
+        return [turn.answer for turn in self.turns if turn.answer is not None]
+
+    @property
+    def folder(self) -> Path:
+        """Where the policy's paths start from."""
+        if self.policy_source.startswith(BUILTIN):
+            return settings().data
+        return Path(self.policy_source).parent
+
+
+_KEY = "guardrail"
+# What mistakes call a text that no file holds.
+_TYPED = "policy.yaml"
+
+
+def state() -> Session:
+    """This visitor's; made when they come."""
+    if _KEY not in st.session_state:
+        st.session_state[_KEY] = _new(settings())
+    session: Session = st.session_state[_KEY]
+    return session
+
+
+def choose_policy(source: str) -> Checked:
+    """Take a ready policy (``builtin:NAME``) or a file, with its text, in place of the present one."""
+    session = state()
+    session.policy_source = source
+    return _taken(session, _text_of(source), check_policy(source, environment()))
+
+
+def check_draft(text: str) -> Checked:
+    """Look through a policy that is being typed; the one in use stays."""
+    checked = check_text(text, _TYPED, state().folder, _visible_environment(), known_files())
+    return only_known_places(checked, text, _TYPED)
+
+
+def apply_policy(text: str) -> Checked:
+    """Take the text of the editor. One with mistakes is kept, and the policy before it stays in use."""
+    return _taken(state(), text, check_draft(text))
+
+
+def current_policy() -> "Policy":
+    """The policy in use, with the visitor's profile in place of its own where there is one.
+
+    Raises:
+        PolicyError: There was none without mistakes yet.
+    """
+    session = state()
+    if session.policy is None:
+        raise PolicyError(session.mistakes)
+    if session.profile_path is None:
+        return session.policy
+    changed = session.policy.model_copy(update={"profile": str(session.profile_path)})
+    return changed.found_at(session.profile_path)
+
+
+def current_profile() -> Profile | None:
+    """The profile that answers are judged by, without opening the model.
+
+    Raises:
+        ProfileError: It cannot be read.
+    """
+    return profile_of(current_policy(), state().model_name)
+
+
+def profile_of(policy: "Policy", model_name: str) -> Profile | None:
+    """The profile that answers of a model are judged by under a policy; errors as above."""
+    path = _path_of(policy, model_name)
+    return None if path is None else _read(path, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+def current_model(progress: "ProgressCallback | None" = None) -> "LocalModel":
+    """The model, which all visitors share; opened if it is not, which takes a while.
+
+    Raises:
+        GuardrailError: It cannot be had.
+    """
+    return house().model(state().model_name, progress)
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _read(path: Path, changed: int) -> Profile:
+    return read_profile(path)
+
+
+def _path_of(policy: "Policy", model_name: str) -> Path | None:
+    return policy.profile_path or builtin_profile(model_name)
+
+
+def _new(given: Settings) -> Session:
+    session = Session(given.model, given.policy)
+    _taken(session, _text_of(given.policy), check_policy(given.policy, environment()))
+    return session
+
+
+def _taken(session: Session, text: str, checked: Checked) -> Checked:
+    session.policy_text = text
+    session.mistakes = tuple(map(str, checked.mistakes))
+    session.policy = checked.policy or session.policy
+    return checked
+
+
+def _text_of(source: str) -> str:
+    try:
+        name = source.removeprefix(BUILTIN)
+        path = builtin_policy(name) if source.startswith(BUILTIN) else Path(source)
+        return policy_text(path)
+    except (PolicyError, OSError, UnicodeDecodeError):
+        # What is wrong with it is among the mistakes.
+        return ""
+
+
+def _visible_environment() -> dict[str, str]:
+    # A page must not read out the secrets of the process that serves it.
+    return {name: value for name, value in environment().items() if name.startswith("GUARDRAIL_")}
+
+
+# Questions by kind: the built-in model gets the first kind right and the others wrong.
+EXAMPLES = {
+    "Easy": ("What is the capital of Japan?", "What is the chemical symbol for gold?"),
+    "Hard": ("Which element has the atomic number 109?", "What is 17 times 24?"),
+    "Trick": ("Who was the first woman to walk on the Moon?", "How many letters r are in strawberry?"),
+}
+
+
+def ask(session: Session, question: str, *, alone: bool = False) -> None:
+    """Begin to answer a question.
+
+    Args:
+        session: The visitor's.
+        question: What they ask.
+        alone: Without what was said before.
+
+    Raises:
+        PolicyError: There is no policy in use.
+    """
+    session.begins = session.begins or alone
+    before = [] if session.begins else history(session.turns)
+    messages = [*before, {"role": "user", "content": question}]
+    session.asking = Asking(messages, current_policy(), session.model_name, house()).start()
+
+
+def finish(session: Session) -> None:
+    """Put what came of the question into the chat, or that it was stopped."""
+    asking = session.asking
+    if asking is None:
+        return
+    session.turns.append(
+        ChatTurn(
+            asking.question,
+            asking.answer,
+            asking.problem if asking.stage == "done" else "Stopped.",
+            is_first=session.begins,
+            policy=asking.policy,
+            heard=asking.heard,
+        )
+    )
+    session.asking, session.begins = None, False
+
+
+def begin_anew(session: Session) -> None:
+    """Forget the chat."""
+    if session.asking is not None:
+        session.asking.stop()
+    session.turns, session.revealed, session.asking, session.begins = [], set(), None, True
+
+
+def history(turns: "Sequence[ChatTurn]") -> list[dict[str, Any]]:
+    """The present conversation as its visitor saw it, each answer with its verdict.
+
+    By that the guard leaves out turns that were withheld. A question that got no answer at all is left out
+    here.
+    """
+    messages: list[dict[str, Any]] = []
+    for turn in turns:
+        if turn.is_first:
+            messages = []
+        if turn.answer is not None:
+            said = {"role": "assistant", "content": turn.answer.text, VERDICT_FIELD: turn.answer.as_plain()}
+            messages += [{"role": "user", "content": turn.question}, said]
+    return messages

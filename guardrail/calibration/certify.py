@@ -1,0 +1,194 @@
+"""The least threshold that keeps a guarantee, or why there is none."""
+
+from collections.abc import Sequence
+from math import ceil, isfinite, log
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import bdtr
+
+from guardrail.calibration.binomial_bounds import band, fewest_needed, pointwise
+from guardrail.calibration.profile import CertifiedThreshold, Guarantee
+from guardrail.calibration.threshold_search import FixedSequence, Plan, Search, default_search
+from guardrail.errors import CalibrationError, OptionError
+
+__all__ = ["certify"]
+
+
+# Where more answers than this would be needed, it is said that it is hardly to be had.
+_MANY = 1_000_000
+
+
+class _Tested(NamedTuple):
+    """Thresholds from strict to lax, and how many answers each lets through, how many of these wrong."""
+
+    thresholds: NDArray[np.float64]
+    accepted: NDArray[np.int64]
+    errors: NDArray[np.int64]
+
+
+def certify(
+    scores: Sequence[float],
+    correct: Sequence[bool],
+    guarantee: Guarantee,
+    plan: Plan | Search | None = None,
+) -> CertifiedThreshold:
+    """Find the lowest threshold of which at most ``max_error`` of the answers let through are wrong.
+
+    Learn then Test (Angelopoulos et al. 2021) with exact binomial tests of H(λ): P(wrong | score ≥ λ) ≥ α.
+    The probability, over the draw of the certify part, that any threshold is certified of whose answers more
+    than α are wrong is at most δ: for any n, and for scores that are useless, tied or not monotone. What is
+    assumed is that the answers are independent draws of what the guarantee is about, and that scores and plan
+    were fixed without them. Why it holds for a :class:`FixedSequence`: let λ* be the first threshold in the
+    sequence with P(wrong | score ≥ λ*) ≥ α (there is a first: that share is continuous from the left). No
+    threshold from there on is certified unless λ* passed its own test, which has level δ given how many
+    answers λ* lets through. For a :class:`Band` see
+    :mod:`guardrail.calibration.binomial_bounds`.
+
+    Args:
+        scores: Confidence scores of the certify part; the higher, the sooner let through.
+        correct: Whether each of these answers was correct.
+        guarantee: What is to be certified.
+        plan: How to search, made by :func:`~guardrail.calibration.threshold_search.plan` on the fit part,
+            or the search itself; without one, a band that needs no fit part.
+
+    Returns:
+        The threshold with how many answers certified it; or, infeasible, the reason.
+
+    Raises:
+        CalibrationError: A score is not a finite number, or scores and labels are not of one length.
+        OptionError: The guarantee is not one.
+    """
+    _check(guarantee)
+    score, right = _arrays(scores, correct)
+    needed, n = fewest_needed(guarantee), len(score)
+    if n < needed:
+        return _infeasible(guarantee, n, n, int((~right).sum()), _too_few(guarantee, n))
+    search = plan.search(guarantee, n) if isinstance(plan, Plan) else plan or default_search(guarantee, n)
+    alpha, delta = guarantee.max_error, 1 - guarantee.confidence
+    if isinstance(search, FixedSequence):
+        if not isfinite(search.start):
+            raise CalibrationError(f"A fixed sequence cannot start at {search.start}.")
+        tested = _thresholds(score, right, search.start)
+        boundary = pointwise(n, alpha, delta)
+        passed = np.logical_and.accumulate(tested.errors <= boundary[tested.accepted])
+    else:
+        tested = _thresholds(score, right)
+        boundary = band(n, search.first, search.last, guarantee)
+        passed = tested.errors <= boundary[tested.accepted]
+    if passed.any():
+        lowest = int(np.flatnonzero(passed)[-1])
+        return CertifiedThreshold(
+            max_error=alpha,
+            confidence=guarantee.confidence,
+            threshold=float(tested.thresholds[lowest]),
+            n=n,
+            accepted=int(tested.accepted[lowest]),
+            errors=int(tested.errors[lowest]),
+            needed=needed,
+        )
+    if isinstance(search, FixedSequence):
+        # Nothing but its start was tested.
+        tested = _Tested(tested.thresholds[:1], tested.accepted[:1], tested.errors[:1])
+    accepted, errors = _nearest(tested, alpha, needed)
+    reason = _too_many_errors(guarantee, accepted, errors)
+    return _infeasible(guarantee, n, accepted, errors, reason)
+
+
+def _check(guarantee: Guarantee) -> None:
+    for name, value in guarantee._asdict().items():
+        if not 0 < value < 1:
+            raise OptionError(f"{name} of a guarantee is {value}; it lies between 0 and 1, both left out.")
+
+
+def _arrays(
+    scores: Sequence[float], correct: Sequence[bool]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    score, labels = np.asarray(scores, float), np.asarray(correct)
+    if score.shape != labels.shape or score.ndim != 1:
+        raise CalibrationError(
+            f"{len(scores)} scores and {len(correct)} labels: every answer needs one of each."
+        )
+    if not np.isfinite(score).all():
+        raise CalibrationError("A confidence score of the certify part is not a finite number.")
+    if not np.isin(labels, (0, 1)).all():
+        raise CalibrationError("A label of the certify part is neither true nor false.")
+    return score, labels.astype(bool)
+
+
+def _thresholds(score: NDArray[np.float64], right: NDArray[np.bool_], start: float | None = None) -> _Tested:
+    """Every score as a threshold, from strict to lax; with a start, it and all below it."""
+    order = np.argsort(-score, kind="stable")
+    ordered, errors = score[order], np.cumsum(~right[order])
+    # Tied answers are let through together or not at all.
+    ends = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
+    if start is None:
+        return _Tested(ordered[ends], ends + 1, errors[ends])
+    first = int((score >= start).sum())
+    below = ends[ends >= first]
+    return _Tested(
+        np.append(start, ordered[below]),
+        np.append(first, below + 1),
+        np.append(errors[first - 1] if first else 0, errors[below]),
+    )
+
+
+def _nearest(tested: _Tested, alpha: float, needed: int) -> tuple[int, int]:
+    """Accepted answers and errors of the threshold that came nearest to being certified."""
+    enough = tested.accepted >= needed
+    if not enough.any():
+        return int(tested.accepted[-1]), int(tested.errors[-1])
+    p_values = np.where(enough, bdtr(tested.errors, tested.accepted, alpha), 2.0)
+    nearest = int(np.argmin(p_values))
+    return int(tested.accepted[nearest]), int(tested.errors[nearest])
+
+
+def _infeasible(guarantee: Guarantee, n: int, accepted: int, errors: int, reason: str) -> CertifiedThreshold:
+    return CertifiedThreshold(
+        max_error=guarantee.max_error,
+        confidence=guarantee.confidence,
+        threshold=None,
+        n=n,
+        accepted=accepted,
+        errors=errors,
+        needed=fewest_needed(guarantee),
+        reason=reason,
+    )
+
+
+def _too_few(guarantee: Guarantee, available: int) -> str:
+    return (
+        f"needs at least {fewest_needed(guarantee)} accepted answers without an error for "
+        f"{_shown(guarantee)}; {available} available"
+    )
+
+
+def _too_many_errors(guarantee: Guarantee, accepted: int, errors: int) -> str:
+    if accepted < fewest_needed(guarantee):
+        return _too_few(guarantee, accepted)
+    share = f"{errors} of {accepted} accepted answers were wrong ({100 * errors / accepted:.1f} %)"
+    if errors >= guarantee.max_error * accepted:
+        return (
+            f"{share}, which is not below {100 * guarantee.max_error:.3g} %: more answers would not help for "
+            f"{_shown(guarantee)}, better ones or better scores would"
+        )
+    wanted = _needed_at(guarantee, accepted, errors)
+    amount = f"about {wanted:,}" if wanted <= _MANY else f"more than {_MANY:,}"
+    return f"{share}; at that rate {_shown(guarantee)} needs {amount} accepted answers; {accepted} available"
+
+
+def _needed_at(guarantee: Guarantee, accepted: int, errors: int) -> int:
+    """Accepted answers at which this share of errors is certified, within 5 %, by one test at level δ/2.
+
+    Half of δ allows for the search; it is a figure to plan by and no bound.
+    """
+    steps = ceil(log(_MANY) / log(1.05))
+    sizes = np.ceil((accepted + 1) * 1.05 ** np.arange(steps))
+    expected = np.ceil(errors * sizes / accepted)
+    enough = bdtr(expected, sizes.astype(int), guarantee.max_error) <= (1 - guarantee.confidence) / 2
+    return int(sizes[np.argmax(enough)]) if enough.any() else _MANY + 1
+
+
+def _shown(guarantee: Guarantee) -> str:
+    return f"{100 * guarantee.max_error:.3g} % at {100 * guarantee.confidence:.4g} %"

@@ -1,0 +1,220 @@
+"""Out-of-fold confidence models and calibrators, and the choice among them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from guardrail.calibration.calibrators import Calibrator
+from guardrail.calibration.features import Inputs, Linear, LinearSum, fit_logistic, fit_probe
+from guardrail.calibration.fit_calibrators import fit_calibrator
+from guardrail.calibration.fit_options import CalibratorChoice, InputsChoice
+from guardrail.errors import CalibrationError
+from guardrail.metrics.ranking import auroc
+
+__all__ = ["CALIBRATORS", "FOLDS", "CrossFit", "Selection", "select"]
+
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
+Folds = frozenset[int]
+
+# The most that are ever left out is three.
+FOLDS = 6
+_NONE: Folds = frozenset()
+# Of squared weights in units of standardised columns; see fit_logistic.
+_SIGNALS_PENALTY = 10.0
+_PROBE_PENALTY = 30.0
+
+
+class OutOfFoldPredictions(NamedTuple):
+    """A score and a probability for each answer, by what was fitted without its fold."""
+
+    scores: FloatArray
+    probabilities: FloatArray
+
+
+class CrossFit:
+    """One kind of inputs, fitted on the folds of the fitting part.
+
+    Args:
+        kind: What the sum is made of.
+        inputs: The fitting part.
+        correct: Whether each answer is correct.
+        fold: Fold of each answer, 0 to FOLDS − 1.
+    """
+
+    def __init__(self, kind: InputsChoice, inputs: Inputs, correct: BoolArray, fold: IntArray) -> None:
+        self.kind = kind
+        self._inputs = inputs
+        self._correct = correct
+        self._fold = fold
+        self._sums: dict[Folds, LinearSum] = {}
+        self._probes: dict[Folds, Linear] = {}
+
+    def final(self) -> LinearSum:
+        """The sum fitted on all folds."""
+        return self._sum(_NONE)
+
+    def calibrator(self, kind: CalibratorChoice, without: Folds = _NONE) -> Calibrator:
+        """The calibrator of scores that were made out of fold."""
+        rows = self._rows(without)
+        return fit_calibrator(kind, self._out_of_fold(without)[rows], self._correct[rows])
+
+    def predictions(self, kind: CalibratorChoice) -> OutOfFoldPredictions:
+        """What each answer would have been given, had its fold been new."""
+        scores = self._out_of_fold(_NONE)
+        probabilities = np.empty(len(scores))
+        for fold in np.unique(self._fold):
+            calibrator = self.calibrator(kind, frozenset({int(fold)}))
+            here = self._fold == fold
+            probabilities[here] = [calibrator.probability(score) for score in scores[here].tolist()]
+        return OutOfFoldPredictions(scores, probabilities)
+
+    def _out_of_fold(self, without: Folds) -> FloatArray:
+        """The score of each answer by a sum fitted without its fold; NaN in the folds left out."""
+        scores = np.full(len(self._fold), np.nan)
+        for fold in self._others(without):
+            rows = np.flatnonzero(self._fold == fold)
+            scores[rows] = self._sum(without | {fold}).scores(self._inputs, rows)
+        return scores
+
+    def _sum(self, without: Folds) -> LinearSum:
+        if without not in self._sums:
+            self._sums[without] = self._fit(without)
+        return self._sums[without]
+
+    def _fit(self, without: Folds) -> LinearSum:
+        names = [term.score for term in self._inputs.terms]
+        if self.kind == "hybridgrad":
+            # Nothing to learn: the surer, the smaller.
+            return LinearSum(0.0, np.array([-float(name == "hybridgrad") for name in names]))
+        rows = self._rows(without)
+        signals, correct = self._inputs.signals[rows], self._correct[rows]
+        if self.kind == "signals":
+            fitted = fit_logistic(signals, correct, penalty=_SIGNALS_PENALTY)
+            return LinearSum(fitted.intercept, fitted.weights)
+        columns = np.column_stack([signals, self._probe_values(without)[rows]])
+        fitted = fit_logistic(columns, correct, penalty=_SIGNALS_PENALTY)
+        probe = self._probe(without)
+        return LinearSum(
+            fitted.intercept, fitted.weights[:-1], probe.weights, probe.intercept, float(fitted.weights[-1])
+        )
+
+    def _probe_values(self, without: Folds) -> FloatArray:
+        values = np.full(len(self._fold), np.nan)
+        for fold in self._others(without):
+            probe, here = self._probe(without | {fold}), self._fold == fold
+            values[here] = self._hidden[here] @ probe.weights + probe.intercept
+        return values
+
+    def _probe(self, without: Folds) -> Linear:
+        if without not in self._probes:
+            rows = self._rows(without)
+            self._probes[without] = fit_probe(self._hidden[rows], self._correct[rows], penalty=_PROBE_PENALTY)
+        return self._probes[without]
+
+    @property
+    def _hidden(self) -> NDArray[np.float32]:
+        if self._inputs.hidden is None:
+            raise CalibrationError("A probe reads hidden states, and these answers have none.")
+        return self._inputs.hidden
+
+    def _rows(self, without: Folds) -> IntArray:
+        return np.flatnonzero(~np.isin(self._fold, list(without)))
+
+    def _others(self, without: Folds) -> list[int]:
+        return [fold for fold in range(FOLDS) if fold not in without]
+
+
+# From simple to rich.
+CALIBRATORS: tuple[CalibratorChoice, ...] = ("platt", "isotonic", "venn_abers")
+
+
+class Selection(NamedTuple):
+    """What was chosen, and the figures of all that were tried.
+
+    Attributes:
+        inputs: What the sum is made of.
+        calibrator: What makes a probability of it.
+        figures: For each candidate its ``log_loss`` (nats) and ``auroc`` on the fitting part, every answer
+            judged by what was fitted without it; how far its loss is above that of the chosen, and the
+            standard error of that.
+    """
+
+    inputs: InputsChoice
+    calibrator: CalibratorChoice
+    figures: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    inputs: InputsChoice
+    calibrator: CalibratorChoice
+    losses: FloatArray
+    auroc: float
+
+    @property
+    def loss(self) -> float:
+        return float(self.losses.mean())
+
+
+def select(
+    fits: Mapping[InputsChoice, CrossFit], calibrator: CalibratorChoice, correct: BoolArray, groups: IntArray
+) -> Selection:
+    """Choose the inputs, then the calibrator: of each the first within one standard error of the best.
+
+    Inputs are compared under one calibrator, so that only what they know makes the difference.
+
+    Args:
+        fits: The kinds of inputs, from simple to rich.
+        calibrator: The one asked for, or ``auto``.
+        correct: Whether each answer is correct.
+        groups: Question of each answer: answers to one question are not independent.
+    """
+    kinds = CALIBRATORS if calibrator == "auto" else (calibrator,)
+    of_inputs = [_judged(fit, kinds[0], correct) for fit in fits.values()]
+    inputs = _first_of_the_good(of_inputs, groups).inputs
+    of_calibrators = [_judged(fits[inputs], kind, correct) for kind in kinds[1:]]
+    of_calibrators = [*(one for one in of_inputs if one.inputs == inputs), *of_calibrators]
+    chosen = _first_of_the_good(of_calibrators, groups)
+    tried = [*of_inputs, *of_calibrators[1:]]
+    figures = tuple(_figures(one, chosen, groups) for one in tried)
+    return Selection(chosen.inputs, chosen.calibrator, figures)
+
+
+def _judged(fit: CrossFit, calibrator: CalibratorChoice, correct: BoolArray) -> _Candidate:
+    """Measure a candidate on every answer of the fitting part, each by what was fitted without its fold."""
+    probabilities = fit.predictions(calibrator).probabilities
+    # A curve keeps away from 0 and 1 where it was fitted, and may round to them far beyond.
+    losses = -np.log(np.where(correct, probabilities, 1 - probabilities).clip(1e-6))
+    return _Candidate(fit.kind, calibrator, losses, float(auroc(probabilities, correct)))
+
+
+def _first_of_the_good(candidates: Sequence[_Candidate], groups: IntArray) -> _Candidate:
+    best = min(candidates, key=lambda one: one.loss)
+    return next(one for one in candidates if one.loss - best.loss <= _error(one, best, groups))
+
+
+def _figures(one: _Candidate, chosen: _Candidate, groups: IntArray) -> dict[str, Any]:
+    return {
+        "inputs": one.inputs,
+        "calibrator": one.calibrator,
+        "chosen": one is chosen,
+        "log_loss": one.loss,
+        "log_loss_above_chosen": one.loss - chosen.loss,
+        "standard_error": _error(one, chosen, groups),
+        "auroc": one.auroc,
+        "n": len(one.losses),
+    }
+
+
+def _error(one: _Candidate, other: _Candidate, groups: IntArray) -> float:
+    """Standard error of the difference of two mean losses on the same answers."""
+    differences = one.losses - other.losses
+    _, place = np.unique(groups, return_inverse=True)
+    of_question = np.bincount(place, differences - differences.mean())
+    return float(np.sqrt(np.square(of_question).sum()) / len(differences))

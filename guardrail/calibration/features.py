@@ -1,0 +1,197 @@
+"""What a confidence is made of: scores and hidden states as arrays, and linear models over them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+
+from guardrail.calibration.confidence import ConfidenceModel, Probe, Term
+from guardrail.calibration.fit_options import InputsChoice
+from guardrail.errors import CalibrationError
+from guardrail.labelling.observation import Observation
+from guardrail.scoring.uncertainty import SCORES
+
+__all__ = ["INPUTS", "Inputs", "Linear", "LinearSum", "available", "fit_logistic", "fit_probe", "read_inputs"]
+
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+# From simple to rich.
+INPUTS: tuple[InputsChoice, ...] = ("hybridgrad", "signals", "probe")
+# Every score of the pass spans decades, and so does the answer's length.
+_TRANSFORMS = dict.fromkeys((*SCORES, "tokens"), "log") | {"log_likelihood": "log_negative"}
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a sum may be made of, one row an answer.
+
+    Attributes:
+        terms: The scores that every answer has, each with weight 1.
+        signals: Their values (n × terms).
+        hidden: [mean, last] of the hidden state (n × 2d); None where answers lack it or differ in its depth.
+        depth: Its depth.
+    """
+
+    terms: tuple[Term, ...]
+    signals: FloatArray
+    hidden: NDArray[np.float32] | None
+    depth: float
+
+    def take(self, rows: NDArray[np.int64]) -> "Inputs":
+        """Those of some answers."""
+        hidden = None if self.hidden is None else self.hidden[rows]
+        return replace(self, signals=self.signals[rows], hidden=hidden)
+
+
+@dataclass(frozen=True, slots=True)
+class LinearSum:
+    """A confidence model as arrays: intercept + signals · weights + probe_weight · (hidden · probe + bias).
+
+    Attributes:
+        intercept: What is added.
+        weights: One for each of the inputs' terms.
+        probe: One for each value of the hidden state; None where there is no probe.
+        probe_bias: What is added to it.
+        probe_weight: Its part in the sum.
+    """
+
+    intercept: float
+    weights: FloatArray
+    probe: FloatArray | None = None
+    probe_bias: float = 0.0
+    probe_weight: float = 0.0
+
+    def scores(self, inputs: Inputs, rows: NDArray[np.int64]) -> FloatArray:
+        """The sum for these answers."""
+        total: FloatArray = self.intercept + inputs.signals[rows] @ self.weights
+        if self.probe is not None and inputs.hidden is not None:
+            total += self.probe_weight * (inputs.hidden[rows] @ self.probe + self.probe_bias)
+        return total
+
+    def as_model(self, kind: InputsChoice, inputs: Inputs) -> ConfidenceModel:
+        """The same as plain data, without what has no weight."""
+        terms = [
+            term.model_copy(update={"weight": float(weight)})
+            for term, weight in zip(inputs.terms, self.weights, strict=True)
+        ]
+        probe = None
+        if self.probe is not None:
+            probe = Probe.of(inputs.depth, self.probe.tolist(), self.probe_bias, self.probe_weight)
+        return ConfidenceModel.model_validate(
+            {
+                "inputs": kind,
+                "intercept": self.intercept,
+                "terms": [term for term in terms if term.weight] or terms[:1],
+                "probe": probe,
+            }
+        )
+
+
+def read_inputs(observations: Sequence[Observation]) -> Inputs:
+    """Lay out what every answer has.
+
+    Raises:
+        CalibrationError: HybridGrad is missing or not a number in one of them.
+    """
+    for at, observation in enumerate(observations):
+        if not isfinite(observation.scores.get("hybridgrad", float("nan"))):
+            raise CalibrationError(
+                f"Answer {at + 1} of {len(observations)} has no HybridGrad that is a number. Leave it "
+                "out, or score it again."
+            )
+    terms = []
+    columns = []
+    for name, transform in _TRANSFORMS.items():
+        if all(isfinite(observation.scores.get(name, float("nan"))) for observation in observations):
+            terms.append(Term.model_validate({"score": name, "transform": transform, "weight": 1.0}))
+            columns.append([terms[-1].value(observation.scores) for observation in observations])
+    states = [observation.hidden for observation in observations]
+    shapes = {(one.depth, len(one.mean), len(one.last)) if one else None for one in states}
+    hidden, depth = None, 0.0
+    if len(shapes) == 1 and None not in shapes:
+        rows = [(*one.mean, *one.last) for one in states if one]
+        hidden, depth = np.array(rows, dtype=np.float32), states[0].depth if states[0] else 0.0
+        if not np.isfinite(hidden).all():
+            raise CalibrationError("The hidden state of an answer is not a number. Leave that answer out.")
+    return Inputs(tuple(terms), np.array(columns, dtype=np.float64).T, hidden, depth)
+
+
+def available(inputs: Inputs, asked: InputsChoice) -> tuple[InputsChoice, ...]:
+    """The inputs to be tried, from simple to rich.
+
+    Raises:
+        CalibrationError: A probe was asked for, and there is nothing for it to read.
+    """
+    if asked == "probe" and inputs.hidden is None:
+        raise CalibrationError(
+            "A probe reads the hidden state of every answer, at one depth, and not every answer has one. "
+            "Score the answers with a depth, or leave the probe out."
+        )
+    if asked != "auto":
+        return (asked,)
+    return INPUTS if inputs.hidden is not None else INPUTS[:-1]
+
+
+# Directions of the hidden state that the probe may read: a few hundred answers tell no more apart.
+_COMPONENTS = 24
+
+
+class Linear(NamedTuple):
+    """intercept + x · weights, in the units of what it was fitted on."""
+
+    weights: FloatArray
+    intercept: float
+
+
+def fit_logistic(x: FloatArray, correct: BoolArray, *, penalty: float) -> Linear:
+    """Logistic regression on standardised columns.
+
+    Args:
+        x: n × m; a column without spread gets no weight.
+        correct: What is to be told.
+        penalty: Of half the squared weights, against the sum of the losses of all answers (1/C).
+
+    Raises:
+        CalibrationError: All answers are of one kind.
+    """
+    if correct.all() or not correct.any():
+        raise CalibrationError(
+            "The correct or the wrong answers belong to too few different questions to learn from some and "
+            "judge others. More questions are needed."
+        )
+    centre, spread = x.mean(axis=0), x.std(axis=0)
+    flat = spread <= 1e-9 * np.maximum(np.abs(centre), 1.0)
+    spread = np.where(flat, 1.0, spread)
+    standardised = np.where(flat, 0.0, (x - centre) / spread)
+    model = LogisticRegression(C=1 / penalty, max_iter=1000).fit(standardised, correct)
+    weights = np.where(flat, 0.0, model.coef_[0] / spread)
+    return Linear(weights, float(model.intercept_[0] - weights @ centre))
+
+
+def fit_probe(hidden: NDArray[np.float32], correct: BoolArray, *, penalty: float) -> Linear:
+    """Standardise, keep the 24 directions of most variance, and tell right from wrong by them.
+
+    Args:
+        hidden: n × 2d.
+        correct: What is to be told.
+        penalty: As for :func:`fit_logistic`.
+
+    Returns:
+        One weight for each value of the hidden state.
+    """
+    centre, spread = hidden.mean(axis=0, dtype=np.float64), hidden.std(axis=0, dtype=np.float64)
+    spread = np.where(spread <= 1e-9 * np.maximum(np.abs(centre), 1.0), np.inf, spread)
+    standardised = ((hidden - centre) / spread).astype(np.float32)
+    count = min(_COMPONENTS, *standardised.shape)
+    reduced = PCA(count, svd_solver="randomized", random_state=0).fit(standardised)
+    inner = fit_logistic(reduced.transform(standardised).astype(np.float64), correct, penalty=penalty)
+    by_column = reduced.components_.T @ inner.weights
+    weights = by_column / spread
+    return Linear(weights, float(inner.intercept - reduced.mean_ @ by_column - weights @ centre))

@@ -1,0 +1,208 @@
+"""Disjoint parts of labelled answers, folds of one of them, and the split of an earlier profile redrawn."""
+
+from collections.abc import Iterable, Sequence
+from math import ceil, isclose
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from guardrail.calibration.fit_options import Shares
+from guardrail.calibration.held_out import HeldOutAnswer
+from guardrail.calibration.profile import Profile
+from guardrail.errors import CalibrationError, ForeignProfileError
+from guardrail.labelling.answers import AnswerRecord
+from guardrail.labelling.author import Author
+from guardrail.metrics.figure import Figure, figure_of
+from guardrail.metrics.ranking import auroc
+from guardrail.metrics.reliability import brier
+
+__all__ = ["Parts", "check_number", "draw", "question_groups", "redraw", "split"]
+
+
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+# Fewer than these and the part says nothing.
+_LEAST = Shares(fit=40, certify=40, report=20)
+# Right and wrong questions that the fitting part needs, so that every fold has others to learn from.
+_LEAST_OF_EACH = 8
+
+
+class Parts(NamedTuple):
+    """Places of the answers of each part.
+
+    ``certify`` is drawn without a look at the labels, so that its answers are independent of the others,
+    which the guarantee needs; ``fit`` and ``report`` share the rest, as many right ones to wrong ones in
+    each. ``fit`` may hold several answers to one question. The other two hold one a question: what is
+    certified and reported counts them as independent.
+    """
+
+    fit: IntArray
+    certify: IntArray
+    report: IntArray
+
+
+def split(questions: Sequence[str], correct: Sequence[bool], shares: Shares, seed: int) -> Parts:
+    """Draw the parts.
+
+    Args:
+        questions: Text of each answer's question; answers to the same one go to the same part. One without
+            a text is like no other.
+        correct: Whether each answer is correct.
+        shares: What share of the questions each part gets.
+        seed: What they are drawn by.
+
+    Raises:
+        CalibrationError: There are too few answers, or too few right or wrong ones.
+    """
+    groups, right = question_groups(questions), np.asarray(correct, dtype=bool)
+    _check_enough(groups, right, shares)
+    random = np.random.default_rng(seed)
+    alike = np.ones(len(groups), dtype=bool)
+    certify = draw(groups, alike, (shares.certify, shares.fit + shares.report), random) == 0
+    rest = np.flatnonzero(~certify)
+    reported = draw(groups[rest], right[rest], (shares.fit, shares.report), random) == 1
+    shuffled = random.permutation(len(groups))
+    _, first = np.unique(groups[shuffled], return_index=True)
+    one_each = np.zeros(len(groups), dtype=bool)
+    one_each[shuffled[first]] = True
+    report = rest[reported]
+    return Parts(rest[~reported], np.flatnonzero(certify & one_each), report[one_each[report]])
+
+
+def draw(
+    groups: IntArray, correct: BoolArray, shares: Sequence[float], random: np.random.Generator
+) -> IntArray:
+    """Draw a part for each answer: whole groups, stratified by correctness, sizes after ``shares``."""
+    ids, place = np.unique(groups, return_inverse=True)
+    # 0: all its answers are wrong, 2: all are right, 1: some of each.
+    stratum = (np.bincount(place, correct) > 0).astype(int) + (np.bincount(place, ~correct) == 0)
+    sizes = np.bincount(place)
+    ends = np.cumsum(shares) / np.sum(shares)
+    part = np.zeros(len(ids), dtype=np.int64)
+    for kind in range(3):
+        members = random.permutation(np.flatnonzero(stratum == kind))
+        filled = np.cumsum(sizes[members])
+        middle = filled - sizes[members] / 2
+        part[members] = np.searchsorted(ends[:-1] * filled[-1:].sum(), middle, side="right")
+    drawn: IntArray = part[place]
+    return drawn
+
+
+def question_groups(questions: Sequence[str]) -> IntArray:
+    """A number for each question: the same where the text is, but for case and spaces."""
+    known: dict[str, int] = {}
+    texts = (" ".join(question.split()).casefold() for question in questions)
+    return np.array(
+        [known.setdefault(text or f"\0{at}", at) for at, text in enumerate(texts)], dtype=np.int64
+    )
+
+
+def check_number(questions: int, shares: Shares) -> None:
+    """Make sure that so many questions can be enough, before any of them is answered.
+
+    Raises:
+        CalibrationError: They are too few, whatever the answers will be.
+    """
+    needed = max(ceil(least / share - 1e-9) for least, share in zip(_LEAST, shares, strict=True))
+    if questions < needed:
+        raise CalibrationError(
+            f"{questions} answered questions are too few to fit, certify and report on different ones: at "
+            f"least {needed} are needed."
+        )
+
+
+def _check_enough(groups: IntArray, correct: BoolArray, shares: Shares) -> None:
+    asked = len(np.unique(groups))
+    counts = {"correct": len(np.unique(groups[correct])), "wrong": len(np.unique(groups[~correct]))}
+    for kind, count in counts.items():
+        if asked and not count:
+            other = next(name for name in counts if name != kind)
+            raise CalibrationError(
+                f"All {len(groups)} answers were judged {other}: nothing can be learned of {kind} ones. "
+                f"Check the judge, or take {'harder' if kind == 'wrong' else 'easier'} questions."
+            )
+    check_number(asked, shares)
+    least = ceil(_LEAST_OF_EACH / shares.fit - 1e-9)
+    for kind, count in counts.items():
+        if count < least:
+            raise CalibrationError(
+                f"{count} of {asked} questions have a {kind} answer, and at least {least} are needed: about "
+                f"{ceil(asked * least / count)} questions like these."
+            )
+
+
+_REMEDY = "Make the profile again of these answers (guardrail calibrate), and then its held-out answers."
+
+
+def redraw(profile: Profile, records: Iterable[AnswerRecord]) -> tuple[HeldOutAnswer, ...]:
+    """Draw the parts again by the profile's seed, and give the one that nothing was fitted or certified on.
+
+    Only the answers that the profile was made of, with the labels that they had then, give the figures of its
+    report: anything else is refused, so that no answer that was fitted on passes for one that was not.
+
+    Args:
+        profile: The profile; its parts must be of the usual sizes.
+        records: The answers that it was made of.
+
+    Raises:
+        ForeignProfileError: The answers are of another model, or scored in another way.
+        CalibrationError: They are not those that the profile was made of, or it was made without labels.
+    """
+    if not profile.is_calibrated:
+        raise CalibrationError("The profile was made without labels: no part was held out to report on.")
+    labelled = sorted((one for one in records if one.correct is not None), key=lambda record: record.digest)
+    if labelled:
+        maker = labelled[0].maker
+        profile.check(maker.model, maker.scorer)
+        author = Author(maker.answered_by) if maker.answered_by else None
+        if outside := profile.outside_domain(author, maker.model.name):
+            raise ForeignProfileError(f"These are not the profile's answers: {outside}.", ["answered_by"])
+    correct = [bool(record.correct) for record in labelled]
+    making = profile.making
+    if (len(labelled), sum(correct)) != (making.answers, making.correct):
+        raise CalibrationError(
+            f"The profile was made of {making.answers:,} answers, {making.correct:,} of them right, and "
+            f"these are {len(labelled):,} with {sum(correct):,} right: which were held out cannot be told. "
+            f"{_REMEDY}"
+        )
+    parts = split([record.question for record in labelled], correct, Shares(), making.seed)
+    answers = tuple(_held_out(profile, labelled[at]) for at in parts.report)
+    if not _is_reported_on(profile, answers):
+        raise CalibrationError(
+            "These answers do not give the figures of the profile's report: their labels, or the way in "
+            f"which parts are drawn, changed since, and which were held out cannot be told. {_REMEDY}"
+        )
+    return answers
+
+
+def _held_out(profile: Profile, record: AnswerRecord) -> HeldOutAnswer:
+    assessment = profile.assess(record.observation)
+    if assessment.confidence is None or assessment.confidence_score is None:
+        raise CalibrationError("The profile gives no confidence.")
+    return HeldOutAnswer(
+        question=record.question,
+        response=record.response,
+        correct=bool(record.correct),
+        finish_reason=record.finish_reason,
+        confidence=assessment.confidence,
+        confidence_score=assessment.confidence_score,
+        scores=dict(record.observation.scores),
+    )
+
+
+def _is_reported_on(profile: Profile, answers: tuple[HeldOutAnswer, ...]) -> bool:
+    correct = [one.correct for one in answers]
+    measured = {
+        "auroc": float(auroc([one.confidence_score for one in answers], correct)),
+        "brier": float(brier([one.confidence for one in answers], correct)),
+    }
+    reported = {name: figure_of(profile.report, name) for name in measured}
+    return len(answers) == profile.making.parts.get("report") and all(
+        _is_same(measured[name], figure) for name, figure in reported.items()
+    )
+
+
+def _is_same(value: float, figure: Figure | None) -> bool:
+    return figure is not None and figure.value is not None and isclose(value, figure.value, rel_tol=1e-9)

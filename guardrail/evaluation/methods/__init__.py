@@ -1,1 +1,0 @@
-"""Ways of telling right from wrong answers, each by its name and with its paper."""

@@ -1,1 +1,0 @@
-"""A comparison of methods for people: on a terminal, as one HTML file, as Markdown."""

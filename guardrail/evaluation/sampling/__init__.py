@@ -1,1 +1,0 @@
-"""Baselines that draw several answers, or ask the model about its own."""

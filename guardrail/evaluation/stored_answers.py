@@ -1,0 +1,228 @@
+"""The answers that figures are made of: those stored, and those missing or incomplete."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from guardrail.errors import CalibrationError, OptionError
+from guardrail.evaluation.requirements import EvaluatedAnswer, EvaluationOptions, Needs, parse_evaluated
+from guardrail.labelling.answers import LABELLED
+from guardrail.labelling.judge import AnswerToJudge, Judge, judge_answers
+from guardrail.labelling.questions import Question, Questions
+from guardrail.scoring.records import Failure
+from guardrail.utils.json_lines import as_json
+from guardrail.utils.progress import ProgressCallback
+from guardrail.utils.record_store import RecordStore
+
+if TYPE_CHECKING:
+    from guardrail.models.local import LocalModel
+
+__all__ = ["REMEDY", "Evaluated", "collect_answers", "default_token", "stored_answers"]
+
+
+REMEDY = "Choose another file with --output, or start afresh with --overwrite."
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """Answers to questions.
+
+    Attributes:
+        records: The answers, judged or not, in the order of the questions.
+        failures: Lines that no answer came out for.
+        kept: How many of the answers were stored before.
+        judged_again: How many of those were judged anew.
+    """
+
+    records: Sequence[EvaluatedAnswer]
+    failures: Sequence[Failure]
+    kept: int
+    judged_again: int
+
+    @property
+    def judge(self) -> str:
+        """Who said what is right."""
+        names = {
+            record.judgement.judged_by for record in self.records if record.judgement.correct is not None
+        }
+        return ", ".join(sorted(map(str, names))) or "nobody"
+
+    @property
+    def judge_failures(self) -> int:
+        """Answers without a label because the judge failed."""
+        return sum(record.judgement.failed for record in self.records)
+
+    @property
+    def exit_status(self) -> int:
+        """0 if all went well, 2 if only lines were wrong, 1 if something failed."""
+        statuses = {failure.exit_status for failure in self.failures}
+        if self.judge_failures or statuses - {2}:
+            return 1
+        return 2 if statuses else 0
+
+
+def collect_answers(
+    questions: Questions,
+    judge: Judge,
+    store: RecordStore,
+    kept: Mapping[str, EvaluatedAnswer],
+    open_model: Callable[[], "LocalModel"],
+    needs: Needs,
+    options: EvaluationOptions,
+    *,
+    model_name: str | None = None,
+    recheck: bool = False,
+    progress: ProgressCallback | None = None,
+) -> Evaluated:
+    """Answer, score and judge questions, going on with what a file of results holds already.
+
+    An answer in the file stays; what methods need of it and it lacks is added. It is judged again where the
+    accepted answers are others than before, where the judge failed, and where another judge is given.
+
+    Args:
+        questions: The questions.
+        judge: The judge.
+        store: The file of results, open.
+        kept: The answers that it holds already: :func:`stored_answers`.
+        open_model: Opens the model. Not called where nothing is missing and the model has the same name.
+        needs: What is to be known of each answer.
+        options: How to answer.
+        model_name: What the model is called; None to take that of stored answers on trust.
+        recheck: Open the model, and compare it, also where it has this name and nothing is missing.
+        progress: Told of each batch.
+
+    Raises:
+        OptionError: Its answers were made by another model or with other arguments, or it cannot be written.
+        CalibrationError: Not one question could be answered.
+    """
+    if not questions.usable:
+        raise CalibrationError(_nothing("No line can be used", questions.refused))
+    asked = {question.digest: question for question in questions.usable}
+    _check(kept.values(), needs, None, store.path)
+    again = _judged_again(kept, asked, judge)
+    results = {**kept, **again}
+    incomplete = [one for one in questions.usable if not needs.are_met(results.get(one.digest))]
+    failures = list(questions.refused)
+    names = {record.maker["model"]["name"] for record in kept.values()}
+    for record in again.values():
+        store.append(record.as_plain())
+    if incomplete or recheck or (model_name and names - {model_name}):
+        model = open_model()
+        for result in _completed(model, incomplete, judge, needs, options, results, store.path, progress):
+            if isinstance(result, Failure):
+                failures.append(result)
+            else:
+                store.append(result.as_plain())
+                results[result.digest] = result
+    complete = [results[digest] for digest in asked if needs.are_met(results.get(digest))]
+    if not complete:
+        raise CalibrationError(_nothing("Not one question was answered", failures))
+    return Evaluated(complete, sorted(failures), len(kept), len(again))
+
+
+def stored_answers(store: RecordStore, questions: Questions) -> dict[str, EvaluatedAnswer]:
+    """The answers to these questions that a file of results holds; to come are appended to them.
+
+    Args:
+        store: The file of results, open.
+        questions: The questions.
+
+    Returns:
+        The last of several to one question, by its digest.
+
+    Raises:
+        RecordError: The file holds something else.
+        OptionError: It holds answers to other questions, or cannot be read.
+    """
+    asked = {question.digest for question in questions.usable}
+    records = store.records(parse_evaluated, map(_start, questions.usable))
+    kept = {record.digest: record for record in records if record.digest in asked}
+    if records and not kept:
+        raise OptionError(f"{store.path} holds answers to other questions. {REMEDY}")
+    return kept
+
+
+def default_token(kept: Mapping[str, EvaluatedAnswer], of_model: Callable[[], int | None]) -> int | None:
+    """t* of gradients that name none: where a file of results was begun it goes on.
+
+    Args:
+        kept: The answers that it holds.
+        of_model: Gives the position for a model, or None for its template's rule. Not called where there is
+            an answer.
+
+    Returns:
+        The position, counted from the end of the prompt, or None.
+    """
+    for record in kept.values():
+        position: int | None = record.maker["semantic_token"]
+        return position
+    return of_model()
+
+
+def _completed(
+    model: "LocalModel",
+    questions: Sequence[Question],
+    judge: Judge,
+    needs: Needs,
+    options: EvaluationOptions,
+    results: Mapping[str, EvaluatedAnswer],
+    path: Path,
+    progress: ProgressCallback | None,
+) -> Iterator[EvaluatedAnswer | Failure]:
+    from guardrail.evaluation.run import evaluate_answers
+    from guardrail.models.fingerprint import fingerprint_model
+
+    fingerprint = fingerprint_model(model).as_plain()
+    _check(results.values(), needs, fingerprint, path)
+    lacking = {one.digest for one in questions}
+    kept = {digest: record for digest, record in results.items() if digest in lacking}
+    return evaluate_answers(
+        model,
+        questions,
+        judge,
+        needs,
+        options,
+        kept,
+        needs.maker(fingerprint),
+        done=len(results) - len(kept),
+        progress=progress,
+    )
+
+
+def _start(question: Question) -> str:
+    """How the record of an answer to a question begins."""
+    return as_json({"question": question.text, "messages": []}).removesuffix("]}")
+
+
+def _judged_again(
+    kept: Mapping[str, EvaluatedAnswer], asked: Mapping[str, Question], judge: Judge
+) -> dict[str, EvaluatedAnswer]:
+    cases = []
+    for digest, record in kept.items():
+        question, before = asked[digest], record.judgement
+        by = LABELLED if question.correct is not None else judge.name
+        changed = tuple(record.accepted) != tuple(question.accepted) or (
+            question.correct is not None and question.correct is not before.correct
+        )
+        if changed or before.failed or before.judged_by not in (by, None):
+            case = AnswerToJudge(question.text, record.answered.response, question.accepted, question.correct)
+            cases.append((record, question, case))
+    judgements = judge_answers(judge, [case for _, _, case in cases])
+    return {
+        record.digest: record.judged(judgement, question.accepted)
+        for (record, question, _), judgement in zip(cases, judgements, strict=True)
+    }
+
+
+def _check(
+    records: Iterable[EvaluatedAnswer], needs: Needs, model: Mapping[str, Any] | None, path: Path
+) -> None:
+    for record in records:
+        if difference := needs.difference(record, model):
+            raise OptionError(f"An answer in {path} {difference}. {REMEDY}")
+
+
+def _nothing(what: str, failures: Sequence[Failure]) -> str:
+    first = f" Line {failures[0].line}: {failures[0].reason}" if failures else ""
+    return f"{what}, so there is nothing to evaluate.{first}"

@@ -1,0 +1,280 @@
+"""From a scored draft to a policy decision, by the profile that applies. Pure, and fails closed."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from math import isfinite
+from typing import TYPE_CHECKING, Any, get_args
+
+from guardrail.calibration.held_out import builtin_profiles
+from guardrail.calibration.profile import REASONING, Assessment, Guarantee, Profile, read_profile
+from guardrail.errors import CalibrationError, ForeignProfileError, GuardrailError, ProfileError
+from guardrail.escalation.case import is_blank
+from guardrail.guard.answer import failure
+from guardrail.guard.history import notices_of
+from guardrail.guard.produce import Job, Produced
+from guardrail.guard.tool_calls import CallVerdict, judged_calls, name_of
+from guardrail.labelling.author import same_name
+from guardrail.models.fingerprint import fingerprint_model
+from guardrail.models.sampling import Sampling
+from guardrail.policy.decide import decide
+from guardrail.policy.evidence import Action, Decision, Evidence
+from guardrail.policy.lint import AUTO
+from guardrail.policy.messages import Notices
+from guardrail.scoring.options import fingerprint_scorer
+
+if TYPE_CHECKING:
+    from guardrail.models.local import LocalModel
+    from guardrail.policy.model import Policy
+
+__all__ = ["ON_ERROR", "Judged", "Yardstick", "find_yardstick", "judge", "sampling_of"]
+
+
+# What decides where no rule can.
+ON_ERROR = "on_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """The profile that answers are judged by.
+
+    Attributes:
+        profile: The profile; None where there is none for the model.
+        digest: SHA-256 of it.
+        model: What the model is called that scores the answers.
+        missing: Why there is no profile, in words for a person.
+    """
+
+    profile: Profile | None
+    digest: str | None
+    model: str
+    missing: str = ""
+
+    def outside_domain(self, job: Job) -> str:
+        """Why no profile can hold for the answer to a request, whatever it is; empty where one may."""
+        if self.profile is not None:
+            return self.profile.outside_domain(job.answered_by, self.model)
+        if job.answered_by is None or (
+            not job.answered_by.doubt and same_name(job.answered_by.name, self.model)
+        ):
+            return ""
+        return f"the answer is of {job.answered_by.name}, and there is no profile of its answers"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A request with all that was found out and decided.
+
+    Attributes:
+        job: The request.
+        produced: What the model's part came to.
+        assessment: What the profile says, if there is one and it could.
+        guarantees: Those that the answer is let through by; None where that cannot be told.
+        calls: What is known of each call of a tool.
+        outside_domain: Why the profile does not hold for the answer, in words; empty where it does.
+        decision: What is to be done.
+        error: Why the answer could not be scored, judged or decided, or empty.
+        seconds: How long judging took.
+        repeats: The message of the policy that the answer repeats; or empty.
+    """
+
+    job: Job
+    produced: Produced
+    assessment: Assessment | None
+    guarantees: tuple[Guarantee, ...] | None
+    calls: tuple[CallVerdict, ...]
+    outside_domain: str
+    decision: Decision = field(repr=False)
+    error: str
+    seconds: float
+    repeats: str = ""
+
+
+def judge(
+    policy: "Policy",
+    yardstick: Yardstick,
+    job: Job,
+    produced: Produced,
+    sampling: Sampling | None = None,
+    notices: Notices | None = None,
+) -> Judged:
+    """Decide on one answer. Nothing is raised: what cannot be judged or decided is withheld.
+
+    Args:
+        policy: What decides.
+        yardstick: The profile.
+        job: The request.
+        produced: What the model's part came to.
+        sampling: How the answer was generated, if it was; greedily if not given.
+        notices: What the policy says; those that it says itself, if not given.
+    """
+    began = time.perf_counter()
+    error, caveat, repeats = produced.error, yardstick.missing, ""
+    assessment, guarantees, outside = None, None, "it is not known who gave the answer"
+    try:
+        outside = yardstick.outside_domain(job)
+        repeats = (notices or notices_of(policy)).repeated_in(produced.draft or "")
+        if yardstick.profile is not None and not outside:
+            outside = thought_otherwise(yardstick.profile, job, produced)
+        if not error and yardstick.profile is not None and not outside:
+            assessment = _assess(yardstick.profile, produced)
+            caveat = _drawn_otherwise(yardstick.profile, job, sampling)
+            guarantees = assessment.guarantees if yardstick.profile.is_calibrated and not caveat else None
+    except Exception as problem:  # noqa: BLE001  (recorded; the answer is withheld)
+        error, assessment = failure("judge", problem), None
+    if repeats:
+        # How sure a model is of what it has just read says nothing.
+        assessment, guarantees = None, None
+    calls = judged_calls(produced.scored_calls, yardstick.profile, assessment, outside)
+    try:
+        evidence = _evidence(job, produced, assessment, guarantees, calls, error)
+        is_uncalibrated = yardstick.profile is None
+        evidence = replace(evidence, outside_domain=outside, is_uncalibrated=is_uncalibrated, repeats=repeats)
+        decision = decide(policy, evidence)
+        _check(decision, policy, job, produced, error or repeats)
+    except Exception as problem:  # noqa: BLE001  (recorded; the answer is withheld)
+        error = error or failure("decide", problem)
+        decision = Decision("abstain", ON_ERROR, error, enforced=policy.mode == "enforce")
+    if decision.rule == ON_ERROR:
+        error = error or f"ScoringError: {decision.reason}"
+    if decision.rule == "on_uncalibrated" and caveat:
+        decision = replace(decision, reason=f"{decision.reason} ({caveat})")
+    seconds = time.perf_counter() - began
+    return Judged(job, produced, assessment, guarantees, calls, outside, decision, error, seconds, repeats)
+
+
+def thought_otherwise(profile: Profile, job: Job, produced: Produced) -> str:
+    """Why a profile does not hold for an answer, by how it was thought of; empty where it does."""
+    if given := job.steering.chat_template_kwargs:
+        listed = ", ".join(f"{name}={value!r}" for name, value in sorted(given.items()))
+        return f"the chat template was given {listed} for this answer alone"
+    share = profile.making.generation.get(REASONING, 0)
+    if produced.reasoning_tokens and not share:
+        return "the profile is of answers without reasoning, and the model reasoned before this one"
+    if not produced.reasoning_tokens and share == 1:
+        return "the profile is of answers with reasoning, and the model gave this one without"
+    return ""
+
+
+def _assess(profile: Profile, produced: Produced) -> Assessment:
+    if produced.observation is None:
+        raise CalibrationError("there are no scores")
+    assessment = profile.assess(produced.observation)
+    shares = [*assessment.quantiles.values()]
+    if profile.is_calibrated or assessment.confidence is not None:
+        shares.append(_number(assessment.confidence))
+        if not isfinite(_number(assessment.confidence_score)):
+            raise CalibrationError("the confidence score is not a number")
+    if not all(0 <= share <= 1 for share in shares):
+        raise CalibrationError("a probability or quantile is not between 0 and 1")
+    return assessment
+
+
+def _number(value: float | None) -> float:
+    if not isinstance(value, float):
+        raise CalibrationError("the confidence is not a number")
+    return value
+
+
+def _drawn_otherwise(profile: Profile, job: Job, sampling: Sampling | None) -> str:
+    """Why no guarantee holds: it is of answers asked for and generated as those of the calibration were."""
+    made, used = profile.making.generation, sampling or Sampling()
+    system = made.get("system_sha256")
+    if system is not None and not any(_system_sha256(message) == system for message in job.messages):
+        return "the profile is of answers under a system message that this conversation does not have"
+    if job.response is not None:
+        return ""
+    for name in ("temperature", "top_p") if used.temperature else ("temperature",):
+        if made.get(name, getattr(used, name)) != getattr(used, name):
+            return (
+                f"the profile is of answers at {name} {made[name]}, and this is one at {getattr(used, name)}"
+            )
+    return ""
+
+
+def _system_sha256(message: Mapping[str, Any]) -> str | None:
+    is_system = message.get("role") == "system"
+    return sha256(str(message.get("content")).encode()).hexdigest() if is_system else None
+
+
+def _evidence(
+    job: Job,
+    produced: Produced,
+    assessment: Assessment | None,
+    guarantees: tuple[Guarantee, ...] | None,
+    calls: Sequence[CallVerdict],
+    error: str,
+) -> Evidence:
+    names = (*map(name_of, job.tool_calls), *produced.tool_calls)
+    known = Evidence(finish_reason=produced.finish_reason, tags=job.tags, tool_calls=names)
+    if error or produced.observation is None:
+        return replace(known, error=error or "ScoringError: there are no scores")
+    known = replace(known, scores=produced.observation.scores)
+    if assessment is None:
+        return known
+    return replace(
+        known,
+        confidence=assessment.confidence,
+        call_confidences=tuple((call.name, call.confidence) for call in calls),
+        quantiles=assessment.quantiles,
+        guarantees=None if guarantees is None else frozenset(guarantees),
+    )
+
+
+def _check(decision: Decision, policy: "Policy", job: Job, produced: Produced, error: str) -> None:
+    """Make sure that a decision is one, and lets nothing through that it must not."""
+    if not isinstance(decision, Decision) or decision.action not in get_args(Action):
+        raise GuardrailError("it gave no decision")
+    if decision.enforced != (policy.mode == "enforce"):
+        raise GuardrailError("its decision is of another mode")
+    if decision.action not in ("pass", "flag"):
+        return
+    if error and decision.enforced:
+        raise GuardrailError("it let through what could not be judged")
+    if not job.tool_calls and is_blank(produced.draft or ""):
+        raise GuardrailError("it let through an answer that shows nothing")
+
+
+_SAMPLED = ("max_tokens", "temperature", "top_p", "max_reasoning_tokens")
+
+
+def find_yardstick(policy: "Policy", model: "LocalModel") -> Yardstick:
+    """The profile that a policy names, made sure to be of this model; or why there is none.
+
+    A profile that a policy names must fit. The one that ships for a model of this name may be of other
+    weights or another dtype: there is then no profile, and the policy's ``on_uncalibrated`` decides.
+
+    Raises:
+        ProfileError: It cannot be read; ForeignProfileError where it is of another model or scorer.
+    """
+    if policy.profile != AUTO:
+        if policy.profile_path is None:
+            raise ProfileError(
+                f"It is not known where the profile {policy.profile} lies: load the policy with load_policy."
+            )
+        profile = read_profile(policy.profile_path)
+        _check_profile(profile, model)
+        return Yardstick(profile, profile.digest, model.name)
+    path = builtin_profiles().get(model.name)
+    if path is None:
+        missing = f"no profile ships for {model.name}: guardrail calibrate makes one"
+        return Yardstick(None, None, model.name, missing)
+    shipped = read_profile(path)
+    try:
+        _check_profile(shipped, model)
+    except ForeignProfileError as error:
+        missing = f"the profile that ships for {model.name} does not hold: {error}"
+        return Yardstick(None, None, model.name, missing)
+    return Yardstick(shipped, shipped.digest, model.name)
+
+
+def sampling_of(profile: Profile | None) -> Sampling | None:
+    """How answers are drawn where the caller does not say: as those that the profile was made of."""
+    made: Mapping[str, Any] = profile.making.generation if profile else {}
+    known = {name: made[name] for name in _SAMPLED if name in made}
+    return Sampling(**known, stop=tuple(made.get("stop") or ())) if known else None
+
+
+def _check_profile(profile: Profile, model: "LocalModel") -> None:
+    profile.check(fingerprint_model(model), fingerprint_scorer(profile.scorer.options()))

@@ -1,0 +1,1 @@
+"""Questions asked, answers judged right or wrong, and kept: what calibration and evaluation share."""

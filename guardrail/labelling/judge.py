@@ -1,0 +1,110 @@
+"""What a judge of answers is, and judging with one: a judge that fails leaves an answer unlabelled."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+
+from guardrail.labelling.answers import LABELLED, Judgement
+from guardrail.models.reasoning import answer_of
+
+__all__ = ["AnswerToJudge", "Judge", "Ruling", "judge_answer", "judge_answers"]
+
+
+class Ruling(NamedTuple):
+    """What a judge says of one answer.
+
+    Attributes:
+        correct: Whether it is right; None where the judge cannot tell, and then the answer does not count.
+        reason: Why, in words for a person.
+    """
+
+    correct: bool | None
+    reason: str = ""
+
+
+class Judge(Protocol):
+    """Says whether a response answers a question correctly.
+
+    It may raise: the answer then stays without a label.
+    """
+
+    @property
+    def name(self) -> str:
+        """What records and profiles call it."""
+
+    @property
+    def needs_answers(self) -> bool:
+        """Whether it cannot judge without accepted answers."""
+
+    @property
+    def at_once(self) -> int:
+        """How many answers it may be asked about at the same time, on threads."""
+
+    def __call__(self, question: str, response: str, accepted: Sequence[str]) -> Ruling:
+        """Judge one answer.
+
+        Args:
+            question: What was asked: of a conversation, the last thing the user said.
+            response: What the model said. It may say anything, also to the judge. What it thought before
+                it answered, if it is there, is no part of the answer:
+                :func:`guardrail.models.reasoning.answer_of` leaves it out.
+            accepted: Answers that are right; any of them will do.
+        """
+
+
+_SHOWN = 200
+
+
+class AnswerToJudge(NamedTuple):
+    """An answer to be judged.
+
+    Attributes:
+        question: What was asked.
+        response: What was answered; what was thought before is not judged.
+        accepted: Answers that are right.
+        label: Whether it is right, where that is known.
+    """
+
+    question: str
+    response: str
+    accepted: Sequence[str]
+    label: bool | None = None
+
+
+def judge_answers(judge: Judge, cases: Sequence[AnswerToJudge]) -> list[Judgement]:
+    """Judge several answers, as many at once as the judge allows."""
+    return _each(lambda case: judge_answer(judge, case), cases, judge.at_once)
+
+
+def judge_answer(judge: Judge, case: AnswerToJudge) -> Judgement:
+    """Judge one answer. A judge that raises leaves it without a label, and so does one that says neither."""
+    if case.label is not None:
+        return Judgement(case.label, LABELLED)
+    if not case.accepted and judge.needs_answers:
+        return Judgement(None, None)
+    answer = answer_of(case.response)
+    if not answer.strip():
+        why = "The response is nothing but reasoning." if case.response.strip() else "The answer is empty."
+        return Judgement(False, judge.name, why)
+    try:
+        verdict = judge(case.question, answer, case.accepted)
+        _check(verdict)
+    # A judge may be anybody's code, or a service that is down.
+    except Exception as error:  # noqa: BLE001
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:_SHOWN]
+        return Judgement(None, judge.name, f"The judge failed. {reason}", failed=True)
+    return Judgement(verdict.correct, judge.name, verdict.reason)
+
+
+def _each(
+    work: Callable[[AnswerToJudge], Judgement], cases: Sequence[AnswerToJudge], at_once: int
+) -> list[Judgement]:
+    if at_once <= 1 or len(cases) <= 1:
+        return [work(case) for case in cases]
+    with ThreadPoolExecutor(at_once, thread_name_prefix="guardrail-judge") as pool:
+        return list(pool.map(work, cases))
+
+
+def _check(verdict: Ruling) -> None:
+    if not isinstance(verdict, Ruling) or not (verdict.correct is None or isinstance(verdict.correct, bool)):
+        raise TypeError(f"it returned {verdict!r:.60}, and a Ruling of True, False or None is expected")

@@ -1,0 +1,153 @@
+"""Whether probabilities of being correct are right: Brier score, calibration error, reliability diagram."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from guardrail.metrics.figure import Figure
+from guardrail.metrics.intervals import LEVEL, RESAMPLES, FloatArray, divide, ends, mean_ranks, share
+
+__all__ = [
+    "Bin",
+    "bin_count",
+    "brier",
+    "brier_base_rate",
+    "brier_skill",
+    "ece",
+    "ece_if_calibrated",
+    "reliability",
+]
+
+
+def brier(confidence: ArrayLike, correct: ArrayLike) -> FloatArray:
+    """Mean squared distance between the probability and what was the case (Brier, 1950); lower is better.
+
+    Args:
+        confidence: Probability of being correct, 0 to 1, (…, n).
+        correct: Whether each answer is right, (…, n).
+
+    Returns:
+        Between 0 and 1, (…).
+    """
+    distance = np.asarray(confidence, dtype=np.float64) - np.asarray(correct, dtype=np.float64)
+    return np.asarray((distance**2).mean(-1))
+
+
+def brier_base_rate(confidence: ArrayLike, correct: ArrayLike) -> FloatArray:
+    """Brier score of always saying these answers' own share of right ones: what is to be beaten.
+
+    The share is that of the very answers judged, which favours it over what was known beforehand.
+
+    Args:
+        confidence: Not looked at; metrics have one form.
+        correct: Whether each answer is right, (…, n).
+    """
+    accuracy = np.asarray(correct, dtype=np.float64).mean(-1)
+    return np.asarray(accuracy * (1 - accuracy))
+
+
+def brier_skill(confidence: ArrayLike, correct: ArrayLike) -> FloatArray:
+    """Share of the base rate's Brier score that the probabilities take away; higher is better.
+
+    Args:
+        confidence: Probability of being correct, 0 to 1, (…, n).
+        correct: Whether each answer is right, (…, n).
+
+    Returns:
+        At most 1; 0 or below is no better than the base rate, (…). NaN where all answers are right, or all
+        wrong.
+    """
+    base = brier_base_rate(confidence, correct)
+    return divide(base - brier(confidence, correct), base)
+
+
+_FEWEST, _MOST, _ANSWERS_A_BIN = 5, 15, 100
+
+
+class Bin(NamedTuple):
+    """Answers of like confidence.
+
+    Attributes:
+        confidence: Mean of their probabilities.
+        right: Share of right answers among them, with its interval and their number.
+    """
+
+    confidence: float
+    right: Figure
+
+
+def bin_count(answers: int) -> int:
+    """Bins for this many answers: as many as leave 100 answers a bin, and between 5 and 15."""
+    return min(max(answers // _ANSWERS_A_BIN, _FEWEST), _MOST)
+
+
+def ece(confidence: ArrayLike, correct: ArrayLike, bins: int | None = None) -> FloatArray:
+    """Expected calibration error: mean distance between confidence and share of right answers, by bins.
+
+    Bins hold equally many answers; those of one confidence stay together, in the bin of their mean rank
+    (Naeini et al., 2015, with the equal-mass bins of Nixon et al., 2019). Lower is better, but even perfect
+    probabilities have an ECE above 0 on finitely many answers: compare :func:`ece_if_calibrated`.
+
+    Args:
+        confidence: Probability of being correct, 0 to 1, (…, n).
+        correct: Whether each answer is right, (…, n).
+        bins: How many; by default :func:`bin_count`.
+
+    Returns:
+        Between 0 and 1, (…).
+    """
+    confidence = np.asarray(confidence, dtype=np.float64)
+    gaps = confidence - np.asarray(correct, dtype=np.float64)
+    return np.asarray(np.abs(_sums(gaps, _bins_of(confidence, bins))).sum(-1) / gaps.shape[-1])
+
+
+def ece_if_calibrated(
+    confidence: ArrayLike, *, bins: int | None = None, seed: int = 0, draws: int = RESAMPLES
+) -> Figure:
+    """The ECE that these confidences would show by chance if each were exactly right.
+
+    Labels are drawn with the confidences as their probabilities (Bröcker & Smith, 2007). The value is the
+    mean over draws, the interval their middle 95 %: an ECE within it is no sign of miscalibration.
+
+    Args:
+        confidence: Probability of being correct, 0 to 1, (n,).
+        bins: How many; by default :func:`bin_count`.
+        seed: Of the draws.
+        draws: How many.
+    """
+    confidence = np.asarray(confidence, dtype=np.float64)
+    generator = np.random.default_rng(seed)
+    places = _bins_of(confidence, bins)
+    drawn = np.empty(draws)
+    for draw in range(draws):
+        gaps = confidence - (generator.random(len(confidence)) < confidence)
+        drawn[draw] = np.abs(np.bincount(places, gaps)).sum() / len(confidence)
+    low, high = ends(drawn, LEVEL)
+    return Figure(value=float(drawn.mean()), low=low, high=high, n=len(confidence))
+
+
+def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int | None = None) -> tuple[Bin, ...]:
+    """The bins of :func:`ece` that hold answers, from the least sure to the surest."""
+    confidence, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=bool)
+    places = _bins_of(confidence, bins)
+    return tuple(
+        Bin(float(confidence[places == place].mean()), share(right[places == place]))
+        for place in np.unique(places)
+    )
+
+
+def _bins_of(confidence: FloatArray, bins: int | None) -> NDArray[np.int64]:
+    answers = confidence.shape[-1]
+    # Mean ranks come in halves: doubled, all is exact.
+    ranks: NDArray[np.int64] = (2 * mean_ranks(confidence)).astype(np.int64)
+    return np.asarray((ranks - 1) * (bins or bin_count(answers)) // (2 * answers))
+
+
+def _sums(values: FloatArray, places: NDArray[np.int64]) -> FloatArray:
+    """Sums of values by bin, along the last axis."""
+    bins = int(places.max()) + 1
+    rows = values.reshape(-1, values.shape[-1])
+    apart = places.reshape(rows.shape) + bins * np.arange(len(rows))[:, None]
+    sums = np.bincount(apart.ravel(), rows.ravel(), minlength=bins * len(rows))
+    return np.asarray(sums.reshape(*values.shape[:-1], bins), dtype=np.float64)

@@ -1,0 +1,257 @@
+"""What a person reads of a comparison: its rows, its setting, and the whole as Markdown."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from guardrail.evaluation.compare import COVERAGES, MATCHED, METRICS, Comparison, MethodFigures
+from guardrail.metrics.figure import Figure
+from guardrail.reports.formatting import NONE, counted, decimal, interval, percent, shown, visible
+from guardrail.reports.profile_report import Fact
+
+__all__ = ["Row", "Setting", "markdown_report", "method_rows", "remarks", "setting_facts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What the answers of a comparison were made with.
+
+    Attributes:
+        questions: What the file or data set is called.
+        model: The model's fingerprint as plain values.
+        generation: Arguments that the answers were generated with.
+        samples: How other answers were drawn, with their ``count``; None where none were.
+        judge: Who said what is right.
+        semantic_token: t* of gradients that name none; None for the rule of the model's chat template.
+        unlabelled: Answers that nobody could judge, and that do not count.
+        machine: What it ran on, in words; empty where nothing ran.
+        notes: What a reader must know besides.
+    """
+
+    questions: str
+    model: Mapping[str, Any]
+    generation: Mapping[str, Any]
+    samples: Mapping[str, Any] | None
+    judge: str
+    semantic_token: int | None = None
+    unlabelled: int = 0
+    machine: str = ""
+    notes: Sequence[str] = ()
+
+    def as_plain(self) -> dict[str, Any]:
+        """The setting as values for JSON."""
+        return {
+            "questions": self.questions,
+            "model": dict(self.model),
+            "generation": dict(self.generation),
+            "samples": dict(self.samples) if self.samples else None,
+            "judge": self.judge,
+            "semantic_token": self.semantic_token,
+            "unlabelled": self.unlabelled,
+            "machine": self.machine or None,
+            "notes": list(self.notes),
+        }
+
+
+def setting_facts(setting: Setting, comparison: Comparison) -> list[Fact]:
+    """A setting as labels and texts."""
+    answers, right = len(comparison.correct), sum(comparison.correct)
+    facts = [
+        Fact("Questions", visible(setting.questions)),
+        Fact("Model", visible(f"{setting.model['name']}, {setting.model['dtype']}")),
+        Fact(
+            "Answers",
+            f"{counted(answers, 'answer')} to {counted(comparison.questions, 'question')}, "
+            f"{percent(right / answers)} right; median length {comparison.tokens:g} tokens",
+        ),
+        Fact("Judge", visible(setting.judge)),
+        Fact("Gradients", f"t* {_token(setting.semantic_token)}, sum over tokens, where none is named"),
+        Fact("Generation", shown({key: value for key, value in setting.generation.items() if value})),
+    ]
+    if setting.unlabelled:
+        facts.append(Fact("Without a label", f"{counted(setting.unlabelled, 'answer')}, which do not count"))
+    if setting.samples:
+        facts.append(Fact("Samples", shown({key: value for key, value in setting.samples.items() if value})))
+    if setting.machine:
+        facts.append(Fact("Machine", visible(setting.machine)))
+    return facts
+
+
+def _token(position: int | None) -> str:
+    return "by the template’s rule" if position is None else f"−{-position}"
+
+
+_ACCURACIES = tuple(name for name in METRICS if name.startswith("accuracy_at_"))
+
+
+class Row(NamedTuple):
+    """A method's figures as texts.
+
+    Attributes:
+        name: The method's name.
+        title: What tables call it, with a dagger where a stand-in took a second model's place.
+        paper: Where it comes from.
+        is_reference: Whether differences are to it.
+        auroc: AUROC.
+        auroc_interval: Its interval.
+        difference: AUROC less that of the reference.
+        difference_interval: Its interval.
+        auprc: Average precision of finding wrong answers.
+        aurc: Area under the risk–coverage curve.
+        prr: Prediction rejection ratio.
+        accuracies: Share of right answers among the surest 70, 80 and 90 %.
+        matched: AUROC among answers of like length.
+        matched_interval: Its interval.
+        seconds: What it takes an answer, beyond generating that.
+        memory: What it holds at most.
+    """
+
+    name: str
+    title: str
+    paper: str
+    is_reference: bool
+    auroc: str
+    auroc_interval: str
+    difference: str
+    difference_interval: str
+    auprc: str
+    aurc: str
+    prr: str
+    accuracies: Sequence[str]
+    matched: str
+    matched_interval: str
+    seconds: str
+    memory: str
+
+
+def method_rows(comparison: Comparison) -> Iterator[Row]:
+    """A row for each method, the best AUROC first."""
+    for one in comparison.ranked:
+        method, figures = one.estimated.method, one.figures
+        is_reference = one.name == comparison.reference
+        difference = one.differences["auroc"]
+        yield Row(
+            name=method.name,
+            title=visible(method.title) + (" †" if method.stand_in else ""),
+            paper=method.paper,
+            is_reference=is_reference,
+            auroc=decimal(figures["auroc"].value),
+            auroc_interval=interval(figures["auroc"]),
+            difference=NONE if is_reference else _signed(difference),
+            difference_interval=NONE if is_reference else interval(difference),
+            auprc=decimal(figures["auprc"].value),
+            aurc=decimal(figures["aurc"].value),
+            prr=decimal(figures["prr"].value),
+            accuracies=[_share(figures[name]) for name in _ACCURACIES],
+            matched=decimal(one.matched.auroc.value),
+            matched_interval=interval(one.matched.auroc),
+            seconds=_seconds(one.estimated.seconds),
+            memory=_memory(one.estimated.peak_bytes),
+        )
+
+
+def remarks(comparison: Comparison) -> list[str]:
+    """What a reader must know of the figures."""
+    answers, first = len(comparison.correct), comparison.methods[0]
+    said = [
+        f"n = {answers:,} for every figure. Intervals hold 95 % of a bootstrap over {comparison.questions:,} "
+        f"questions; differences are to {_title(comparison)}, on the same draws.",
+        f"Like length: AUROC among {first.matched.pairs:,} pairs of a right and a wrong answer whose lengths "
+        f"differ by at most a factor of {MATCHED:g} ({first.matched.auroc.n:,} answers).",
+        "Time and memory are what a method adds to generating the answer. HybridGrad, SemGrad and ParaGrad "
+        "come of one pass; what tokens tell comes of generation.",
+    ]
+    reasons = dict.fromkeys(
+        figure.reason for one in comparison.methods for figure in _all_figures(one) if figure.reason
+    )
+    said += [f"Where a figure or interval is missing: {reason}." for reason in reasons]
+    by_what: dict[str, list[str]] = {}
+    for title, stand_in in comparison.stand_ins.items():
+        by_what.setdefault(stand_in, []).append(title)
+    said += [f"† {stand_in} ({', '.join(titles)})" for stand_in, titles in by_what.items()]
+    return said
+
+
+def _all_figures(one: MethodFigures) -> list[Figure]:
+    return [*one.figures.values(), one.matched.auroc]
+
+
+def _title(comparison: Comparison) -> str:
+    titles = {one.name: one.estimated.method.title for one in comparison.methods}
+    return titles[comparison.reference]
+
+
+def _signed(figure: Figure) -> str:
+    text = decimal(figure.value)
+    return f"+{text}" if figure.value is not None and figure.value > 0 else text
+
+
+def _share(figure: Figure) -> str:
+    return NONE if figure.value is None else percent(figure.value)
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 0.0005:
+        return "< 1 ms"
+    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def _memory(size: int | None) -> str:
+    if size is None:
+        return NONE
+    return f"{size / 1e6:.1f} MB" if size else "none"
+
+
+_HEADERS = (
+    "Method",
+    "AUROC",
+    "Difference",
+    "AUPRC",
+    "AURC ↓",
+    "PRR",
+    *(f"Right of {share:.0%}" for share in COVERAGES),
+    "Like length",
+    "Adds",
+    "Memory",
+    "Source",
+)
+
+
+def markdown_report(comparison: Comparison, setting: Setting) -> str:
+    """What was measured, a table with a row for each method, and what is to be known of it."""
+    facts = [f"- {fact.label}: {fact.text}" for fact in setting_facts(setting, comparison)]
+    table = "\n".join(_lines(comparison))
+    notes = [f"- {remark}" for remark in [*remarks(comparison), *setting.notes]]
+    return "\n".join([*facts, "", table, "", *notes, ""])
+
+
+def _lines(comparison: Comparison) -> Iterator[str]:
+    yield _line(_HEADERS)
+    yield _line(["---", *["---:"] * (len(_HEADERS) - 2), "---"])
+    for row in method_rows(comparison):
+        yield _line(_cells(row))
+
+
+def _cells(row: Row) -> list[str]:
+    title = row.title.replace("|", r"\|")
+    return [
+        f"**{title}**" if row.is_reference else title,
+        _with_interval(row.auroc, row.auroc_interval),
+        _with_interval(row.difference, row.difference_interval),
+        row.auprc,
+        row.aurc,
+        row.prr,
+        *row.accuracies,
+        _with_interval(row.matched, row.matched_interval),
+        row.seconds,
+        row.memory,
+        row.paper,
+    ]
+
+
+def _with_interval(value: str, interval: str) -> str:
+    return value if interval == NONE else f"{value} ({interval})"
+
+
+def _line(cells: list[str] | tuple[str, ...]) -> str:
+    return f"| {' | '.join(cells)} |"

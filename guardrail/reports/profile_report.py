@@ -1,0 +1,361 @@
+"""What a person reads of a profile: sentences, figures, thresholds, how it was made."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
+
+from guardrail.calibration.calibrators import Isotonic, Platt, VennAbers
+from guardrail.calibration.profile import CertifiedThreshold, Profile
+from guardrail.metrics.figure import Figure, figure_of
+from guardrail.reports.formatting import counted, interval, percent, promised, short, shown, visible
+from guardrail.utils.frozen_model import FrozenModel
+
+__all__ = [
+    "Fact",
+    "FigureRow",
+    "Statement",
+    "ThresholdRow",
+    "Tone",
+    "confidence_facts",
+    "figure_rows",
+    "making_facts",
+    "model_facts",
+    "threshold_rows",
+    "verdict",
+]
+
+
+_INPUTS = {
+    "hybridgrad": "HybridGrad alone",
+    "signals": "several scores of the same pass",
+    "probe": "scores of the same pass and a linear probe on its hidden states",
+}
+_TRANSFORMS = {"log": "log({})", "log_negative": "log(−{})", "identity": "{}"}
+
+
+class Fact(NamedTuple):
+    """A line.
+
+    Attributes:
+        label: What it is about.
+        text: What is said of it.
+        is_code: Whether it is a hash or the like.
+    """
+
+    label: str
+    text: str
+    is_code: bool = False
+
+
+def model_facts(profile: Profile) -> Iterator[Fact]:
+    """The model and the scorer that a profile holds for."""
+    model, scorer = profile.model, profile.scorer
+    yield Fact("Answered by", visible(profile.author))
+    yield Fact("Scored by", visible(model.name))
+    quantized = f"quantized {visible(model.quantization)}" if model.quantization else "not quantized"
+    yield Fact("Weights", f"{visible(model.dtype)}, {quantized}")
+    yield Fact("Weights’ fingerprint", visible(model.weights), is_code=True)
+    template = model.chat_template
+    yield Fact("Chat template", visible(template) if template else "none", is_code=bool(template))
+    token = "by the template’s rule" if scorer.semantic_token is None else f"{scorer.semantic_token}"
+    yield Fact(
+        "Scorer",
+        f"version {scorer.version}, semantic token {token}, {scorer.reduction} of token losses, "
+        f"{scorer.norm} of gradients, {scorer.layers} layers"
+        + ("" if scorer.entropy_weight else ", no entropy weight")
+        + (", tied embedding included" if scorer.include_tied_embedding else ""),
+    )
+
+
+def making_facts(profile: Profile) -> Iterator[Fact]:
+    """The questions, the judge and the parts."""
+    making = profile.making
+    yield Fact("Made", f"{visible(making.created)} by guardrail {visible(making.library)}")
+    yield Fact("Questions", visible(making.questions))
+    yield Fact("Questions’ fingerprint", visible(making.questions_sha256), is_code=True)
+    if profile.is_calibrated:
+        right = f", {making.correct:,} judged right ({percent(making.correct / max(making.answers, 1))})"
+        yield Fact("Answers", counted(making.answers, "answer") + right)
+        yield Fact("Judge", visible(making.judge))
+        parts = making.parts
+        yield Fact(
+            "Parts, which share no question",
+            f"{parts.get('fit', 0):,} to fit on, {parts.get('certify', 0):,} to certify thresholds on, "
+            f"{parts.get('report', 0):,} held out for this report; drawn by seed {making.seed}",
+        )
+    else:
+        yield Fact("Answers", f"{counted(making.answers, 'answer')}, not judged")
+    if making.generation:
+        yield Fact("Answers generated with", shown(making.generation))
+
+
+def confidence_facts(profile: Profile) -> Iterator[Fact]:
+    """What the confidence is made of."""
+    model, calibrator = profile.confidence_model, profile.calibrator
+    if model is None or calibrator is None:
+        return
+    yield Fact("Inputs", _INPUTS[model.inputs])
+    parts = [(term.weight, _TRANSFORMS[term.transform].format(visible(term.score))) for term in model.terms]
+    if model.probe:
+        probe = f"probe ({2 * model.probe.size:,} weights, at {percent(model.probe.depth)} of the layers)"
+        parts.append((model.probe.weight, probe))
+    terms = (f"{'−' if weight < 0 else '+'} {abs(weight):.3g} · {name}" for weight, name in parts)
+    yield Fact("Confidence score", " ".join([short(model.intercept), *terms]))
+    if isinstance(calibrator, Platt):
+        slope, intercept = short(calibrator.slope), short(calibrator.intercept)
+        text = f"Platt: a logistic curve, slope {slope}, intercept {intercept}"
+    elif isinstance(calibrator, Isotonic):
+        text = f"isotonic: a rising curve through {counted(len(calibrator.scores), 'point')}"
+    elif isinstance(calibrator, VennAbers):
+        text = f"Venn–Abers: two rising curves over {counted(len(calibrator.scores), 'score')}"
+    yield Fact("Calibrator", text)
+
+
+Better = Literal["higher", "lower", ""]
+
+
+class FigureRow(NamedTuple):
+    """A figure as it is shown.
+
+    Attributes:
+        name: What the field calls it.
+        figure: Its value, interval and n.
+        better: Which way is better.
+        meaning: What it says.
+    """
+
+    name: str
+    figure: Figure
+    better: Better
+    meaning: str
+
+
+class ThresholdRow(NamedTuple):
+    """A certified threshold, and how it did on the held-out answers.
+
+    Attributes:
+        certified: It, feasible or not.
+        coverage: Share of held-out answers that it lets through.
+        error: Share of them that are wrong.
+        accepted: Held-out answers let through.
+        errors: Wrong ones among them.
+    """
+
+    certified: CertifiedThreshold
+    coverage: Figure | None
+    error: Figure | None
+    accepted: int
+    errors: int
+
+
+_ROWS: tuple[tuple[str, str, Better, str], ...] = (
+    ("accuracy", "Right answers", "", "Share of the held-out answers that were judged right."),
+    (
+        "auroc",
+        "AUROC",
+        "higher",
+        "How often a right answer is ranked above a wrong one; 0.5 is chance, 1 is perfect.",
+    ),
+    (
+        "auprc",
+        "AUPRC of wrong answers",
+        "higher",
+        "Precision when looking for wrong answers from the least sure on; chance is the share of wrong ones.",
+    ),
+    ("prr", "PRR", "higher", "What rejecting the least sure gains, from 0 (chance) to 1 (an oracle)."),
+    (
+        "aurc",
+        "AURC",
+        "lower",
+        "Share of wrong answers among those let through, averaged over how many are; chance is the share of "
+        "wrong ones.",
+    ),
+    (
+        "ece",
+        "ECE",
+        "lower",
+        "How far the probabilities are off on average. Chance alone adds to it: compare the next line.",
+    ),
+    (
+        "ece_if_calibrated",
+        "ECE by chance",
+        "",
+        "What perfect probabilities would show on as many answers, and the middle 95 % of that.",
+    ),
+    ("brier", "Brier score", "lower", "Mean squared distance of the probability from what was the case."),
+    (
+        "brier_base_rate",
+        "Brier of the base rate",
+        "",
+        "The same for always saying the share of right answers.",
+    ),
+    ("brier_skill", "Brier skill", "higher", "Share of the base rate's Brier score that is taken away."),
+)
+
+
+def figure_rows(report: Mapping[str, Any]) -> Iterator[FigureRow]:
+    """The figures that a report has."""
+    for key, name, better, meaning in _ROWS:
+        figure = figure_of(report, key)
+        if figure is not None:
+            yield FigureRow(name, figure, better, meaning)
+
+
+def threshold_rows(profile: Profile) -> Iterator[ThresholdRow]:
+    """Every threshold that was asked for, with what the report measured of it."""
+    measured = {(one.max_error, one.confidence): one for one in _measured(profile.report)}
+    for certified in profile.certified:
+        one = measured.get((certified.max_error, certified.confidence))
+        if one is None or one.threshold != certified.threshold:
+            yield ThresholdRow(certified, None, None, 0, 0)
+        else:
+            yield ThresholdRow(certified, one.coverage, one.error, one.accepted, one.errors)
+
+
+class _Measured(FrozenModel):
+    max_error: float
+    confidence: float
+    threshold: float | None
+    coverage: Figure
+    error: Figure
+    accepted: int
+    errors: int
+
+
+def _measured(report: Mapping[str, Any]) -> list[_Measured]:
+    try:
+        return TypeAdapter(list[_Measured]).validate_python(report.get("certified", []))
+    except ValidationError:
+        return []
+
+
+Tone = Literal["good", "caution", "bad", "plain"]
+
+
+class Statement(NamedTuple):
+    """One sentence or two.
+
+    Attributes:
+        tone: Whether it is good news.
+        topic: What it is about, in a word or two.
+        text: It.
+    """
+
+    tone: Tone
+    topic: str
+    text: str
+
+
+def verdict(profile: Profile) -> tuple[Statement, ...]:
+    """What may be said of a profile, the basis first."""
+    if not profile.is_calibrated:
+        return (
+            Statement(
+                "plain",
+                "Not calibrated",
+                "This profile was made without labels. It tells where a score stands among "
+                f"{counted(profile.making.answers, 'answer')} of the same model, and gives neither a "
+                "probability of being right nor a guarantee.",
+            ),
+        )
+    report = profile.report
+    parts = (_basis(report), _ranking(report), _probabilities(report), _skill(report))
+    return (*(part for part in parts if part), *map(_threshold, threshold_rows(profile)))
+
+
+def _basis(report: Mapping[str, Any]) -> Statement | None:
+    accuracy = figure_of(report, "accuracy")
+    if accuracy is None or accuracy.value is None:
+        return None
+    right = round(accuracy.value * accuracy.n)
+    return Statement(
+        "plain",
+        "Basis",
+        f"Of {counted(accuracy.n, 'held-out answer')}, {right:,} {'was' if right == 1 else 'were'} right "
+        f"({percent(accuracy.value)}). Nothing was fitted or certified on them.",
+    )
+
+
+def _ranking(report: Mapping[str, Any]) -> Statement | None:
+    auroc = figure_of(report, "auroc")
+    if auroc is None:
+        return None
+    if auroc.value is None:
+        text = f"Whether the score tells right from wrong is open: {auroc.reason}."
+        return Statement("caution", "Ranking", text)
+    often = f"of a right and a wrong answer, the right one has the higher score {percent(auroc.value)} of the"
+    often += f" time{_span(auroc)}"
+    if auroc.low is None or auroc.high is None:
+        return Statement("caution", "Ranking", f"On these answers, {often}: {auroc.reason}.")
+    if auroc.low > 0.5:
+        return Statement("good", "Ranking", f"The score tells right from wrong: {often}.")
+    if auroc.high < 0.5:
+        return Statement("bad", "Ranking", f"The score is worse than chance: {often}.")
+    return Statement("caution", "Ranking", f"The score cannot be told from chance: {often}.")
+
+
+def _probabilities(report: Mapping[str, Any]) -> Statement | None:
+    ece, chance = figure_of(report, "ece"), figure_of(report, "ece_if_calibrated")
+    if ece is None or chance is None or ece.value is None or chance.value is None or chance.high is None:
+        return None
+    off = f"they are off by {_points(ece.value)} on average"
+    perfect = (
+        f"on as many answers, perfect ones would be by {_points(chance.value)}, and by up to "
+        f"{_points(chance.high)}, by chance"
+    )
+    if ece.value <= chance.high:
+        text = f"Nothing speaks against the probabilities: {off}; {perfect}."
+        return Statement("good", "Probabilities", text)
+    text = f"The probabilities are off by more than chance explains: {off}; {perfect}."
+    return Statement("caution", "Probabilities", text)
+
+
+def _skill(report: Mapping[str, Any]) -> Statement | None:
+    skill = figure_of(report, "brier_skill")
+    if skill is None or skill.value is None:
+        return None
+    if skill.low is not None and skill.low > 0:
+        text = "The probabilities tell more than the share of right answers alone: their Brier score is"
+        return Statement("good", "Gain", f"{text} {percent(skill.value)} lower{_span(skill)}.")
+    text = "It is not shown that the probabilities tell more than the share of right answers alone: their"
+    return Statement("caution", "Gain", f"{text} Brier skill is {percent(skill.value)}{_span(skill)}.")
+
+
+def _threshold(row: ThresholdRow) -> Statement:
+    certified, coverage, error = row.certified, row.coverage, row.error
+    most, sure = promised(certified.max_error), promised(certified.confidence)
+    if certified.threshold is None:
+        reason = certified.reason.removesuffix(".")
+        return Statement(
+            "bad", "No guarantee", f"No threshold for at most {most} wrong with {sure} confidence: {reason}."
+        )
+    text = (
+        f"At most {most} of the answers let through are wrong, with {sure} confidence: certified on "
+        f"{counted(certified.accepted, 'answer')} let through, {certified.errors:,} of them wrong."
+    )
+    if coverage is None or coverage.value is None or error is None:
+        return Statement("plain", "Guarantee", text)
+    if error.value is None or error.low is None:
+        text += " It lets none of the held-out answers through, so nothing is known of the error there."
+        return Statement("caution", "Guarantee", text)
+    text += f" Of the held-out answers {percent(coverage.value)} are let through, and {row.errors:,} of these"
+    text += f" {row.accepted:,} are wrong: {percent(error.value)}{_span(error)}"
+    if error.value <= certified.max_error:
+        return Statement("good", "Guarantee", f"{text}.")
+    if error.low <= certified.max_error:
+        return Statement("caution", "Guarantee", f"{text}, above the promise, though chance may explain it.")
+    text += ", more than chance explains. Do not rely on it; calibrate again."
+    return Statement("bad", "Guarantee", text)
+
+
+def _span(figure: Figure) -> str:
+    return (
+        f" (95\N{NO-BREAK SPACE}% interval {interval(figure, as_percent=True)})"
+        if figure.low is not None
+        else ""
+    )
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.1f} points"

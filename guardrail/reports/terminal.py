@@ -1,0 +1,160 @@
+"""A profile and a comparison on a terminal."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from guardrail.calibration.profile import Profile
+from guardrail.evaluation.compare import COVERAGES, Comparison
+from guardrail.metrics.figure import Figure
+from guardrail.reports.comparison_report import Row, Setting, method_rows, remarks, setting_facts
+from guardrail.reports.formatting import NONE, decimal, interval, percent, promised, short, visible
+from guardrail.reports.profile_report import (
+    Fact,
+    Tone,
+    confidence_facts,
+    figure_rows,
+    making_facts,
+    model_facts,
+    threshold_rows,
+    verdict,
+)
+
+__all__ = ["print_comparison", "print_profile"]
+
+
+# A sign as well as a colour: not everybody, nor every terminal, tells the colours apart.
+_SIGNS: dict[Tone, tuple[str, str]] = {
+    "good": ("✓", "green"),
+    "caution": ("!", "yellow"),
+    "bad": ("✗", "red"),
+    "plain": ("·", "dim"),
+}
+
+
+def print_profile(console: Console, profile: Profile) -> None:
+    """Print what a profile comes to, its figures and thresholds, and how it was made."""
+    console.print(Text(f"Profile of {visible(profile.author)}", "bold"))
+    console.print(_verdict(profile))
+    _section(console, "Figures on the held-out answers", _figures(profile))
+    _section(console, "Thresholds", _thresholds(profile))
+    facts = [*model_facts(profile), *confidence_facts(profile), *making_facts(profile)]
+    _section(console, "What it is", _facts([*facts, Fact("Digest", profile.digest, is_code=True)]))
+
+
+def _section(console: Console, title: str, table: Table) -> None:
+    if table.row_count:
+        console.print()
+        console.print(Text(title, "bold"))
+        console.print(Padding(table, (0, 0, 0, 2)))
+
+
+def _verdict(profile: Profile) -> Table:
+    table = _table(show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for statement in verdict(profile):
+        table.add_row(Text(*_SIGNS[statement.tone]), Text(statement.text))
+    return table
+
+
+def _figures(profile: Profile) -> Table:
+    table = _table(header_style="dim")
+    table.add_column("", no_wrap=True)
+    for name in ("Figure", "95 % interval", "n"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("better", style="dim", no_wrap=True)
+    remarks = []
+    for row in figure_rows(profile.report):
+        figure = row.figure
+        table.add_row(
+            Text(row.name),
+            Text(decimal(figure.value), "bold"),
+            Text(interval(figure)),
+            Text(f"{figure.n:,}"),
+            Text(row.better),
+        )
+        if figure.reason:
+            remarks.append(f"{row.name}: {figure.reason}.")
+    for remark in remarks:
+        table.add_row(Text(remark, "dim"))
+    return table
+
+
+def _thresholds(profile: Profile) -> Table:
+    table = _table(header_style="dim")
+    for name in ("Wrong at most", "From score", "Lets through", "Wrong of these"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in threshold_rows(profile):
+        certified = row.certified
+        guarantee = f"{promised(certified.max_error)} at {promised(certified.confidence)}"
+        start = NONE if certified.threshold is None else short(certified.threshold)
+        cells = (guarantee, start, _share(row.coverage), _share(row.error))
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _share(figure: Figure | None) -> str:
+    if figure is None or figure.value is None:
+        return NONE
+    return f"{percent(figure.value)} ({interval(figure, as_percent=True)})"
+
+
+def _facts(facts: Iterable[Fact]) -> Table:
+    table = _table(show_header=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for fact in facts:
+        table.add_row(Text(fact.label), Text(fact.text))
+    return table
+
+
+def _table(*, show_header: bool = True, header_style: str = "") -> Table:
+    return Table(
+        show_header=show_header, header_style=header_style, box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
+
+
+def print_comparison(console: Console, comparison: Comparison, setting: Setting) -> None:
+    """Print how well each method tells right from wrong, and what it costs."""
+    rows = list(method_rows(comparison))
+    facts = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    facts.add_column(style="dim")
+    facts.add_column(overflow="fold")
+    for fact in setting_facts(setting, comparison):
+        facts.add_row(Text(fact.label), Text(fact.text))
+    _titled(console, "What was measured", facts)
+    ranking = ([row.auroc, row.auroc_interval, row.difference, row.difference_interval] for row in rows)
+    headers = ["AUROC", "95 % interval", "difference", "95 % interval"]
+    _titled(console, "Telling right from wrong answers", _method_table(rows, headers, ranking))
+    selecting = ([row.auprc, row.aurc, row.prr, *row.accuracies] for row in rows)
+    headers = ["AUPRC", "AURC ↓", "PRR", *(f"right of {share:.0%}" for share in COVERAGES)]
+    _titled(console, "Answering only the surest", _method_table(rows, headers, selecting))
+    costs = ([row.matched, row.matched_interval, row.seconds, row.memory] for row in rows)
+    headers = ["like length", "95 % interval", "adds", "memory"]
+    _titled(
+        console, "AUROC among answers of like length, and cost an answer", _method_table(rows, headers, costs)
+    )
+    console.print()
+    for remark in [*remarks(comparison), *setting.notes]:
+        console.print(Text(remark, "dim"))
+
+
+def _titled(console: Console, title: str, table: Table) -> None:
+    console.print()
+    console.print(Text(title, "bold"))
+    console.print(Padding(table, (0, 0, 0, 2)))
+
+
+def _method_table(rows: Sequence[Row], headers: Sequence[str], cells: Iterable[Sequence[str]]) -> Table:
+    table = Table(header_style="dim", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("", no_wrap=True)
+    for header in headers:
+        table.add_column(header, justify="right", no_wrap=True)
+    for row, texts in zip(rows, cells, strict=True):
+        style = "bold" if row.is_reference else ""
+        table.add_row(Text(row.title, style), *(Text(text, style) for text in texts))
+    return table

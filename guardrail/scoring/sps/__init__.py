@@ -1,1 +1,0 @@
-"""The Semantic Preservation Score: which token of a prompt holds its meaning, found by paraphrases."""

@@ -1,0 +1,62 @@
+"""Linear models are scikit-learn's, folded into weights on what is read."""
+
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from guardrail.calibration.features import fit_logistic, fit_probe
+from guardrail.errors import CalibrationError
+
+
+@pytest.fixture
+def data():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(200, 60)) @ random.normal(size=(60, 60)) + 10 * np.arange(60)
+    return x.astype(np.float32), random.random(200) < 1 / (1 + np.exp(-x[:, 0] / 8))
+
+
+def test_the_logistic_is_of_standardised_columns(data):
+    x, correct = data[0][:, :5].astype(np.float64), data[1]
+    theirs = make_pipeline(StandardScaler(), LogisticRegression(C=0.1)).fit(x, correct)
+    ours = fit_logistic(x, correct, penalty=10.0)
+    np.testing.assert_allclose(x @ ours.weights + ours.intercept, theirs.decision_function(x), atol=1e-4)
+
+
+def test_the_probe_is_standardise_reduce_tell_apart(data):
+    x, correct = data
+    steps = StandardScaler(), PCA(24), StandardScaler(), LogisticRegression(C=1 / 30)
+    theirs = make_pipeline(*steps).fit(x.astype(np.float64), correct)
+    ours = fit_probe(x, correct, penalty=30.0)
+    assert ours.weights.shape == (60,)
+    found = x.astype(np.float64) @ ours.weights + ours.intercept
+    expected = theirs.decision_function(x.astype(np.float64))
+    # The directions of least variance are found at random, and nearly.
+    assert np.corrcoef(found, expected)[0, 1] > 0.99
+
+
+def test_a_column_that_never_changes_has_no_weight(data):
+    x, correct = data
+    x[:, 7] = 1e4
+    assert fit_probe(x, correct, penalty=30.0).weights[7] == 0
+    assert fit_logistic(x[:, 5:9].astype(np.float64), correct, penalty=10.0).weights[2] == 0
+
+
+def test_nothing_that_changes_is_the_average(data):
+    correct = data[1]
+    level = fit_logistic(np.ones((200, 3)), correct, penalty=10.0)
+    assert not level.weights.any()
+    assert 1 / (1 + np.exp(-level.intercept)) == pytest.approx(correct.mean(), abs=1e-4)
+
+
+@pytest.mark.parametrize(("count", "width"), [(12, 60), (200, 8)])
+def test_fewer_answers_or_values_than_directions_are_enough(data, count, width):
+    x, correct = data[0][:count, :width], data[1][:count]
+    assert np.isfinite(fit_probe(x, correct, penalty=30.0).weights).all()
+
+
+def test_answers_of_one_kind_teach_nothing(data):
+    with pytest.raises(CalibrationError, match="too few different questions"):
+        fit_probe(data[0], np.ones(200, dtype=bool), penalty=30.0)

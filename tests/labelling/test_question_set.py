@@ -1,0 +1,40 @@
+"""The question set that ships: whole, without repeats, and such that the default judge can tell."""
+
+from collections import Counter
+from importlib.resources import files
+
+import pytest
+
+from guardrail.labelling.matching import ContainsJudge
+from guardrail.labelling.questions import parse_questions
+
+
+@pytest.fixture(scope="module")
+def questions():
+    path = files("guardrail") / "data" / "questions" / "general_knowledge.jsonl"
+    parsed = parse_questions(path.read_text(encoding="utf-8").splitlines())
+    assert not parsed.refused
+    return parsed.usable
+
+
+def test_there_are_enough_of_several_kinds(questions):
+    assert len(questions) >= 400
+    assert Counter(question.fields["difficulty"] for question in questions).keys() == {
+        "easy",
+        "medium",
+        "hard",
+    }
+    assert len({question.fields["kind"] for question in questions}) >= 5
+    assert sum(len(question.accepted) >= 5 for question in questions) >= 50
+
+
+def test_no_question_is_asked_twice(questions):
+    assert len({question.text.casefold() for question in questions}) == len(questions)
+
+
+def test_the_default_judge_knows_each_accepted_answer_and_no_other(questions):
+    judge = ContainsJudge()
+    for question in questions:
+        first = judge(question.text, question.accepted[0], question.accepted)
+        assert first.correct is True, (question.text, first.reason)
+        assert judge(question.text, "I do not know.", question.accepted).correct is False, question.text

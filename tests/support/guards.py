@@ -1,0 +1,76 @@
+"""Policies, profiles and guards over the tiny chat model."""
+
+from functools import cache
+
+from guardrail.calibration.calibrators import Platt
+from guardrail.calibration.confidence import ConfidenceModel, Probe, Term
+from guardrail.calibration.profile import CertifiedThreshold, Making, Profile, write_profile
+from guardrail.calibration.reference_distribution import ReferenceDistribution
+from guardrail.guard import Guard
+from guardrail.models.fingerprint import fingerprint_model
+from guardrail.models.sampling import Sampling
+from guardrail.policy.model import Policy
+from guardrail.scoring.options import ScoringOptions, fingerprint_scorer
+from tests.support.chat import tiny_chat_model
+
+SHORT = Sampling(max_tokens=4)
+ASKED = "Who wrote Faust?"
+SAID = "Goethe wrote it."
+PASS = {"id": "all", "action": "pass"}
+
+
+@cache
+def tiny():
+    return tiny_chat_model()
+
+
+def policy_of(*rules, **fields):
+    values = {"version": 1, "name": "test", "rules": list(rules) or [PASS], **fields}
+    return Policy.model_validate(values)
+
+
+def guard_of(*rules, targets=None, model=None, profile=None, **fields):
+    """A guard over the tiny model; ``profile`` is a file."""
+    if profile is not None:
+        policy = policy_of(*rules, **{**fields, "profile": str(profile)}).found_at(profile)
+    else:
+        policy = policy_of(*rules, **fields)
+    return Guard(policy, model or tiny(), targets=targets)
+
+
+def profile_of(model=None, *, weight=0.0, intercept=0.0, probe=False, options=None, generation=None):
+    """A profile whose confidence is the logistic of intercept − weight · log hybridgrad."""
+    signals = ConfidenceModel(
+        inputs="probe" if probe else "hybridgrad",
+        intercept=intercept,
+        terms=(Term(score="hybridgrad", transform="log", weight=-weight),),
+        probe=Probe.of(0.5, [0.01] * 64, 0.0) if probe else None,
+    )
+    certified = {"max_error": 0.1, "confidence": 0.9, "n": 100, "errors": 0, "needed": 22}
+    return Profile(
+        model=fingerprint_model(model or tiny()),
+        scorer=fingerprint_scorer(options or ScoringOptions()),
+        confidence_model=signals,
+        calibrator=Platt(slope=1.0, intercept=0.0),
+        certified=(CertifiedThreshold(**certified, threshold=1.0, accepted=50),),
+        reference={"hybridgrad": ReferenceDistribution(n=3, values=(1e-6, 1e-3, 1.0))},
+        report={},
+        making=Making(
+            library="0",
+            created="2026-01-01T00:00:00+00:00",
+            questions="q",
+            questions_sha256="0",
+            judge="labelled",
+            correct=1,
+            answers=300,
+            parts={"fit": 100, "certify": 100, "report": 100},
+            seed=0,
+            generation=generation or {},
+        ),
+    )
+
+
+def profile_file(folder, **changes):
+    path = folder / "profile.json"
+    write_profile(profile_of(**changes), path)
+    return path
