@@ -247,13 +247,13 @@ class Asking:
     def _asked(self) -> "GuardedAnswer":
         guard = self._house.guard(self.policy, self.model_name, self._load)
         # Not before the model is open: it loads torch.
-        from guardrail.models.generation_controls import Steering
+        from guardrail.models.generation_controls import GenerationControls
 
         live = self.policy.streaming == "annotate"
-        steering = Steering(on_text=self._hear if live else None, goes_on=self._goes_on)
+        controls = GenerationControls(on_text=self._hear if live else None, goes_on=self._goes_on)
         with self._house.in_line(self.model_name, self):
             self._stage = "waiting"
-            return guard.ask(self.messages, steering=steering)
+            return guard.ask(self.messages, controls=controls)
 
     def _load(self, stage: str, done: int, total: int | None) -> None:
         self.loading = _Loading(stage, done, total)

@@ -59,7 +59,7 @@ def _as_plain(report: "CostReport") -> dict[str, object]:
 def _print_table(report: "CostReport") -> None:
     runtime = report.runtime
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for header in ("Prompt", "Generation", "Guard adds", "Memory", "Plain way adds", "Memory"):
+    for header in ("Prompt", "Generation", "Guard adds", "Memory", "Full backward", "Memory"):
         table.add_column(header, justify="right", header_style="bold")
     for prompt in report.prompts:
         table.add_row(
@@ -67,8 +67,8 @@ def _print_table(report: "CostReport") -> None:
             _seconds(prompt.generation_s),
             _added(prompt.guard),
             _size(prompt.guard.peak_bytes),
-            _added(prompt.plain),
-            _size(prompt.plain.peak_bytes),
+            _added(prompt.full),
+            _size(prompt.full.peak_bytes),
         )
     console = results()
     console.print(
@@ -82,14 +82,14 @@ def _print_table(report: "CostReport") -> None:
     console.print()
     console.print(
         f"Answers of {report.answer_tokens} tokens; medians of {len(report.prompts[0].rounds)} rounds. "
-        "Generation is transformers' own. The guard adds its hooks to that, and HybridGrad: in the guard's "
-        "own way, or by the plain computation. Memory is the most that scoring held beyond what was held "
+        "Generation is transformers' own. The guard adds its hooks to that, and HybridGrad: by the "
+        "truncated backward, or by the full one. Memory is the most that scoring held beyond what was held "
         "before.",
         style="dim",
     )
-    if any(prompt.guard.computation == "plain" for prompt in report.prompts):
+    if any(prompt.guard.computation == "full" for prompt in report.prompts):
         console.print(
-            "The short way does not hold for this model: the guard took the plain one.", style="dim"
+            "The truncated backward does not hold for this model: the guard took the full one.", style="dim"
         )
 
 

@@ -1,4 +1,4 @@
-"""What the guard costs on this machine, beside generation and beside the plain computation."""
+"""What the guard costs on this machine, beside generation and beside the full backward."""
 
 import time
 from collections.abc import Sequence
@@ -20,17 +20,17 @@ __all__ = ["CostReport", "Extra", "PromptCost", "measure_cost", "prompt_of_lengt
 
 # What HybridGrad needs: ExGrad is a number for comparison.
 GUARD = ScoringOptions(exgrad=False)
-PLAIN = ScoringOptions(exgrad=False, computation="plain")
+FULL = ScoringOptions(exgrad=False, computation="full")
 
 _TEXT = "The quick brown fox jumps over the lazy dog, and the dog wonders what it was that went by. "
 
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """What one way of scoring costs beside generation alone.
+    """What scoring by one backward pass costs beside generation alone.
 
     Attributes:
-        computation: The way that was taken: ``short``, or ``plain`` where the short one does not hold.
+        computation: ``truncated``, or ``full`` where the truncated backward does not hold for the model.
         extra_s: Median over rounds of what was added: by hooks during generation, and by scoring.
         ratio: That, by the median of generation alone.
         peak_bytes: The most memory that scoring held beyond what was held before it.
@@ -47,12 +47,12 @@ class Extra:
 
 
 class Round(NamedTuple):
-    """Seconds of one round: generation alone, generation with the guard's hooks, scoring in both ways."""
+    """Seconds of one round: generation alone, generation with the guard's hooks, scoring by each backward."""
 
     generation_s: float
     guarded_generation_s: float
     score_s: float
-    plain_score_s: float
+    full_score_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +63,14 @@ class PromptCost:
         prompt_tokens: The length.
         generation_s: Median of generation alone.
         guard: What the guard adds.
-        plain: What it would add by the plain computation.
+        full: What it would add by the full backward.
         rounds: Every round, for a look at their spread.
     """
 
     prompt_tokens: int
     generation_s: float
     guard: Extra
-    plain: Extra
+    full: Extra
     rounds: tuple[Round, ...]
 
 
@@ -101,10 +101,10 @@ def measure_cost(
     """Measure what the guard adds to a generation, in time and memory.
 
     Every round generates alone (transformers' ``generate``, no hooks), generates with the guard's hooks, and
-    scores that answer in the short and in the plain way, for HybridGrad and its parts without ExGrad. What is
-    added is the difference of the two generations of the same round and the scoring. The order is turned
-    round by round, so that a machine that slows down or warms up does not favour one. One more round before
-    warms up, and memory is measured in a run of its own.
+    scores that answer by the truncated and by the full backward, for HybridGrad and its parts without ExGrad.
+    What is added is the difference of the two generations of the same round and the scoring. The order
+    alternates, so that a machine that slows down or warms up favours none. One more round before warms up,
+    and memory is measured in a run of its own.
 
     Args:
         model: The model.
@@ -185,7 +185,7 @@ def _cost(
     report(progress, stage, 1, rounds + 2)
     (trace,) = model.generate_encoded([prompt], sampling)
     extras: dict[str, dict[str, Any]] = {}
-    for name, options in (("guard", GUARD), ("plain", PLAIN)):
+    for name, options in (("guard", GUARD), ("full", FULL)):
         with peak_memory(model.model.device) as memory:
             computation = score(model, trace, options, release=False).computation
         extras[name] = {
@@ -202,12 +202,12 @@ def _cost(
     report(progress, stage, rounds + 2, rounds + 2)
     generation = median(r.generation_s for r in measured)
     guard = median(r.guarded_generation_s - r.generation_s + r.score_s for r in measured)
-    plain = median(r.guarded_generation_s - r.generation_s + r.plain_score_s for r in measured)
+    full = median(r.guarded_generation_s - r.generation_s + r.full_score_s for r in measured)
     return PromptCost(
         prompt_tokens=len(prompt.ids),
         generation_s=generation,
         guard=Extra(extra_s=guard, ratio=guard / generation, **extras["guard"]),
-        plain=Extra(extra_s=plain, ratio=plain / generation, **extras["plain"]),
+        full=Extra(extra_s=full, ratio=full / generation, **extras["full"]),
         rounds=tuple(measured),
     )
 
@@ -218,20 +218,20 @@ def _round(model: LocalModel, prompt: EncodedPrompt, sampling: Sampling, *, turn
     (trace,) = model.generate_encoded([prompt], sampling)
     guarded = time.perf_counter() - began
     seconds = {}
-    for options in (PLAIN, GUARD) if turned else (GUARD, PLAIN):
+    for options in (FULL, GUARD) if turned else (GUARD, FULL):
         began = time.perf_counter()
         score(model, trace, options, release=False)
         seconds[options] = time.perf_counter() - began
     if turned:
         del trace
         alone = _generation_alone(model, prompt, sampling)
-    return Round(alone, guarded, seconds[GUARD], seconds[PLAIN])
+    return Round(alone, guarded, seconds[GUARD], seconds[FULL])
 
 
 def _generation_alone(model: LocalModel, prompt: EncodedPrompt, sampling: Sampling) -> float:
     began = time.perf_counter()
     inputs = model.tokenizer.pad({"input_ids": [prompt.ids]}, return_tensors="pt").to(model.model.device)
-    output = run_generate(model.machine, inputs["input_ids"], inputs["attention_mask"], sampling)
+    output = run_generate(model.runnable, inputs["input_ids"], inputs["attention_mask"], sampling)
     # Fetching the tokens waits for a device that works on its own time.
     output.sequences.tolist()
     return time.perf_counter() - began

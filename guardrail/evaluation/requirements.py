@@ -12,7 +12,7 @@ from guardrail.labelling.observation import packed, packed_hidden, unpacked, unp
 from guardrail.labelling.questions import LabelOptions, generation_arguments
 from guardrail.models.fingerprint import difference_in
 from guardrail.models.sampling import Sampling
-from guardrail.scoring.options import SCORER_VERSION, ScoringOptions
+from guardrail.scoring.options import SCORER_VERSION, ScoringOptions, computation_named
 from guardrail.scoring.uncertainty import SemanticToken, TokenScore, Uncertainty, token_weights
 from guardrail.utils.json_lines import json_object, kind_of
 
@@ -138,7 +138,7 @@ def _parsed(values: Mapping[str, Any]) -> EvaluatedAnswer:
     tokens, costs, maker = values["tokens"], values["costs"], values["maker"]
     if "semantic_token" not in maker:
         raise KeyError("semantic_token")
-    ways = {ScoringOptions(**one["options"]): one for one in values["scored"]}
+    ways = {_scoring_options(one["options"]): one for one in values["scored"]}
     answered = AnsweredQuestion(
         question=values["question"],
         messages=values["messages"],
@@ -172,6 +172,10 @@ def _parsed(values: Mapping[str, Any]) -> EvaluatedAnswer:
     )
 
 
+def _scoring_options(values: Mapping[str, Any]) -> ScoringOptions:
+    return ScoringOptions(**{**values, "computation": computation_named(values["computation"])})
+
+
 def _uncertainty(
     options: ScoringOptions, values: Mapping[str, Any], tokens: Mapping[str, Any]
 ) -> Uncertainty:
@@ -185,7 +189,7 @@ def _uncertainty(
         ),
         semantic_token=SemanticToken(**values["semantic_token"]),
         options=options,
-        computation=values["computation"],
+        computation=computation_named(values["computation"]),
         computation_reason=values["computation_reason"],
         score_s=values["seconds"] or 0.0,
     )

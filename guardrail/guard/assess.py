@@ -146,7 +146,7 @@ def judge(
 
 def thought_otherwise(profile: Profile, job: Job, produced: Produced) -> str:
     """Why a profile does not hold for an answer, by how it was thought of; empty where it does."""
-    if given := job.steering.chat_template_kwargs:
+    if given := job.controls.chat_template_kwargs:
         listed = ", ".join(f"{name}={value!r}" for name, value in sorted(given.items()))
         return f"the chat template was given {listed} for this answer alone"
     share = profile.making.generation.get(REASONING, 0)

@@ -12,7 +12,7 @@ from guardrail.guard.scheduler import Response, job_of, jobs_of, reading_job
 from guardrail.guard.tool_calls import CalledTool
 from guardrail.labelling.author import Author
 from guardrail.models.files.reference import DEFAULT_MODEL
-from guardrail.models.generation_controls import NO_STEERING, Steering
+from guardrail.models.generation_controls import NO_CONTROLS, GenerationControls
 from guardrail.models.local import LocalModel
 from guardrail.models.sampling import Sampling
 from guardrail.policy.load import load_policy
@@ -180,7 +180,7 @@ class Guard:
         sampling: "Sampling | None" = None,
         *,
         tags: Iterable[str] = (),
-        steering: Steering = NO_STEERING,
+        controls: GenerationControls = NO_CONTROLS,
         calls_in: Callable[[str], Iterable[str | CalledTool]] | None = None,
         timeout: float | None = None,
     ) -> "GuardedAnswer":
@@ -192,7 +192,7 @@ class Guard:
                 ``answer.as_plain()``, as ``uncertainty``.
             sampling: How to decode; as the profile's answers were if not given, and greedily without one.
             tags: What the policy's rules may go by, such as the part of an app that asks.
-            steering: Tools that the model is shown, who listens to the draft while it grows (before it is
+            controls: Tools that the model is shown, who listens to the draft while it grows (before it is
                 decided on), who may give it up; arguments of the chat template for this answer alone, for
                 which no profile holds.
             calls_in: Finds the tools that the draft calls, in its text with special tokens, for the policy's
@@ -204,9 +204,11 @@ class Guard:
             InvalidInputError: Nothing was asked, or the prompt does not fit the context.
             AnswerTimeoutError: The time was up. The model is given up at the next token, unless others were
                 run with it.
-            CancelledError: ``steering.goes_on`` said no.
+            CancelledError: ``controls.goes_on`` said no.
         """
-        job = replace(job_of(messages, tags), steering=self._steered(steering), calls_in=calls_in)
+        job = replace(
+            job_of(messages, tags), controls=self._with_template_arguments(controls), calls_in=calls_in
+        )
         return self._pipeline.run([job], sampling, timeout)[0]
 
     def ask_batch(
@@ -270,7 +272,7 @@ class Guard:
         sampling: "Sampling | None" = None,
         *,
         tags: Iterable[str] = (),
-        steering: Steering = NO_STEERING,
+        controls: GenerationControls = NO_CONTROLS,
         calls_in: Callable[[str], Iterable[str | CalledTool]] | None = None,
         timeout: float | None = None,
     ) -> "GuardedAnswer":
@@ -279,7 +281,9 @@ class Guard:
         A task that is cancelled is free at once. If its request waited, it is not run; if it ran, it is given
         up at the next token, unless others were run with it.
         """
-        job = replace(job_of(messages, tags), steering=self._steered(steering), calls_in=calls_in)
+        job = replace(
+            job_of(messages, tags), controls=self._with_template_arguments(controls), calls_in=calls_in
+        )
         return (await self._pipeline.arun([job], sampling, timeout))[0]
 
     async def aask_batch(
@@ -317,12 +321,12 @@ class Guard:
         """As :meth:`judge_batch`, beside the event loop; see :meth:`aask`."""
         return await self._pipeline.arun(jobs_of(conversations, tags, responses, answered_by))
 
-    def _steered(self, steering: Steering) -> Steering:
+    def _with_template_arguments(self, controls: GenerationControls) -> GenerationControls:
         """The same, with those arguments of the template alone that are others than the guard's."""
         ours = self.model.chat_template_kwargs
-        given = steering.chat_template_kwargs
+        given = controls.chat_template_kwargs
         other = {name: value for name, value in given.items() if name not in ours or ours[name] != value}
-        return steering if other == given else replace(steering, chat_template_kwargs=other)
+        return controls if other == given else replace(controls, chat_template_kwargs=other)
 
     def refuse(
         self,

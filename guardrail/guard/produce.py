@@ -13,7 +13,7 @@ from guardrail.guard.tool_calls import CalledTool, ScoredCall, name_of, scored_c
 from guardrail.labelling.author import Author
 from guardrail.labelling.observation import HiddenState, Observation
 from guardrail.models.decoding import decode
-from guardrail.models.generation_controls import NO_STEERING, Steering
+from guardrail.models.generation_controls import NO_CONTROLS, GenerationControls
 from guardrail.models.prompt import EncodedPrompt
 from guardrail.scoring.score import score_batch
 from guardrail.scoring.uncertainty import SCORES, Uncertainty
@@ -95,7 +95,7 @@ class Job:
         finish_reason: Why that one ended, if it is known.
         tags: What the caller says of the request.
         tool_calls: The tools that the answer calls, by name or with where they stand in it.
-        steering: What a generation is told beyond its sampling.
+        controls: Generation controls other than sampling: tools, streaming, cancellation, constraints.
         calls_in: Finds the tools that a generated answer calls, in its text with special tokens.
             Where it fails, the answer is withheld.
         turns_left_out: How many turns of the conversation are no part of ``messages``.
@@ -108,7 +108,7 @@ class Job:
     finish_reason: "FinishReason | None" = None
     tags: frozenset[str] = frozenset()
     tool_calls: tuple[str | CalledTool, ...] = ()
-    steering: Steering = NO_STEERING
+    controls: GenerationControls = NO_CONTROLS
     calls_in: Callable[[str], Iterable[str | CalledTool]] | None = field(default=None, repr=False)
     turns_left_out: int = 0
 
@@ -211,13 +211,13 @@ def _traces(
 ) -> "list[Trace | None]":
     """A trace for each request; None for an answer from elsewhere that is empty."""
     prompts = [
-        model.encode_prompt(job.messages, job.steering.tools, job.steering.chat_template_kwargs)
+        model.encode_prompt(job.messages, job.controls.tools, job.controls.chat_template_kwargs)
         for job in jobs
     ]
     if jobs and all(job.response is None for job in jobs):
-        steering = replace(jobs[0].steering, goes_on=goes_on)
+        controls = replace(jobs[0].controls, goes_on=goes_on)
         asked = [job.messages for job in jobs]
-        return [*model.generate_batch(asked, sampling, depths=depths, steering=steering)]
+        return [*model.generate_batch(asked, sampling, depths=depths, controls=controls)]
     traces: list[Trace | None] = [None] * len(jobs)
     readable = [at for at, job in enumerate(jobs) if not _is_empty(model, job)]
     read = _read(model, [jobs[at] for at in readable], [prompts[at] for at in readable], depths)

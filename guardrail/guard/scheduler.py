@@ -49,7 +49,7 @@ class QueuedRequest:
 
     def is_awaited(self) -> bool:
         """Whether somebody waits for it."""
-        goes_on = self.jobs[0].steering.goes_on if self.jobs else None
+        goes_on = self.jobs[0].controls.goes_on if self.jobs else None
         return not self._abandoned and (goes_on is None or goes_on())
 
     def begins(self) -> bool:
@@ -70,8 +70,8 @@ class QueuedRequest:
             self._mixes()
             and other._mixes()
             and self.sampling == other.sampling
-            and list(self.jobs[0].steering.tools) == list(other.jobs[0].steering.tools)
-            and self.jobs[0].steering.chat_template_kwargs == other.jobs[0].steering.chat_template_kwargs
+            and list(self.jobs[0].controls.tools) == list(other.jobs[0].controls.tools)
+            and self.jobs[0].controls.chat_template_kwargs == other.jobs[0].controls.chat_template_kwargs
         )
 
     def _mixes(self) -> bool:
@@ -79,7 +79,7 @@ class QueuedRequest:
         seeded = (
             self.sampling is not None and self.sampling.seed is not None and self.sampling.temperature > 0
         )
-        plain = all(job.response is None and not job.steering.is_for_one for job in self.jobs)
+        plain = all(job.response is None and not job.controls.is_for_one for job in self.jobs)
         return bool(self.jobs) and plain and not seeded
 
 

@@ -180,14 +180,14 @@ class Request:
     def _arguments(
         self, on_text: Callable[[str], None] | None, goes_on: Callable[[], bool] | None = None
     ) -> dict[str, Any]:
-        from guardrail.models.generation_controls import Steering
+        from guardrail.models.generation_controls import GenerationControls
 
         options = self._options
         return {
             "messages": self._prompt,
             "sampling": options.sampling,
             "tags": options.policy_tags,
-            "steering": Steering(
+            "controls": GenerationControls(
                 options.tools, on_text, goes_on, self._processor, options.chat_template_kwargs or {}
             ),
             "calls_in": self._reader.calls_in if options.tools else None,

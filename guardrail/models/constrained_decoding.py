@@ -45,7 +45,7 @@ def calls_grammar(
     """The grammar of a call of one of some tools, written as a chat template shows it to the model.
 
     Args:
-        tools: The tools, as for :class:`~guardrail.models.generation_controls.Steering`.
+        tools: The tools, as for :class:`~guardrail.models.generation_controls.GenerationControls`.
         template: The chat template.
         schema: What may be said in place of a call: JSON that fits it; None where a tool must be called.
     """
@@ -62,7 +62,7 @@ def calls_grammar(
 
 
 def held_to(grammar: str, *, after_reasoning: bool = True) -> "Callable[[RunnableModel], LogitsProcessor]":
-    """What holds one answer to a grammar, for :class:`~guardrail.models.generation_controls.Steering`.
+    """The ``processor`` of :class:`~guardrail.models.generation_controls.GenerationControls` for a grammar.
 
     Args:
         grammar: As llguidance reads it.
@@ -77,15 +77,15 @@ def held_to(grammar: str, *, after_reasoning: bool = True) -> "Callable[[Runnabl
         # Without the lines of the grammar, which nobody but this file has written.
         why = _GRAMMAR_LINES.split(problem)[0].rpartition("failed to compile JSON schema: ")[2]
         raise OptionError(f"No answer can be held to this schema: {' '.join(why.split())}")
-    return lambda machine: _Held(machine, grammar, after_reasoning=after_reasoning)
+    return lambda runnable: _Held(runnable, grammar, after_reasoning=after_reasoning)
 
 
 class _Held(LogitsProcessor):
     """Rules out tokens for one row."""
 
-    def __init__(self, machine: "RunnableModel", grammar: str, *, after_reasoning: bool) -> None:
+    def __init__(self, runnable: "RunnableModel", grammar: str, *, after_reasoning: bool) -> None:
         self.after_reasoning = after_reasoning
-        self._matcher = _llguidance().LLMatcher(_tokenizer(machine), grammar)
+        self._matcher = _llguidance().LLMatcher(_tokenizer(runnable), grammar)
         self._check()
         self._began = False
 
@@ -106,14 +106,14 @@ class _Held(LogitsProcessor):
             raise GenerationError("the answer cannot be held to its grammar")
 
 
-def _tokenizer(machine: "RunnableModel") -> Any:
+def _tokenizer(runnable: "RunnableModel") -> Any:
     _llguidance()
     from llguidance.hf import from_tokenizer
 
-    tokenizer: Any = machine.tokenizer
+    tokenizer: Any = runnable.tokenizer
     with _lock:
         if tokenizer not in _tokenizers:
-            _tokenizers[tokenizer] = from_tokenizer(tokenizer, eos_token=list(machine.end_ids) or None)
+            _tokenizers[tokenizer] = from_tokenizer(tokenizer, eos_token=list(runnable.end_ids) or None)
         return _tokenizers[tokenizer]
 
 

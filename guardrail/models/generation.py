@@ -11,11 +11,11 @@ from transformers import GenerationConfig, LogitsProcessor
 
 from guardrail.errors import GenerationError
 from guardrail.models.decoding import StopStrings
-from guardrail.models.generation_controls import NO_STEERING, GoesOn, Steering, drawn
+from guardrail.models.generation_controls import NO_CONTROLS, GenerationControls, GoesOn, drawn
 from guardrail.models.reasoning import DEFAULT_REASONING_TOKENS
 from guardrail.models.replay.architecture import headless, positions_of, predicting
+from guardrail.models.replay.cached_activations import CachedActivations
 from guardrail.models.replay.caches import retaining_cache
-from guardrail.models.replay.kept_states import KeptStates
 from guardrail.models.replay.replay import LOGITS_BUDGET_BYTES, Recorder
 from guardrail.models.response import AfterReasoning, AnswerLimits, ResponseReader, TextStream
 from guardrail.models.runnable_model import RunnableModel
@@ -44,7 +44,7 @@ class Run(NamedTuple):
     """
 
     responses: list[list[int]]
-    states: KeptStates
+    states: CachedActivations
     statistics: TokenStatistics
     hidden: list[dict[int, HiddenSummary]]
     seconds: float
@@ -52,21 +52,21 @@ class Run(NamedTuple):
 
 
 def generate(
-    machine: RunnableModel,
+    runnable: RunnableModel,
     prompts: Sequence["EncodedPrompt"],
     sampling: Sampling,
     depths: Sequence[int] = (),
-    steering: Steering = NO_STEERING,
+    controls: GenerationControls = NO_CONTROLS,
     max_tokens: int | None = None,
 ) -> Run:
     """Generate with transformers' own ``generate``, keeping what scoring needs as it goes by.
 
     Args:
-        machine: The model.
+        runnable: The model.
         prompts: The prompts; their t* says how much of the prompt's end is kept.
         sampling: How to decode; its ``max_tokens`` are those of the whole response.
         depths: Decoder layers to summarise.
-        steering: Who listens, who may stop it, what may be said.
+        controls: Who listens, who may stop it, what may be said.
         max_tokens: Most tokens of an answer, of a model that may reason before it; None for any other.
 
     Raises:
@@ -74,40 +74,40 @@ def generate(
         CancelledError: Nobody waits for the responses any more.
     """
     began = time.perf_counter()
-    model = machine.model
+    model = runnable.model
     ids, mask = padded(model, [prompt.ids for prompt in prompts], left=True)
     width, tail = ids.shape[1], _tail(prompts)
-    layer = machine.anatomy.upper_half[0]
-    budget = LOGITS_BUDGET_BYTES if machine.plain_head else None
+    layer = runnable.anatomy.upper_half[0]
+    budget = LOGITS_BUDGET_BYTES if runnable.plain_head else None
     readers = [
-        ResponseReader(machine.tokenizer, sampling.stop, machine.silent_ends, opened=prompt.opens_reasoning)
+        ResponseReader(runnable.tokenizer, sampling.stop, runnable.silent_ends, opened=prompt.opens_reasoning)
         for prompt in prompts
     ]
-    with Recorder(model, machine.anatomy, layer, depths, tail, logits_budget=budget) as recorder:
+    with Recorder(model, runnable.anatomy, layer, depths, tail, logits_budget=budget) as recorder:
         stop = _stopping(readers, width, sampling, max_tokens)
         stops = bool(sampling.stop) or max_tokens is not None
-        stream = steering.on_text and TextStream(
-            machine.tokenizer,
+        stream = controls.on_text and TextStream(
+            runnable.tokenizer,
             sampling.stop,
             width,
-            steering.on_text,
-            machine.silent_ends,
+            controls.on_text,
+            runnable.silent_ends,
             opened=readers[0].opened,
         )
-        criteria = [stop if stops else None, stream, steering.goes_on and GoesOn(steering.goes_on)]
+        criteria = [stop if stops else None, stream, controls.goes_on and GoesOn(controls.goes_on)]
         output = run_generate(
-            machine,
+            runnable,
             ids,
             mask,
             sampling,
             past_key_values=retaining_cache(model, tail),
             stopping_criteria=[one for one in criteria if one] or None,
-            held=_held(machine, steering, readers[0], width),
+            held=_held(runnable, controls, readers[0], width),
         )
     new = output.sequences[:, width:]
-    responses = [_until_end(machine, row, stop.ends[at]) for at, row in enumerate(new.tolist())]
+    responses = [_until_end(runnable, row, stop.ends[at]) for at, row in enumerate(new.tolist())]
     longest = max(map(len, responses))
-    states = KeptStates(
+    states = CachedActivations(
         ids=output.sequences[:, : width + longest - 1],
         mask=torch.cat([mask, mask.new_ones(len(prompts), longest - 1)], dim=1),
         prompt_width=width,
@@ -119,17 +119,17 @@ def generate(
         final=torch.cat(recorder.final[:longest], dim=1),
         logits=torch.cat(recorder.logits[:longest], dim=1) if recorder.logits else None,
         log_normalizers=None,
-        plain_head=machine.plain_head,
-        returned=machine.returned,
+        plain_head=runnable.plain_head,
+        returned=runnable.returned,
     )
-    run = _finished(machine, recorder, states, readers, responses, new[:, :longest], began)
+    run = _finished(runnable, recorder, states, readers, responses, new[:, :longest], began)
     return run._replace(stream=stream)
 
 
 def _held(
-    machine: RunnableModel, steering: Steering, reader: ResponseReader, width: int
+    runnable: RunnableModel, controls: GenerationControls, reader: ResponseReader, width: int
 ) -> LogitsProcessor | None:
-    held = steering.processor(machine) if steering.processor else None
+    held = controls.processor(runnable) if controls.processor else None
     if held is not None and reader.opened and getattr(held, "after_reasoning", False):
         return AfterReasoning(held, reader, width)
     return held
@@ -145,7 +145,7 @@ def _stopping(
 
 
 def run_generate(
-    machine: RunnableModel,
+    runnable: RunnableModel,
     ids: Tensor,
     mask: Tensor,
     sampling: Sampling,
@@ -164,15 +164,15 @@ def run_generate(
         repetition_penalty=1.0,
         no_repeat_ngram_size=0,
         num_beams=1,
-        eos_token_id=list(machine.end_ids) or None,
-        pad_token_id=_pad_id(machine),
+        eos_token_id=list(runnable.end_ids) or None,
+        pad_token_id=_pad_id(runnable),
         return_dict_in_generate=True,
         use_cache=True,
     )
-    with _without_defaults(machine.model):
+    with _without_defaults(runnable.model):
         try:
             # The type of an attribute that torch's modules may have is the best that is known of it.
-            return machine.model.generate(  # type: ignore[operator]
+            return runnable.model.generate(  # type: ignore[operator]
                 inputs=ids,
                 attention_mask=mask,
                 generation_config=config,
@@ -182,7 +182,7 @@ def run_generate(
         except RuntimeError as error:
             # What torch.multinomial says of a distribution with NaN.
             if "probability tensor contains" in str(error):
-                raise GenerationError(_not_numbers(machine, "while drawing a token")) from error
+                raise GenerationError(_not_numbers(runnable, "while drawing a token")) from error
             raise
 
 
@@ -198,7 +198,7 @@ def _without_defaults(model: "PreTrainedModel") -> Iterator[None]:
 
 
 def read(
-    machine: RunnableModel,
+    runnable: RunnableModel,
     prompts: Sequence["EncodedPrompt"],
     responses: Sequence[Sequence[int]],
     depths: Sequence[int] = (),
@@ -209,7 +209,7 @@ def read(
         GenerationError: The model gave logits that are not numbers.
     """
     began = time.perf_counter()
-    model, anatomy = machine.model, machine.anatomy
+    model, anatomy = runnable.model, runnable.anatomy
     prompt_ids, prompt_mask = padded(model, [prompt.ids for prompt in prompts], left=True)
     response_ids, _ = padded(model, responses, left=False)
     width, longest, tail = prompt_ids.shape[1], response_ids.shape[1], _tail(prompts)
@@ -224,7 +224,7 @@ def read(
         stack.enter_context(recorder)
         stack.enter_context(torch.no_grad())
         stack.enter_context(predicting(anatomy.head, longest))
-        if machine.plain_head:
+        if runnable.plain_head:
             stack.enter_context(headless(anatomy.head))
         output = model(
             input_ids=ids,
@@ -235,10 +235,10 @@ def read(
         )
     final = recorder.final[0]
     logits: Tensor | None = output.logits
-    if machine.plain_head:
+    if runnable.plain_head:
         size = final.shape[0] * longest * anatomy.config.vocab_size * final.element_size()
         logits = _head(anatomy.head, final) if size <= LOGITS_BUDGET_BYTES else None
-    states = KeptStates(
+    states = CachedActivations(
         ids=ids,
         mask=mask,
         prompt_width=width,
@@ -250,23 +250,23 @@ def read(
         final=final,
         logits=logits,
         log_normalizers=None,
-        plain_head=machine.plain_head,
-        returned=machine.returned,
+        plain_head=runnable.plain_head,
+        returned=runnable.returned,
     )
-    readers = [ResponseReader(machine.tokenizer, opened=prompt.opens_reasoning) for prompt in prompts]
-    return _finished(machine, recorder, states, readers, [list(r) for r in responses], response_ids, began)
+    readers = [ResponseReader(runnable.tokenizer, opened=prompt.opens_reasoning) for prompt in prompts]
+    return _finished(runnable, recorder, states, readers, [list(r) for r in responses], response_ids, began)
 
 
 def _finished(
-    machine: RunnableModel,
+    runnable: RunnableModel,
     recorder: Recorder,
-    states: KeptStates,
+    states: CachedActivations,
     readers: Sequence[ResponseReader],
     responses: list[list[int]],
     targets: Tensor,
     began: float,
 ) -> Run:
-    pieces = iter([states.logits]) if states.logits is not None else _recomputed(machine, states.final)
+    pieces = iter([states.logits]) if states.logits is not None else _recomputed(runnable, states.final)
     statistics = token_statistics(pieces, targets)
     states.log_normalizers = statistics.log_normalizers
     # Copied in one go: each row's own lists would make the device wait for every number.
@@ -276,7 +276,7 @@ def _finished(
             finite = torch.isfinite(column[row, : len(response)])
             if not finite.all():
                 at = int((~finite).nonzero()[0]) + 1
-                raise GenerationError(_not_numbers(machine, f"at response token {at}"))
+                raise GenerationError(_not_numbers(runnable, f"at response token {at}"))
     longest = max(map(len, responses))
     hidden = [
         {
@@ -299,10 +299,10 @@ def _summary(states: Tensor, start: int, end: int) -> HiddenSummary:
     return HiddenSummary(states.mean(0).cpu(), states[-1].cpu())
 
 
-def _recomputed(machine: RunnableModel, final: Tensor) -> Iterator[Tensor]:
-    per_step = final.shape[0] * machine.anatomy.config.vocab_size * final.element_size()
+def _recomputed(runnable: RunnableModel, final: Tensor) -> Iterator[Tensor]:
+    per_step = final.shape[0] * runnable.anatomy.config.vocab_size * final.element_size()
     for part in final.split(max(1, LOGITS_BUDGET_BYTES // per_step), dim=1):
-        yield _head(machine.anatomy.head, part)
+        yield _head(runnable.anatomy.head, part)
 
 
 @torch.no_grad()
@@ -330,21 +330,21 @@ def padded(
     return ids.to(model.device), mask.to(model.device)
 
 
-def _until_end(machine: RunnableModel, row: list[int], stopped: int | None) -> list[int]:
+def _until_end(runnable: RunnableModel, row: list[int], stopped: int | None) -> list[int]:
     """The response without what ``generate`` padded it with: up to its end of turn or its stop string."""
-    end = next((at + 1 for at, token in enumerate(row) if token in machine.end_ids), len(row))
+    end = next((at + 1 for at, token in enumerate(row) if token in runnable.end_ids), len(row))
     return row[: end if stopped is None else min(end, stopped)]
 
 
-def _pad_id(machine: RunnableModel) -> int:
-    pad = machine.tokenizer.pad_token_id
+def _pad_id(runnable: RunnableModel) -> int:
+    pad = runnable.tokenizer.pad_token_id
     if pad is not None:
         return int(pad)
-    return machine.end_ids[0] if machine.end_ids else 0
+    return runnable.end_ids[0] if runnable.end_ids else 0
 
 
-def _not_numbers(machine: RunnableModel, where: str) -> str:
-    dtype = str(machine.model.dtype).removeprefix("torch.")
+def _not_numbers(runnable: RunnableModel, where: str) -> str:
+    dtype = str(runnable.model.dtype).removeprefix("torch.")
     return (
         f"The model gave logits that are not numbers {where} (dtype {dtype}), so nothing can be said of this "
         "response. Try dtype bfloat16 or float32; if it stays, the weights are broken."

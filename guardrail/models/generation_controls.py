@@ -14,7 +14,7 @@ from guardrail.models.sampling import Sampling
 if TYPE_CHECKING:
     from guardrail.models.runnable_model import RunnableModel
 
-__all__ = ["NO_STEERING", "CancelledError", "GoesOn", "Steering", "Tools", "drawn"]
+__all__ = ["NO_CONTROLS", "CancelledError", "GenerationControls", "GoesOn", "Tools", "drawn"]
 
 
 def drawn(sampling: Sampling) -> list[LogitsProcessor]:
@@ -50,8 +50,8 @@ Tools = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Steering:
-    """What a generation is told beyond its sampling. The default is nothing, and costs nothing.
+class GenerationControls:
+    """Tools, streaming, cancellation and constraints of a generation. The default is none, at no cost.
 
     Attributes:
         tools: Functions that the chat template shows to the model, each as ``{"type": "function",
@@ -78,7 +78,7 @@ class Steering:
         return self.on_text is not None or self.processor is not None
 
 
-NO_STEERING = Steering()
+NO_CONTROLS = GenerationControls()
 
 
 class GoesOn(StoppingCriteria):

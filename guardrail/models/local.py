@@ -15,7 +15,7 @@ from guardrail.models.control_tokens import Region, encode_with
 from guardrail.models.decoding import has_stop
 from guardrail.models.files.reference import DEFAULT_MODEL, ModelReference
 from guardrail.models.generation import Run, generate, read
-from guardrail.models.generation_controls import NO_STEERING, Steering
+from guardrail.models.generation_controls import NO_CONTROLS, GenerationControls
 from guardrail.models.loading import LoadOptions, open_model
 from guardrail.models.prompt import (
     EncodedPrompt,
@@ -28,9 +28,9 @@ from guardrail.models.prompt import (
 )
 from guardrail.models.reasoning import DEFAULT_REASONING_TOKENS, Division, reasoning_format
 from guardrail.models.replay.architecture import Anatomy, dissect
-from guardrail.models.replay.kept_states import Kept, KeptBatch
+from guardrail.models.replay.cached_activations import BatchActivations, RowActivations
 from guardrail.models.response import ResponseReader
-from guardrail.models.runnable_model import RunnableModel, runnable, sees_padding
+from guardrail.models.runnable_model import RunnableModel, make_runnable, sees_padding
 from guardrail.models.sampling import Sampling
 from guardrail.models.trace import FinishReason, Trace
 from guardrail.utils.arguments import takes_no_others
@@ -82,8 +82,8 @@ class LocalModel:
         # Whether this process was forked off while another thread used it.
         self.is_torn = False
         renew_after_fork(self)
-        # Why the short way of scoring does not hold for this model; None until it was looked into.
-        self.distrust: str | None = None
+        # Why it must be scored by the full backward; empty where the truncated one holds, None until known.
+        self.fallback_reason: str | None = None
 
     @classmethod
     def load(
@@ -188,10 +188,10 @@ class LocalModel:
             yield
 
     @cached_property
-    def machine(self) -> RunnableModel:
+    def runnable(self) -> RunnableModel:
         """The model with what runs need to know of it."""
         with self.alone():
-            return runnable(self.model, self.tokenizer, self.anatomy)
+            return make_runnable(self.model, self.tokenizer, self.anatomy)
 
     @property
     def vocabulary_size(self) -> int:
@@ -204,7 +204,7 @@ class LocalModel:
         sampling: Sampling | None = None,
         *,
         depths: Sequence[float] = (),
-        steering: Steering | None = None,
+        controls: GenerationControls | None = None,
     ) -> Trace:
         """Answer one question or conversation.
 
@@ -212,13 +212,13 @@ class LocalModel:
             prompt: A question, or messages with ``role`` and ``content``.
             sampling: How to decode; greedily if not given.
             depths: Keep hidden-state summaries at these fractions of the layers (2/3 is a good one).
-            steering: Tools, who listens to the text, who may stop it, what may be said.
+            controls: Tools, who listens to the text, who may stop it, what may be said.
 
         Raises:
             PromptError: Nothing was asked, or the prompt does not fit the context.
             GenerationError: The model gave logits that are not numbers.
         """
-        return self.generate_batch([prompt], sampling, depths=depths, steering=steering)[0]
+        return self.generate_batch([prompt], sampling, depths=depths, controls=controls)[0]
 
     def generate_batch(
         self,
@@ -226,13 +226,13 @@ class LocalModel:
         sampling: Sampling | None = None,
         *,
         depths: Sequence[float] = (),
-        steering: Steering | None = None,
+        controls: GenerationControls | None = None,
     ) -> list[Trace]:
         """Answer several prompts in one run; see :meth:`generate`."""
-        sampling, steering = sampling or Sampling(), steering or NO_STEERING
-        kwargs = steering.chat_template_kwargs
-        encoded = [self.encode_prompt(prompt, steering.tools, kwargs) for prompt in prompts]
-        return self.generate_encoded(encoded, sampling, depths=depths, steering=steering)
+        sampling, controls = sampling or Sampling(), controls or NO_CONTROLS
+        kwargs = controls.chat_template_kwargs
+        encoded = [self.encode_prompt(prompt, controls.tools, kwargs) for prompt in prompts]
+        return self.generate_encoded(encoded, sampling, depths=depths, controls=controls)
 
     def generate_encoded(
         self,
@@ -240,12 +240,12 @@ class LocalModel:
         sampling: Sampling,
         *,
         depths: Sequence[float] = (),
-        steering: Steering = NO_STEERING,
+        controls: GenerationControls = NO_CONTROLS,
     ) -> list[Trace]:
         """Answer prompts that are token ids already; see :meth:`generate`."""
         if not prompts:
             return []
-        if steering.is_for_one and len(prompts) > 1:
+        if controls.is_for_one and len(prompts) > 1:
             raise OptionError("Live text and grammars are for one prompt at a time.")
         most, answer = self._budget(prompts, sampling)
         rooms = {min(self._room(prompt), most) for prompt in prompts}
@@ -253,10 +253,10 @@ class LocalModel:
             if len(rooms) > 1 or not self._fit_together(prompts, [len(prompt.ids) for prompt in prompts]):
                 ones = ([prompt] for prompt in prompts)
                 return [
-                    self.generate_encoded(one, sampling, depths=depths, steering=steering)[0] for one in ones
+                    self.generate_encoded(one, sampling, depths=depths, controls=controls)[0] for one in ones
                 ]
             whole = replace(sampling, max_tokens=rooms.pop())
-            run = generate(self.machine, prompts, whole, self._layers_at(depths), steering, answer)
+            run = generate(self.runnable, prompts, whole, self._layers_at(depths), controls, answer)
             readers = [self._reader(prompt, sampling.stop) for prompt in prompts]
             reasons = [
                 self._finish_reason(response, reader.divide(response), whole, reads_answer=answer is not None)
@@ -322,7 +322,7 @@ class LocalModel:
             pairs = list(zip(prompts, responses, strict=True))
             if not self._fit_together(prompts, [len(p.ids) + len(r) - 1 for p, r in pairs]):
                 return [self.read_encoded([p], [r], depths=depths)[0] for p, r in pairs]
-            run = read(self.machine, prompts, responses, self._layers_at(depths))
+            run = read(self.runnable, prompts, responses, self._layers_at(depths))
         reasons = [self._read_reason(prompt, response) for prompt, response in pairs]
         return self._traces(prompts, run, reasons, ())
 
@@ -354,7 +354,7 @@ class LocalModel:
         Raises:
             ResponseError: It holds what is no character, or what cannot be read as text.
         """
-        ends = self.machine.end_ids
+        ends = self.runnable.end_ids
         if not isinstance(response, str):
             return up_to_end(self.tokenizer, response, ends)
         if not is_text(response):
@@ -380,7 +380,7 @@ class LocalModel:
 
     def said(self, response: str) -> str:
         """The words of a response given as text, without the end that it may have been logged with."""
-        return without_end(self.tokenizer, response, self.machine.end_ids)[0]
+        return without_end(self.tokenizer, response, self.runnable.end_ids)[0]
 
     def _traces(
         self,
@@ -389,7 +389,7 @@ class LocalModel:
         reasons: Sequence[FinishReason | None],
         stop: Sequence[str],
     ) -> list[Trace]:
-        batch = KeptBatch(run.states)
+        batch = BatchActivations(run.states)
         read_responses = [
             self._reader(prompt, stop).read(response)
             for prompt, response in zip(prompts, run.responses, strict=True)
@@ -408,7 +408,7 @@ class LocalModel:
                 semantic_token=prompt.semantic_token,
                 generate_s=run.seconds,
                 hidden=run.hidden[row],
-                kept=Kept(batch, row),
+                kept=RowActivations(batch, row),
                 reasoning=read_responses[row].reasoning,
                 answer_start=read_responses[row].division.start,
                 opens_reasoning=prompt.opens_reasoning,
@@ -436,7 +436,7 @@ class LocalModel:
         return sees_padding(self.model, self.anatomy)
 
     def _reader(self, prompt: EncodedPrompt, stop: Sequence[str] = ()) -> ResponseReader:
-        ends = self.machine.silent_ends
+        ends = self.runnable.silent_ends
         return ResponseReader(self.tokenizer, stop, ends, opened=prompt.opens_reasoning)
 
     def _budget(self, prompts: Sequence[EncodedPrompt], sampling: Sampling) -> tuple[int, int | None]:
@@ -454,7 +454,7 @@ class LocalModel:
             return "reasoning_length"
         # One that reads answers ends them before the whole response is as long as it may be.
         cut_off = reads_answer or len(response) >= sampling.max_tokens
-        if response[-1] in self.machine.end_ids or not cut_off:
+        if response[-1] in self.runnable.end_ids or not cut_off:
             return "stop"
         answer = response[division.start :]
         return "stop" if has_stop(self.tokenizer, answer, sampling.stop) else "length"
@@ -462,7 +462,7 @@ class LocalModel:
     def _read_reason(self, prompt: EncodedPrompt, response: Sequence[int]) -> FinishReason | None:
         if not self._reader(prompt).divide(response).is_closed:
             return "reasoning_length"
-        return "stop" if response[-1] in self.machine.end_ids else None
+        return "stop" if response[-1] in self.runnable.end_ids else None
 
     def _room(self, prompt: EncodedPrompt) -> int:
         """How many tokens of an answer fit behind the prompt."""

@@ -42,7 +42,7 @@ class RunnableModel(NamedTuple):
     silent_ends: frozenset[int]
 
 
-def runnable(
+def make_runnable(
     model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", anatomy: Anatomy
 ) -> RunnableModel:
     """Find out what generation and scoring need to know, at the price of one token through the model."""

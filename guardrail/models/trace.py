@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from guardrail.models.replay.kept_states import Kept, KeptStates
+from guardrail.models.replay.cached_activations import CachedActivations, RowActivations
 
 # Bounds the float32 copies made along the way, by cutting time. On a CPU they had best stay in its cache.
 _CHUNK_ELEMENTS = 1 << 24
@@ -131,7 +131,7 @@ class Trace:
     semantic_token: int
     generate_s: float
     hidden: Mapping[int, HiddenSummary] = field(default_factory=dict)
-    kept: Kept | None = None
+    kept: RowActivations | None = None
     reasoning: str = ""
     answer_start: int = 0
     opens_reasoning: bool = False
@@ -168,7 +168,7 @@ class Trace:
         return self.finish_reason if self.finish_reason == "reasoning_length" else given or self.finish_reason
 
     @property
-    def states(self) -> KeptStates | None:
+    def states(self) -> CachedActivations | None:
         """The kept states, if they were not released yet."""
         return self.kept.batch.states if self.kept else None
 

@@ -12,7 +12,7 @@ from guardrail.scoring.options import ScoringOptions, Span
 from guardrail.scoring.uncertainty import token_weights
 
 if TYPE_CHECKING:
-    from guardrail.models.replay.kept_states import KeptStates
+    from guardrail.models.replay.cached_activations import CachedActivations
     from guardrail.models.trace import Trace
 
 
@@ -63,7 +63,7 @@ class Batch:
     """
 
     parts: Sequence[ScoredSpan]
-    states: "KeptStates"
+    states: "CachedActivations"
     rows: list[int]
     columns: list[int]
     row_of: Tensor
@@ -77,7 +77,7 @@ def lay_out(traces: Sequence["Trace"], options: ScoringOptions) -> Batch:
     Raises:
         ScoringError: Their states were released.
     """
-    states = _kept_states(traces[0])
+    states = _cached_activations(traces[0])
     parts = [ScoredSpan(trace, Span(trace.answer_start, len(trace.response_ids))) for trace in traces]
     rows = [trace.kept.row if trace.kept else 0 for trace in traces]
     return _laid_out(parts, states, rows, states, rows, options)
@@ -97,7 +97,7 @@ def lay_out_segments(
     Raises:
         ScoringError: Its states were released.
     """
-    kept = _kept_states(trace)
+    kept = _cached_activations(trace)
     row = trace.kept.row if trace.kept else 0
     whole = to_the_end or not kept.kept_every_column
     tokens = len(trace.response_ids) if whole else max(span.end for span in spans)
@@ -106,7 +106,7 @@ def lay_out_segments(
     return _laid_out(parts, states, list(range(len(parts))), kept, [row] * len(parts), options)
 
 
-def _kept_states(trace: "Trace") -> "KeptStates":
+def _cached_activations(trace: "Trace") -> "CachedActivations":
     if trace.states is None:
         raise ScoringError(
             "The states kept for this response were released before it was scored. Score it with "
@@ -117,9 +117,9 @@ def _kept_states(trace: "Trace") -> "KeptStates":
 
 def _laid_out(
     parts: Sequence[ScoredSpan],
-    states: "KeptStates",
+    states: "CachedActivations",
     rows: list[int],
-    kept: "KeptStates",
+    kept: "CachedActivations",
     kept_rows: list[int],
     options: ScoringOptions,
 ) -> Batch:

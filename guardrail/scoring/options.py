@@ -7,13 +7,24 @@ from typing import Any, Literal, NamedTuple, get_args
 from guardrail.errors import OptionError
 from guardrail.utils.arguments import takes_no_others
 
-__all__ = ["SCORER_VERSION", "ScorerFingerprint", "Span", "check_spans", "fingerprint_scorer"]
+__all__ = [
+    "SCORER_VERSION",
+    "ScorerFingerprint",
+    "ScoringOptions",
+    "Span",
+    "check_spans",
+    "computation_named",
+    "fingerprint_scorer",
+]
 
 
 Reduction = Literal["mean", "sum"]
 Norm = Literal["l1", "l2"]
 Layers = Literal["upper", "lower", "last", "all"]
-Computation = Literal["short", "plain"]
+Computation = Literal["truncated", "full"]
+
+# Their names in files that earlier versions wrote.
+_FORMER_COMPUTATIONS: dict[str, Computation] = {"short": "truncated", "plain": "full"}
 
 
 @takes_no_others
@@ -31,10 +42,11 @@ class ScoringOptions:
         entropy_weight: Weigh each token's loss by its entropy; without, SemGrad and ParaGrad are unweighted.
         layers: Decoder layers whose inputs SemGrad looks at.
         include_tied_embedding: Let ParaGrad also collect the input-embedding path of a tied head, as
-            autograd on the shared weight does. Needs the plain computation and a V × d gradient.
+            autograd on the shared weight does. Needs the full backward and a V × d gradient.
         exgrad: Also compute ExGrad, which HybridGrad does not need.
         known: Whether ``semantic_token`` is what is known of the model; told with a score, and changes none.
-        computation: ``plain`` to run the whole sequence; by default the short way where it holds.
+        computation: ``truncated``, to run and differentiate only what follows t* where the architecture
+            allows that; or ``full``, to run the whole sequence.
 
     Raises:
         OptionError: A value is none of those named here.
@@ -47,7 +59,7 @@ class ScoringOptions:
     layers: Layers = "upper"
     include_tied_embedding: bool = False
     exgrad: bool = True
-    computation: Computation = "short"
+    computation: Computation = "truncated"
     known: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -81,6 +93,11 @@ class ScoringOptions:
             "last": range(count - 1, count),
             "all": range(count),
         }[self.layers]
+
+
+def computation_named(name: Any) -> Any:
+    """Today's name of the computation that a stored file names; whatever else stands there as it is."""
+    return _FORMER_COMPUTATIONS.get(name, name) if isinstance(name, str) else name
 
 
 class Span(NamedTuple):
@@ -135,14 +152,14 @@ class ScorerFingerprint:
         return asdict(self)
 
     def options(self, *, exgrad: bool = True) -> ScoringOptions:
-        """The options that score this way."""
+        """The options that score like this."""
         values = asdict(self)
         del values["version"]
         return ScoringOptions(**values, exgrad=exgrad)
 
 
 def fingerprint_scorer(options: ScoringOptions) -> ScorerFingerprint:
-    """Fingerprint a way of scoring; which computation is taken does not change the numbers."""
+    """Fingerprint how a response is scored; which backward is taken does not change the numbers."""
     return ScorerFingerprint(
         version=SCORER_VERSION,
         semantic_token=options.semantic_token,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import guardrail.errors
 from guardrail.errors import GuardrailError, OptionError, RecordError
 from guardrail.models.fingerprint import ModelFingerprint, difference_in
-from guardrail.scoring.options import SCORER_VERSION, ScoringOptions
+from guardrail.scoring.options import SCORER_VERSION, ScoringOptions, computation_named
 from guardrail.scoring.uncertainty import SCORES
 from guardrail.utils.json_lines import as_json, is_text, json_object, kind_of, read_json_lines, shown, text_of
 from guardrail.utils.record_store import RecordStore
@@ -118,6 +118,8 @@ class Made:
     def difference(self, record: Mapping[str, Any]) -> str:
         """What keeps a stored record from being one that this would make, in words; empty where nothing."""
         before = {name: value for name, value in record["scoring"].items() if name != "line"}
+        if "computation" in before:
+            before["computation"] = computation_named(before["computation"])
         return difference_in(
             {**before, "name": record.get("model")}, {**self.fields(), "name": self.model.name}
         )

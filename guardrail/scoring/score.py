@@ -25,34 +25,40 @@ from guardrail.scoring.uncertainty import (
     perplexity,
     token_weights,
 )
-from guardrail.scoring.verification import distrust_of
+from guardrail.scoring.verification import fallback_reason
 
 
-class Way(NamedTuple):
-    """A forward pass with a graph, how it was made, and why, where it is not the short way."""
+class ScoringPass(NamedTuple):
+    """A forward pass with a graph, which backward it leads to, and the reason where that is the full one."""
 
     run: Differentiable
     computation: Computation
     reason: str
 
 
-def differentiable(model: LocalModel, batch: Batch, layers: Sequence[int], options: ScoringOptions) -> Way:
+def differentiable(
+    model: LocalModel, batch: Batch, layers: Sequence[int], options: ScoringOptions
+) -> ScoringPass:
     """Run what is needed for the gradients at t*: only what follows it, where the architecture allows."""
     arguments = (model.model, model.anatomy, batch.states)
-    distrust = distrust_of(model)
-    if options.computation == "plain":
-        return Way(run_whole(*arguments, layers), "plain", "asked for")
+    reason = fallback_reason(model)
+    if options.computation == "full":
+        return ScoringPass(run_whole(*arguments, layers), "full", "asked for")
     if options.include_tied_embedding:
-        return Way(run_whole(*arguments, layers), "plain", "the path by the input embedding was asked for")
-    if distrust:
-        return Way(run_whole(*arguments, layers), "plain", distrust)
+        return ScoringPass(
+            run_whole(*arguments, layers), "full", "the path by the input embedding was asked for"
+        )
+    if reason:
+        return ScoringPass(run_whole(*arguments, layers), "full", reason)
     start = min(batch.columns)
     if not bool(batch.states.mask[:, start].all()):
-        return Way(run_whole(*arguments, layers), "plain", "a prompt of the batch begins after t* of another")
+        return ScoringPass(
+            run_whole(*arguments, layers), "full", "a prompt of the batch begins after t* of another"
+        )
     run = replay(*arguments, start, layers)
     if run is None:
-        return Way(run_whole(*arguments, layers), "plain", "its cache cannot be run again from t*")
-    return Way(run, "short", "")
+        return ScoringPass(run_whole(*arguments, layers), "full", "its cache cannot be run again from t*")
+    return ScoringPass(run, "truncated", "")
 
 
 def score(
@@ -127,25 +133,25 @@ def score_laid_out(model: LocalModel, batch: Batch, options: ScoringOptions) -> 
     """
     began = time.perf_counter()
     layers = options.layer_indices(len(model.anatomy.layers))
-    way = differentiable(model, batch, layers, options)
-    by_head_output = None if batch.states.plain_head else _by_head_output(way, batch)
+    taken = differentiable(model, batch, layers, options)
+    by_head_output = None if batch.states.plain_head else _by_head_output(taken, batch)
     head = head_gradients(model.anatomy.head, batch.predictions, options.norm, by_head_output)
-    by_final = torch.zeros_like(way.run.final, dtype=head.by_input.dtype)
+    by_final = torch.zeros_like(taken.run.final, dtype=head.by_input.dtype)
     by_final[batch.row_of, batch.step_of] = head.by_input
     if options.include_tied_embedding and (shared := embedding_gradients(model, batch, by_final)):
         head = head_gradients(model.anatomy.head, batch.predictions, options.norm, by_head_output, shared)
-    sizes = semgrad(way.run, by_final, layers, batch.rows, batch.columns, options.norm)
+    sizes = semgrad(taken.run, by_final, layers, batch.rows, batch.columns, options.norm)
     seconds = time.perf_counter() - began
     exgrad: list[float | None] = [*head.exgrad] or [None] * len(batch.parts)
     return [
-        _assembled(model, part, options, way, seconds, sizes[i], head.paragrad[i], exgrad[i])
+        _assembled(model, part, options, taken, seconds, sizes[i], head.paragrad[i], exgrad[i])
         for i, part in enumerate(batch.parts)
     ]
 
 
-def _by_head_output(way: Way, batch: Batch) -> Tensor:
+def _by_head_output(taken: ScoringPass, batch: Batch) -> Tensor:
     """The gradient p − onehot by the head's output, through soft-capping or scaling, if the model has it."""
-    logits, output = way.run.logits, way.run.head_output
+    logits, output = taken.run.logits, taken.run.head_output
     if logits is None or output is None:
         raise ScoringError("The head's output was not seen; nothing can be scored.")
     gradient = torch.zeros_like(logits, dtype=batch.predictions.log_normalizers.dtype)
@@ -160,7 +166,7 @@ def _assembled(
     model: LocalModel,
     part: ScoredSpan,
     options: ScoringOptions,
-    way: Way,
+    taken: ScoringPass,
     seconds: float,
     semgrad: float,
     paragrad: float,
@@ -197,8 +203,8 @@ def _assembled(
             position, decode(model.tokenizer, [trace.prompt_ids[position]]), options.semantic_token_source
         ),
         options=options,
-        computation=way.computation,
-        computation_reason=way.reason,
+        computation=taken.computation,
+        computation_reason=taken.reason,
         score_s=seconds,
     )
     for name, value in uncertainty.scores().items():

@@ -79,8 +79,8 @@ class Uncertainty:
         tokens: Each token of the response.
         semantic_token: The token t* that SemGrad was taken at.
         options: How it was scored.
-        computation: ``short`` or ``plain``: the way the gradients were computed.
-        computation_reason: Why it was the plain one, or empty.
+        computation: ``truncated`` or ``full``: the backward pass that gave the gradients.
+        computation_reason: Why it was the full one; empty where it was not.
         score_s: Seconds that scoring took for the batch that this response was in.
     """
 

@@ -1,4 +1,4 @@
-"""Architectures nobody tried: a short text is differentiated both ways before the short one is trusted."""
+"""Whether the truncated backward holds for an architecture: if unknown, compare it with the full one once."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from guardrail.errors import ScoringError
 from guardrail.models.files.hf_logging import quiet_transformers
 from guardrail.models.local import LocalModel
 from guardrail.models.prompt import EncodedPrompt
-from guardrail.models.replay.kept_states import KeptStates
+from guardrail.models.replay.cached_activations import CachedActivations
 from guardrail.models.replay.replay import Differentiable, replay, run_whole
 from guardrail.models.trace import Trace, agree
 
@@ -51,15 +51,15 @@ VERIFIED = frozenset(
 _PROMPT, _RESPONSE, _SEMANTIC_TOKEN = 8, 4, -4
 
 
-def distrust_of(model: LocalModel) -> str:
-    """Why this model is not to be scored the short way; empty where it may be. Found out once for a model.
+def fallback_reason(model: LocalModel) -> str:
+    """Why a model must be scored by the full backward; empty where the truncated one holds. Tried once.
 
     Raises:
         ScoringError: Nothing can be scored: its answers depend on what comes after them.
     """
-    if model.distrust is None:
-        model.distrust = "" if is_verified(model) else _try_out(model)
-    return model.distrust
+    if model.fallback_reason is None:
+        model.fallback_reason = "" if is_verified(model) else _try_out(model)
+    return model.fallback_reason
 
 
 def is_verified(model: LocalModel) -> bool:
@@ -83,16 +83,18 @@ def _try_out(model: LocalModel) -> str:
         whole = _gradients(run_whole(model.model, model.anatomy, states, layers), states, layers)
         try:
             run = replay(model.model, model.anatomy, states, _PROMPT + _SEMANTIC_TOKEN, layers)
-            short = _gradients(run, states, layers) if run else None
+            truncated = _gradients(run, states, layers) if run else None
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             said = " ".join(str(error).split())[:100]
-            return f"the short way does not work for {name}: {type(error).__name__} when tried ({said})"
-        if short and not all(map(agree, short, whole)):
-            return f"the short way gives other gradients for {name}, as was found when it was tried"
+            return (
+                f"the truncated backward does not work for {name}: {type(error).__name__} when tried ({said})"
+            )
+        if truncated and not all(map(agree, truncated, whole)):
+            return f"the truncated backward gives other gradients for {name}, as was found when it was tried"
     return ""
 
 
-def _gradients(run: Differentiable, states: KeptStates, layers: Sequence[int]) -> list[Tensor]:
+def _gradients(run: Differentiable, states: CachedActivations, layers: Sequence[int]) -> list[Tensor]:
     """The gradient of some function of the final hidden states by the input of each layer at t*."""
     ramp = torch.arange(run.final.numel(), device=run.final.device)
     some = torch.sin(ramp.double()).to(run.final.dtype).view_as(run.final)

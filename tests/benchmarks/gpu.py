@@ -2,8 +2,8 @@
 
     python tests/benchmarks/gpu.py [--models llama-3.1-8b,qwen3-4b] [--prompt-tokens 128,4096] [--json]
 
-For each model and prompt length: medians of generation, of the guard's extra cost and of the plain
-computation, their extra memory, and how many times the upper half of the weights could have been read in the
+For each model and prompt length: medians of generation, of the guard's extra cost and of the full
+backward, their extra memory, and how many times the upper half of the weights could have been read in the
 time that scoring took, at the bandwidth that a copy on this device reaches. Two is the floor of a forward and
 a backward pass over the upper half; outputs of linear maps that generation kept save the forward half.
 """
@@ -145,8 +145,8 @@ def line(cost: PromptCost, reading_s: float) -> str:
     return (
         f"  {cost.prompt_tokens:>6} tokens: generation {cost.generation_s * 1e3:,.0f} ms, "
         f"guard +{cost.guard.extra_s * 1e3:,.1f} ms ({cost.guard.ratio:.1%}, {cost.guard.computation}), "
-        f"plain +{cost.plain.extra_s * 1e3:,.0f} ms ({cost.plain.ratio:.0%}), "
-        f"memory +{cost.guard.peak_bytes / 2**20:,.0f} / +{cost.plain.peak_bytes / 2**20:,.0f} MiB; "
+        f"full +{cost.full.extra_s * 1e3:,.0f} ms ({cost.full.ratio:.0%}), "
+        f"memory +{cost.guard.peak_bytes / 2**20:,.0f} / +{cost.full.peak_bytes / 2**20:,.0f} MiB; "
         f"scoring is {scoring / reading_s:.1f} readings of the upper half"
     )
 

@@ -20,7 +20,7 @@ UNCALIBRATED = {"confidence_model": None, "calibrator": None, "certified": (), "
 def segment(hybridgrad=1e-3):
     numbers = [hybridgrad, 1.0, 1.0, None, 1.0, 1.0, 1.0, -2.5, 1.0, 0.5]
     tokens = [TokenScore("a", 1, -0.5, 0.5, 0.1)] * 3
-    return Uncertainty(*numbers, tokens, SemanticToken(-1, "\n"), ScoringOptions(), "short", "", 0.1)
+    return Uncertainty(*numbers, tokens, SemanticToken(-1, "\n"), ScoringOptions(), "truncated", "", 0.1)
 
 
 def test_a_segment_is_placed_among_whole_answers():

@@ -56,7 +56,7 @@ def test_json_is_one_object_with_every_score(run, model_folder):
     assert answer["finish_reason"] == "length"
     assert list(answer["tokens"][0]) == ["text", "id", "log_probability", "entropy", "weight"]
     assert answer["semantic_token"]["text"] == "<|im_start|>"
-    assert answer["computation"] == "short"
+    assert answer["computation"] == "truncated"
     assert set(answer["timing"]) == {"generate_s", "score_s"}
 
 
@@ -71,7 +71,13 @@ def test_people_get_the_answer_then_the_scores_in_words(run):
     printed = run("ask", "Who was it?", "--max-tokens", 6).stdout
     (row,) = [line.split() for line in printed.splitlines() if line.startswith("HybridGrad")]
     assert row[1] == f"{answer['uncertainty']['hybridgrad']:.3g}"
-    for words in ("SemGrad", "ParaGrad", "higher means less sure", "6 in the answer, cut off there", "short"):
+    for words in (
+        "SemGrad",
+        "ParaGrad",
+        "higher means less sure",
+        "6 in the answer, cut off there",
+        "truncated",
+    ):
         assert words in printed
     assert "“<|im_start|>”" in printed
     assert "\x1b[" not in printed
@@ -210,7 +216,9 @@ def test_colour_is_for_terminals_that_want_it(monkeypatch, environment, coloured
         monkeypatch.setenv(name, value)
     tokens = tokens_of(("Paris", 1.0), ("<|im_end|>", 0.1))
     numbers = [0.1] * 10
-    uncertainty = Uncertainty(*numbers, tokens, SemanticToken(-1, "\n"), ScoringOptions(), "short", "", 0.1)
+    uncertainty = Uncertainty(
+        *numbers, tokens, SemanticToken(-1, "\n"), ScoringOptions(), "truncated", "", 0.1
+    )
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
     print_answer(console, trace_of("Paris"), uncertainty)
     first = console.file.getvalue().splitlines()[0]

@@ -14,11 +14,11 @@ def test_json_holds_the_costs_and_the_circumstances(run):
     assert [prompt["prompt_tokens"] for prompt in report["prompts"]] == [40, 90]
     for prompt in report["prompts"]:
         assert len(prompt["rounds"]) == 2
-        for way in ("guard", "plain"):
-            assert prompt[way]["ratio"] == pytest.approx(prompt[way]["extra_s"] / prompt["generation_s"])
-            assert prompt[way]["peak_bytes"] > 0
-        assert prompt["guard"]["computation"] == "short"
-        assert prompt["plain"]["computation"] == "plain"
+        for name in ("guard", "full"):
+            assert prompt[name]["ratio"] == pytest.approx(prompt[name]["extra_s"] / prompt["generation_s"])
+            assert prompt[name]["peak_bytes"] > 0
+        assert prompt["guard"]["computation"] == "truncated"
+        assert prompt["full"]["computation"] == "full"
 
 
 def test_people_get_a_table_with_a_row_for_each_length(run):

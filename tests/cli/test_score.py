@@ -302,6 +302,19 @@ def test_a_run_with_other_options_or_another_model_does_not_go_on(run, source, t
         assert out.read_bytes() == before
 
 
+def test_a_run_goes_on_with_a_file_that_has_the_former_name_of_the_computation(run, source, tmp_path):
+    path, out = source(*QUESTIONS), tmp_path / "out.jsonl"
+    run("score", path, "--output", out)
+    whole = out.read_text()
+    assert '"computation":"truncated"' in whole.replace(": ", ":")
+    first = whole.splitlines(keepends=True)[0].replace('"truncated"', '"short"')
+    out.write_text(first)
+    result = run("score", path, "--output", out)
+    assert result.exit_code == 0, result.stderr
+    assert out.read_text().startswith(first)
+    assert len(records(out.read_text())) == len(records(whole))
+
+
 def test_a_run_over_another_input_does_not_go_on(run, source, tmp_path):
     out = tmp_path / "out.jsonl"
     run("score", source(*QUESTIONS), "--output", out)

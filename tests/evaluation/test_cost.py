@@ -47,8 +47,8 @@ def test_what_the_guard_holds_grows_less_with_the_prompt_than_the_cache_does(one
     cache = config.num_hidden_layers * 2 * config.num_key_value_heads * head_size * 4
     # Of one layer at a time: its attention weights, and room for the gradient of its keys and values.
     assert long.guard.peak_bytes - short.guard.peak_bytes < cache * (256 - 64)
-    assert long.plain.peak_bytes - short.plain.peak_bytes > 4 * cache * (256 - 64)
-    assert long.guard.peak_bytes < long.plain.peak_bytes
+    assert long.full.peak_bytes - short.full.peak_bytes > 4 * cache * (256 - 64)
+    assert long.guard.peak_bytes < long.full.peak_bytes
 
 
 def test_extra_is_what_was_added_to_the_generation_of_the_same_round(one_thread, model):
@@ -57,7 +57,7 @@ def test_extra_is_what_was_added_to_the_generation_of_the_same_round(one_thread,
     assert measured.generation_s == only.generation_s
     added = only.guarded_generation_s - only.generation_s
     assert measured.guard.extra_s == pytest.approx(added + only.score_s)
-    assert measured.plain.extra_s == pytest.approx(added + only.plain_score_s)
+    assert measured.full.extra_s == pytest.approx(added + only.full_score_s)
     assert measured.guard.ratio == pytest.approx(measured.guard.extra_s / only.generation_s)
 
 

@@ -50,6 +50,14 @@ def test_a_record_comes_back_from_its_line_as_it_was(whole):
     assert list(again.answered.samples[0].embedding) == [0.5, 0.25]
 
 
+def test_a_record_of_earlier_versions_is_read_by_the_names_of_today(whole):
+    line = json.dumps(whole.as_plain()).replace('"truncated"', '"short"')
+    assert '"computation": "short"' in line
+    again = parse_evaluated(line)
+    assert again.as_plain() == whole.as_plain()
+    assert needs_of([method(options=[L2])], OPTIONS).are_met(again)
+
+
 @pytest.mark.parametrize(
     "damage",
     [

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from guardrail.escalation.queue import HumanQueue
-from guardrail.models.generation_controls import Steering
+from guardrail.models.generation_controls import GenerationControls
 from guardrail.models.sampling import Sampling
 from guardrail.utils.threads import ForkSafeLock
 from tests.support.chat_models import chat_of
@@ -85,7 +85,7 @@ def test_a_process_that_was_forked_off_within_an_answer_is_told_so_at_once():
         assert go_on.wait(PATIENCE_S)
 
     def ask():
-        answers.append(guard.ask(ASKED, Sampling(max_tokens=6), steering=Steering(on_text=on_text)))
+        answers.append(guard.ask(ASKED, Sampling(max_tokens=6), controls=GenerationControls(on_text=on_text)))
 
     thread = threading.Thread(target=ask)
     thread.start()

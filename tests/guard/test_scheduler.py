@@ -14,7 +14,7 @@ from guardrail.errors import OptionError, PromptError
 from guardrail.guard import Guard
 from guardrail.guard.produce import Job
 from guardrail.guard.scheduler import QueuedRequest, RequestQueue
-from guardrail.models.generation_controls import Steering
+from guardrail.models.generation_controls import GenerationControls
 from guardrail.models.local import LocalModel
 from guardrail.models.sampling import Sampling
 from tests.support.guards import ASKED, PASS, SHORT, policy_of, tiny
@@ -104,9 +104,17 @@ DRAWING = Sampling(temperature=1.0)
         ({"sampling": Sampling(seed=1)}, {"sampling": Sampling(seed=1)}, True),
         ({"response": "x"}, {"response": "x"}, False),
         ({"response": "x"}, {}, False),
-        ({"steering": Steering(on_text=print)}, {}, False),
-        ({"steering": Steering(tools=[{"a": 1}])}, {"steering": Steering(tools=({"a": 1},))}, True),
-        ({"steering": Steering(tools=[{"a": 1}])}, {"steering": Steering(tools=[{"a": 2}])}, False),
+        ({"controls": GenerationControls(on_text=print)}, {}, False),
+        (
+            {"controls": GenerationControls(tools=[{"a": 1}])},
+            {"controls": GenerationControls(tools=({"a": 1},))},
+            True,
+        ),
+        (
+            {"controls": GenerationControls(tools=[{"a": 1}])},
+            {"controls": GenerationControls(tools=[{"a": 2}])},
+            False,
+        ),
         ({"tags": frozenset("a")}, {"tags": frozenset("b")}, True),
     ],
 )
@@ -132,7 +140,7 @@ def test_one_that_is_abandoned_while_it_waits_is_not_run():
 
 def test_a_run_that_nobody_waits_for_is_given_up_and_the_next_goes_on():
     runs = Runs()
-    leaving = request("a", steering=Steering(goes_on=lambda: False, on_text=print))
+    leaving = request("a", controls=GenerationControls(goes_on=lambda: False, on_text=print))
     left, stayed = runs.all_waiting(leaving, request("b"))
     assert isinstance(left, CancelledError)
     assert stayed == ["b!"]
@@ -192,13 +200,13 @@ def test_a_running_request_whose_task_leaves_frees_the_model(monkeypatch):
     tokens = []
     generate = LocalModel.generate_batch
 
-    def noted(model, prompts, *arguments, steering, **options):
+    def noted(model, prompts, *arguments, controls, **options):
         def goes_on():
             tokens.append(1)
             began.set()
-            return steering.goes_on()
+            return controls.goes_on()
 
-        return generate(model, prompts, *arguments, steering=Steering(goes_on=goes_on), **options)
+        return generate(model, prompts, *arguments, controls=GenerationControls(goes_on=goes_on), **options)
 
     async def run():
         task = asyncio.create_task(guard.aask(ASKED, Sampling(max_tokens=400, ignore_end=True)))

@@ -81,21 +81,21 @@ def test_it_is_the_model_that_is_wanted(model):
     assert not model.tokenizer.chat_template
 
 
-def test_it_answers_a_continuation_and_is_scored_the_short_way(model):
+def test_it_answers_a_continuation_and_is_scored_by_the_truncated_backward(model):
     trace = model.generate("Paris is the capital of", Sampling(max_tokens=6))
     assert trace.text.startswith(" France")
     found = score(model, trace, release=False)
-    assert (found.computation, found.computation_reason) == ("short", "")
+    assert (found.computation, found.computation_reason) == ("truncated", "")
     assert_agrees(found, expected(model, trace), within=WITHIN)
-    plain = score(model, trace, ScoringOptions(computation="plain"))
-    assert_agrees(plain, found, within=WITHIN)
+    full = score(model, trace, ScoringOptions(computation="full"))
+    assert_agrees(full, found, within=WITHIN)
 
 
 @pytest.mark.parametrize("position", [-1, -4])
 def test_a_prompt_longer_than_its_window_scores_as_autograd_says(model, long_prompt, position):
     (trace,) = model.generate_encoded([EncodedPrompt(long_prompt.ids, position)], Sampling(max_tokens=12))
     found = score(model, trace)
-    assert found.computation == "short"
+    assert found.computation == "truncated"
     assert_agrees(found, expected(model, trace), within=WITHIN)
 
 

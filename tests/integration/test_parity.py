@@ -42,7 +42,7 @@ def test_a_read_response_has_the_reference_numbers(model):
     row = ROWS[0]
     trace = model.read(prompt_of(row), row["response_ids"])
     found = score(model, trace, AVERAGED)
-    assert found.computation == "short"
+    assert found.computation == "truncated"
     assert trace.semantic_token == -4
     assert_parity(found, row)
 

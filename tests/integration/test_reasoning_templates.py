@@ -6,7 +6,7 @@ from guardrail.guard import Guard
 from guardrail.labelling.judge import AnswerToJudge, judge_answer
 from guardrail.labelling.judges import as_judge
 from guardrail.models.constrained_decoding import held_to
-from guardrail.models.generation_controls import Steering
+from guardrail.models.generation_controls import GenerationControls
 from guardrail.models.local import LocalModel
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.options import ScoringOptions
@@ -39,7 +39,7 @@ def under(model, template):
 
 
 def held(grammar):
-    return Steering(processor=held_to(f"start: {grammar}", after_reasoning=False))
+    return GenerationControls(processor=held_to(f"start: {grammar}", after_reasoning=False))
 
 
 @pytest.mark.parametrize(("opens", "thought"), [(False, THOUGHT), (True, CLOSED)])
@@ -52,17 +52,17 @@ def test_the_answer_is_told_from_what_was_thought(smollm2, opens, thought):
         )
     model = under(smollm2, template)
     assert model.encode_prompt(ASKED).opens_reasoning == opens
-    trace = model.generate(ASKED, SAMPLING, steering=held(f"{thought} {ANSWER}"))
+    trace = model.generate(ASKED, SAMPLING, controls=held(f"{thought} {ANSWER}"))
     assert trace.reasoning
     assert "think" not in trace.text
     assert trace.text[0].isupper()
     assert trace.text.endswith(".")
     assert len(trace.reasoning) >= 20
-    short = score(model, trace, release=False)
-    plain = score(model, trace, ScoringOptions(computation="plain"))
-    assert short.computation == "short"
-    assert short.hybridgrad == pytest.approx(plain.hybridgrad, rel=1e-3)
-    assert len(short.tokens) == len(trace.response_ids) - trace.answer_start
+    truncated = score(model, trace, release=False)
+    full = score(model, trace, ScoringOptions(computation="full"))
+    assert truncated.computation == "truncated"
+    assert truncated.hybridgrad == pytest.approx(full.hybridgrad, rel=1e-3)
+    assert len(truncated.tokens) == len(trace.response_ids) - trace.answer_start
     case = AnswerToJudge(ASKED, f"<think>{trace.reasoning}</think>{trace.text}", [trace.text])
     assert judge_answer(as_judge("exact"), case).correct
 
@@ -71,5 +71,5 @@ def test_a_thought_without_an_end_is_withheld(smollm2):
     model = under(smollm2, (TEMPLATES / "qwen3.jinja").read_text())
     guard = Guard(policy_of(PASS), model)
     endless = held(r'"<think>\n" /[A-Za-z ,.]{400,500}/')
-    answer = guard.ask(ASKED, Sampling(max_tokens=10, max_reasoning_tokens=20), steering=endless)
+    answer = guard.ask(ASKED, Sampling(max_tokens=10, max_reasoning_tokens=20), controls=endless)
     assert (answer.rule, answer.finish_reason, answer.draft) == ("on_error", "reasoning_length", "")

@@ -107,7 +107,7 @@ def test_a_profile_of_answers_with_reasoning_is_none_for_answers_without_and_the
         made = {} if share is None else {REASONING: share}
         path = profile_file(tmp_path, model=model, generation=made)
         policy = policy_of(PASS, profile=str(path)).found_at(path)
-        answer = Guard(policy, model).ask("Hi?", Sampling(max_tokens=40), steering=saying(model, text))
+        answer = Guard(policy, model).ask("Hi?", Sampling(max_tokens=40), controls=saying(model, text))
         assert (answer.confidence is not None) == holds
         assert (answer.guarantees is not None) == holds
 

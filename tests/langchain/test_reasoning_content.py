@@ -37,7 +37,7 @@ def chat_saying(model, text, *rules, policy=None, **options):
         from dataclasses import replace
 
         said = saying(model, text).processor
-        return [replace(job, steering=replace(job.steering, processor=said)) for job in jobs]
+        return [replace(job, controls=replace(job.controls, processor=said)) for job in jobs]
 
     guard._pipeline.run = lambda jobs, *rest: given[0](forced(jobs), *rest)
     guard._pipeline.arun = lambda jobs, *rest: given[1](forced(jobs), *rest)

@@ -7,7 +7,7 @@ import pytest
 from guardrail.errors import ForeignProfileError, OptionError
 from guardrail.models.chat_template import check_chat_template_kwargs, parse_chat_template_kwargs
 from guardrail.models.fingerprint import fingerprint_model
-from guardrail.models.generation_controls import Steering
+from guardrail.models.generation_controls import GenerationControls
 from guardrail.scoring.options import ScoringOptions, fingerprint_scorer
 from tests.support.chat import tiny_chat_model
 from tests.support.guards import profile_of
@@ -24,7 +24,7 @@ def test_arguments_change_the_prompt_wherever_they_are_given():
     off = model.with_chat_template_kwargs(OFF)
     assert off.encode_prompt("Hi").ids == model.encode_prompt("Hi", chat_template_kwargs=OFF).ids != plain
     assert off.read("Hi", "Yes.").prompt_ids == model.read("Hi", "Yes.", chat_template_kwargs=OFF).prompt_ids
-    (trace,) = model.generate_batch(["Hi"], steering=Steering(chat_template_kwargs=OFF))
+    (trace,) = model.generate_batch(["Hi"], controls=GenerationControls(chat_template_kwargs=OFF))
     assert trace.prompt_ids == off.encode_prompt("Hi").ids
     assert off.with_chat_template_kwargs({"enable_thinking": True}).encode_prompt("Hi").ids == plain
     assert model.with_chat_template_kwargs({}) is model

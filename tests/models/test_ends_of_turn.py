@@ -9,7 +9,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import LogitsProcessor
 
 from guardrail.errors import ResponseError
-from guardrail.models.generation_controls import Steering
+from guardrail.models.generation_controls import GenerationControls
 from guardrail.models.local import LocalModel
 from guardrail.models.prompt import encode_prompt
 from guardrail.models.sampling import Sampling
@@ -44,14 +44,14 @@ class Forced(LogitsProcessor):
 
 def said(model, *tokens):
     told = []
-    steering = Steering(on_text=told.append, processor=lambda machine: Forced(tokens))
-    return model.generate("Hi", Sampling(max_tokens=12), steering=steering), "".join(told)
+    controls = GenerationControls(on_text=told.append, processor=lambda runnable: Forced(tokens))
+    return model.generate("Hi", Sampling(max_tokens=12), controls=controls), "".join(told)
 
 
 @pytest.mark.parametrize("named", [BASE_END, [BASE_END], [], None, [BASE_END, EOT]])
 def test_a_response_ends_where_the_template_ends_a_turn_whatever_else_is_named(named):
     model = chat(named)
-    assert {BASE_END, END} <= {*model.machine.end_ids}
+    assert {BASE_END, END} <= {*model.runnable.end_ids}
     assert model.encode_response("Hello") == [*HELLO, END]
     trace, told = said(model, *HELLO, END)
     assert trace.response_ids == [*HELLO, END]

@@ -10,7 +10,7 @@ from transformers import GenerationConfig
 from guardrail.errors import GenerationError, PromptError
 from guardrail.models.decoding import INCOMPLETE
 from guardrail.models.files.hf_logging import quiet_transformers
-from guardrail.models.generation_controls import NO_STEERING, Steering
+from guardrail.models.generation_controls import NO_CONTROLS, GenerationControls
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.score import score, score_batch
 from tests.support.agreement import assert_agrees, reference
@@ -105,13 +105,13 @@ def test_models_that_draw_at_the_same_time_draw_as_if_alone():
     models = [tiny_model("llama"), local(weights(), "llama")]
     together = Barrier(2, timeout=60)
 
-    def draw(seed, steering=NO_STEERING):
+    def draw(seed, controls=NO_CONTROLS):
         sampling = Sampling(8, temperature=1.0, seed=seed, ignore_end=True)
-        (trace,) = models[seed].generate_encoded([PROMPT], sampling, steering=steering)
+        (trace,) = models[seed].generate_encoded([PROMPT], sampling, controls=controls)
         return trace.response_ids
 
     def token_by_token(seed):
-        return draw(seed, Steering(goes_on=lambda: together.wait() >= 0))
+        return draw(seed, GenerationControls(goes_on=lambda: together.wait() >= 0))
 
     with ThreadPoolExecutor(2) as threads:
         assert [*threads.map(token_by_token, [0, 1])] == [draw(0), draw(1)]

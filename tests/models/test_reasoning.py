@@ -73,7 +73,7 @@ def test_an_answer_is_the_end_of_its_response_and_has_no_reasoning_left(text):
 def test_a_family_thinks_before_it_answers(name):
     model, told = family(name), []
     trace = model.generate(
-        "What is 2 + 2?", Sampling(max_tokens=40), steering=saying(model, THOUGHT[name], on_text=told.append)
+        "What is 2 + 2?", Sampling(max_tokens=40), controls=saying(model, THOUGHT[name], on_text=told.append)
     )
     assert (trace.text, trace.reasoning, trace.finish_reason) == ("It is 4.", "Hm.", "stop")
     assert "".join(trace.answer_texts).startswith("It is 4.")
@@ -85,16 +85,16 @@ def test_a_family_thinks_before_it_answers(name):
 @pytest.mark.parametrize("before", ["\n", " \n\n"])
 def test_white_space_before_the_reasoning_is_no_piece_of_a_stream(before):
     model, told = family("qwen3"), []
-    steering = saying(model, before + THOUGHT["qwen3"], on_text=told.append)
-    trace = model.generate("What is 2 + 2?", Sampling(max_tokens=40), steering=steering)
+    controls = saying(model, before + THOUGHT["qwen3"], on_text=told.append)
+    trace = model.generate("What is 2 + 2?", Sampling(max_tokens=40), controls=controls)
     assert (trace.text, "".join(told)) == ("It is 4.", "It is 4.")
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_family_that_never_ends_its_thoughts_gives_no_answer(name):
     model, told = family(name), []
-    steering = saying(model, UNENDED[name], on_text=told.append)
-    trace = model.generate("What is 2 + 2?", Sampling(max_tokens=40), steering=steering)
+    controls = saying(model, UNENDED[name], on_text=told.append)
+    trace = model.generate("What is 2 + 2?", Sampling(max_tokens=40), controls=controls)
     assert (trace.text, trace.finish_reason, trace.has_answer, told) == ("", "reasoning_length", False, [])
     with pytest.raises(ScoringError, match="no answer to score"):
         score(model, trace)
@@ -107,18 +107,18 @@ def test_a_family_that_never_ends_its_thoughts_gives_no_answer(name):
 def test_reasoning_and_answer_have_budgets_of_their_own(name):
     model = family(name)
     sampling = Sampling(max_tokens=3, max_reasoning_tokens=60)
-    trace = model.generate("What is 2 + 2?", sampling, steering=saying(model, THOUGHT[name]))
+    trace = model.generate("What is 2 + 2?", sampling, controls=saying(model, THOUGHT[name]))
     assert (trace.text, trace.finish_reason) == ("It ", "length")
     assert len(trace.response_ids) - trace.answer_start == 3
     sampling = Sampling(max_tokens=40, max_reasoning_tokens=3)
-    trace = model.generate("What is 2 + 2?", sampling, steering=saying(model, THOUGHT[name]))
+    trace = model.generate("What is 2 + 2?", sampling, controls=saying(model, THOUGHT[name]))
     assert (len(trace.response_ids), trace.finish_reason) == (3, "reasoning_length")
 
 
 def test_a_stop_string_ends_the_answer_and_not_the_reasoning():
     model = family("qwen3")
-    steering = saying(model, "<think>\nHm. 4?\n</think>\n\nIt is. 4.<|im_end|>")
-    trace = model.generate("Hi?", Sampling(max_tokens=40, stop=(".",)), steering=steering)
+    controls = saying(model, "<think>\nHm. 4?\n</think>\n\nIt is. 4.<|im_end|>")
+    trace = model.generate("Hi?", Sampling(max_tokens=40, stop=(".",)), controls=controls)
     assert (trace.text, trace.reasoning, trace.finish_reason) == ("It is", "Hm. 4?", "stop")
 
 
@@ -126,7 +126,7 @@ def test_a_stop_string_ends_the_answer_and_not_the_reasoning():
 def test_what_is_scored_is_the_answer_given_the_reasoning(name):
     model = family(name)
     prompt = model.encode_prompt("What is 2 + 2?")
-    trace = model.generate("What is 2 + 2?", Sampling(max_tokens=40), steering=saying(model, THOUGHT[name]))
+    trace = model.generate("What is 2 + 2?", Sampling(max_tokens=40), controls=saying(model, THOUGHT[name]))
     whole = score(model, trace, release=False)
     assert [token.id for token in whole.tokens] == trace.answer_ids
     assert whole.sum_entropy == pytest.approx(sum(trace.entropies[trace.answer_start :]))
@@ -143,7 +143,7 @@ def test_what_is_scored_is_the_answer_given_the_reasoning(name):
 def test_hidden_states_and_sentences_are_of_the_answer():
     model = family("qwen3")
     text = "<think>\nOne. Two.\n</think>\n\nIt is 4. Yes.<|im_end|>"
-    trace = model.generate("Hi?", Sampling(max_tokens=40), steering=saying(model, text), depths=[0.5])
+    trace = model.generate("Hi?", Sampling(max_tokens=40), controls=saying(model, text), depths=[0.5])
     bare = model.read("Hi?", trace.response_ids, depths=[0.5])
     (here,), (there,) = trace.hidden.values(), bare.hidden.values()
     assert here.mean.tolist() == pytest.approx(there.mean.tolist(), abs=1e-5)
@@ -163,7 +163,7 @@ def test_a_template_that_writes_an_empty_span_opens_nothing():
     model = family("qwen3").with_chat_template_kwargs({"enable_thinking": False})
     encoded = model.encode_prompt("Hi")
     assert model.tokenizer.decode(encoded.ids).endswith("<think>\n\n</think>\n\n")
-    trace = model.generate("Hi", Sampling(max_tokens=40), steering=saying(model, "It is 4.<|im_end|>"))
+    trace = model.generate("Hi", Sampling(max_tokens=40), controls=saying(model, "It is 4.<|im_end|>"))
     assert (trace.text, trace.answer_start, trace.finish_reason) == ("It is 4.", 0, "stop")
 
 
@@ -192,8 +192,8 @@ def test_a_model_that_knows_no_markers_reasons_at_the_beginning_alone():
 def test_markers_that_are_ordinary_text_are_found_in_a_stream_with_characters_of_many_bytes():
     model = model_under(CHATML + "{# <think></think> #}")
     told = []
-    steering = saying(model, "<think>é你</think>你好 <|im_end|>", on_text=told.append)
-    trace = model.generate("Hi", Sampling(max_tokens=60), steering=steering)
+    controls = saying(model, "<think>é你</think>你好 <|im_end|>", on_text=told.append)
+    trace = model.generate("Hi", Sampling(max_tokens=60), controls=controls)
     assert (trace.text.strip(), trace.reasoning) == ("你好", "é你")
     assert "".join(told) == trace.text
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from guardrail.errors import OptionError
 from guardrail.models.decoding import response_text
-from guardrail.models.generation_controls import CancelledError, Steering
+from guardrail.models.generation_controls import CancelledError, GenerationControls
 from guardrail.models.response import TextStream
 from guardrail.models.sampling import Sampling
 from tests.support.chat import tiny_chat_model
@@ -37,7 +37,7 @@ def streamed(text, stop=(), tokenizer=None):
 def test_the_pieces_together_are_the_text_of_the_trace(model, seed):
     pieces = []
     sampling = Sampling(max_tokens=24, temperature=1.0, seed=seed)
-    trace = model.generate(ASKED, sampling, steering=Steering(on_text=pieces.append))
+    trace = model.generate(ASKED, sampling, controls=GenerationControls(on_text=pieces.append))
     assert "".join(pieces) == trace.text
     assert len(pieces) > 1
     assert trace.text == model.generate(ASKED, sampling).text
@@ -50,7 +50,7 @@ def test_no_piece_holds_any_of_a_stop_string(model, seed):
     stop = whole[len(whole) // 2 :][:3]
     pieces = []
     sampling = Sampling(max_tokens=24, temperature=1.0, seed=seed, stop=(stop,))
-    trace = model.generate(ASKED, sampling, steering=Steering(on_text=pieces.append))
+    trace = model.generate(ASKED, sampling, controls=GenerationControls(on_text=pieces.append))
     assert "".join(pieces) == trace.text == whole[: whole.index(stop)]
 
 
@@ -98,7 +98,9 @@ def test_a_generation_is_given_up_at_the_next_token_and_the_model_is_free(model)
         return len(asked) < 3
 
     with pytest.raises(CancelledError):
-        model.generate(ASKED, Sampling(max_tokens=100, ignore_end=True), steering=Steering(goes_on=goes_on))
+        model.generate(
+            ASKED, Sampling(max_tokens=100, ignore_end=True), controls=GenerationControls(goes_on=goes_on)
+        )
     assert len(asked) == 3
     assert not model.model._forward_hooks
     assert model.generate(ASKED, Sampling(max_tokens=2)).text is not None
@@ -109,12 +111,12 @@ def test_what_a_listener_raises_ends_the_generation(model):
         raise ConnectionError("gone")
 
     with pytest.raises(ConnectionError):
-        model.generate(ASKED, steering=Steering(on_text=listen))
+        model.generate(ASKED, controls=GenerationControls(on_text=listen))
 
 
 def test_live_text_is_of_one_prompt(model):
     with pytest.raises(OptionError, match="one prompt"):
-        model.generate_batch([ASKED, ASKED], steering=Steering(on_text=print))
+        model.generate_batch([ASKED, ASKED], controls=GenerationControls(on_text=print))
 
 
 def test_a_long_companion_does_not_shorten_an_answer(model):

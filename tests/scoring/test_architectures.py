@@ -1,4 +1,4 @@
-"""Every family, on random weights in float64: the scores are those of plain autograd, by the way named."""
+"""Every family, on random weights in float64: scores are those of plain autograd, by the backward named."""
 
 import pytest
 import torch
@@ -57,7 +57,7 @@ def test_a_generated_response_scores_as_autograd_says(name, keeping):
     assert len(trace.response_ids) == RESPONSE
     found = score(model, trace)
     assert (found.computation, found.computation_reason) == (
-        ("plain", family.reason) if family.reason else ("short", "")
+        ("full", family.reason) if family.reason else ("truncated", "")
     )
     expected = reference(trace)
     assert_agrees(found, expected, within=family.stepwise or EXACTLY)
@@ -71,13 +71,13 @@ def test_a_read_response_scores_alike_wherever_the_semantic_token_is(name):
     model, family = tiny_model(name), FAMILIES[name]
     (trace,) = model.read_encoded([some_prompt(LONG, seed=2)], [some_ids(RESPONSE, seed=3)])
     kept = running.SHORTEST_TAIL
-    # What is scored the plain way is scored the same way everywhere.
+    # What is scored by the full backward is scored by it everywhere.
     positions = (-1, -10) if family.reason else (*range(-1, -11, -1), -LONG)
     for position in positions:
         found = score(model, trace, ScoringOptions(semantic_token=position), release=False)
         reason = family.reason or (family.far_reason if position < -kept else "")
         assert found.computation_reason == reason, position
-        assert found.computation == ("plain" if reason else "short")
+        assert found.computation == ("full" if reason else "truncated")
         assert_agrees(found, reference(trace, position))
 
 
@@ -116,11 +116,11 @@ def test_a_response_of_one_token_scores_as_autograd_says(name):
 
 
 @EVERY_FAMILY
-def test_the_plain_way_gives_the_same(name):
+def test_the_full_backward_gives_the_same(name):
     model = tiny_model(name)
     (trace,) = model.read_encoded([some_prompt(LONG, seed=2)], [some_ids(RESPONSE, seed=3)])
-    found = score(model, trace, ScoringOptions(computation="plain"))
-    assert (found.computation, found.computation_reason) == ("plain", "asked for")
+    found = score(model, trace, ScoringOptions(computation="full"))
+    assert (found.computation, found.computation_reason) == ("full", "asked for")
     assert_agrees(found, reference(trace))
 
 
@@ -135,8 +135,8 @@ def test_scoring_again_and_after_release_gives_the_same(name):
 
 
 def test_families_that_are_trusted_unseen_are_those_tested_here():
-    short = {family.model_type for family in FAMILIES.values() if not family.reason}
-    assert short >= VERIFIED
+    truncated = {family.model_type for family in FAMILIES.values() if not family.reason}
+    assert truncated >= VERIFIED
     assert is_verified(tiny_model("llama"))
     assert not is_verified(tiny_model("apertus"))
 

@@ -71,7 +71,7 @@ def test_released_traces_of_a_model_that_sees_padding_are_read_one_by_one():
         assert_agrees(found, reference(trace))
 
 
-def test_a_semantic_token_that_lies_in_the_padding_of_another_is_scored_the_plain_way():
+def test_a_semantic_token_that_lies_in_the_padding_of_another_is_scored_by_the_full_backward():
     model = tiny_model("llama")
     prompts = [some_prompt(5, seed=1, semantic_token=-1), some_prompt(20, seed=2, semantic_token=-12)]
     traces = model.read_encoded(prompts, [some_ids(5, seed=3), some_ids(4, seed=4)])

@@ -9,7 +9,7 @@ from guardrail.scoring.uncertainty import SemanticToken, Uncertainty, combined_s
 
 def segment(hybridgrad, log_likelihood, exgrad=None):
     numbers = [hybridgrad, 1.0, 1.0, exgrad, 1.0, 1.0, 1.0, log_likelihood, 1.0, 0.5]
-    return Uncertainty(*numbers, [], SemanticToken(-1, "\n"), ScoringOptions(), "short", "", 0.1)
+    return Uncertainty(*numbers, [], SemanticToken(-1, "\n"), ScoringOptions(), "truncated", "", 0.1)
 
 
 @pytest.mark.parametrize(

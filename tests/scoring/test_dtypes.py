@@ -34,7 +34,7 @@ def read(model):
 
 @FAMILY
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("computation", ["short", "plain"])
+@pytest.mark.parametrize("computation", ["truncated", "full"])
 def test_half_precision_is_within_a_few_percent_of_float32(name, dtype, computation):
     fine, coarse = models(name, dtype)
     expected = score(fine, read(fine))

@@ -29,7 +29,7 @@ def test_what_changes_a_score_changes_the_fingerprint(change):
     assert changed.as_plain()[name] == value
 
 
-@pytest.mark.parametrize("change", [{"exgrad": False}, {"computation": "plain"}, {"known": True}])
+@pytest.mark.parametrize("change", [{"exgrad": False}, {"computation": "full"}, {"known": True}])
 def test_what_changes_no_score_does_not(change):
     assert fingerprint_scorer(replace(ScoringOptions(), **change)) == DEFAULT
 

@@ -64,13 +64,13 @@ def test_a_head_of_another_class_is_differentiated_by_autograd(bias):
 
 def test_logits_that_a_model_changes_are_led_back_through_the_change():
     model = llama(DoublingLlama)
-    assert not model.machine.plain_head
+    assert not model.runnable.plain_head
     assert_agrees(*scored(model))
 
 
 def test_a_change_in_the_same_memory_is_noticed():
-    assert llama().machine.plain_head
-    assert not llama(MaskingLlama).machine.plain_head
+    assert llama().runnable.plain_head
+    assert not llama(MaskingLlama).runnable.plain_head
 
 
 @pytest.mark.parametrize("budget", [0, 2**28])

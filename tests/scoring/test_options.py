@@ -25,7 +25,7 @@ def test_layers_by_name(count, layers, expected):
         ({"reduction": "max"}, "reduction is 'max'; it can be mean or sum"),
         ({"norm": "l3"}, "norm is 'l3'; it can be l1 or l2"),
         ({"layers": "middle"}, "it can be upper or lower or last or all"),
-        ({"computation": "fast"}, "it can be short or plain"),
+        ({"computation": "fast"}, "it can be truncated or full"),
         ({"semantic_token": 0}, "counts from the end of the prompt"),
         ({"semantic_token": 3}, "counts from the end of the prompt"),
     ],

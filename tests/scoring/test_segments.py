@@ -32,7 +32,7 @@ PROMPT, RESPONSE = 25, WINDOW + 4
 # The second is of one token, the third leaves one out before it, the last overlaps it.
 SPANS = [Span(0, 5), Span(5, 6), Span(7, RESPONSE), Span(3, 8)]
 # One of each kind: plain, tied, soft-capped, windowed, learned positions, alibi, experts, scaled, several
-# streams or recurrent (computed the plain way), and one that is tried out first.
+# streams or recurrent (computed by the full backward), and one that is tried out first.
 KINDS = ["llama", "llama-tied", "gemma2", "mistral", "gpt2", "falcon-alibi", "qwen3-moe", "cohere", "gpt-oss"]
 KINDS += ["deepseek-v3", "mamba", "qwen3-next", "recurrent-gemma"]
 
@@ -54,7 +54,7 @@ def test_each_segment_scores_as_autograd_says_of_its_own_loss(name, way):
     reason = FAMILIES[name].reason
     for span, found in zip(SPANS, score_segments(model, trace, SPANS), strict=True):
         assert_agrees(found, reference(trace, span=span, reduction="mean"))
-        assert (found.computation, found.computation_reason) == ("plain" if reason else "short", reason)
+        assert (found.computation, found.computation_reason) == ("full" if reason else "truncated", reason)
     assert trace.states is not None
 
 
@@ -101,12 +101,12 @@ def test_a_tied_embedding_is_collected_for_each_segment(way):
         assert_agrees(one, reference(trace, span=span, tied=True), names=["semgrad", "paragrad"])
 
 
-def test_the_plain_way_gives_the_same(way):
+def test_the_full_backward_gives_the_same(way):
     model, trace = read("llama")
     for span, found in zip(
-        SPANS, score_segments(model, trace, SPANS, ScoringOptions(computation="plain")), strict=True
+        SPANS, score_segments(model, trace, SPANS, ScoringOptions(computation="full")), strict=True
     ):
-        assert (found.computation, found.computation_reason) == ("plain", "asked for")
+        assert (found.computation, found.computation_reason) == ("full", "asked for")
         assert_agrees(found, reference(trace, span=span))
 
 

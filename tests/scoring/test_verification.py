@@ -47,19 +47,19 @@ def scored(model, **options):
     return found, reference_scores(model.model, trace.prompt_ids, trace.response_ids, semantic_token=-4)
 
 
-def test_an_architecture_that_the_short_way_gets_wrong_is_scored_the_plain_way(monkeypatch):
+def test_an_architecture_that_the_truncated_backward_gets_wrong_is_scored_by_the_full_one(monkeypatch):
     found, expected = scored(broken())
-    assert found.computation == "plain"
-    assert "the short way" in found.computation_reason
+    assert found.computation == "full"
+    assert "the truncated backward" in found.computation_reason
     assert_agrees(found, expected)
     # Without the trial the number would be wrong, and nothing would say so.
     monkeypatch.setattr(verification, "is_verified", lambda model: True)
     found, expected = scored(broken())
-    assert found.computation == "short"
+    assert found.computation == "truncated"
     assert found.semgrad != pytest.approx(expected.semgrad, rel=0.01)
 
 
-def test_a_short_way_that_raises_is_not_gone_again(monkeypatch):
+def test_a_truncated_backward_that_raises_is_not_tried_again(monkeypatch):
     calls = []
 
     def raises(*_):
@@ -70,7 +70,9 @@ def test_a_short_way_that_raises_is_not_gone_again(monkeypatch):
     model = local(tiny_weights(tiny_config(FAMILIES["apertus"])))
     for _ in range(2):
         found, expected = scored(model)
-        assert found.computation_reason.startswith("the short way does not work for apertus: TypeError")
+        assert found.computation_reason.startswith(
+            "the truncated backward does not work for apertus: TypeError"
+        )
         assert_agrees(found, expected)
     assert len(calls) == 1
 
@@ -86,10 +88,10 @@ def test_a_model_is_tried_once_and_a_verified_one_never(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_rounding_is_no_reason_for_distrust(dtype):
+def test_rounding_is_no_reason_to_fall_back(dtype):
     model = local(tiny_weights(tiny_config(FAMILIES["apertus"]), dtype=dtype))
     found, _ = scored(model)
-    assert found.computation == "short"
+    assert found.computation == "truncated"
 
 
 def test_an_encoder_is_not_scored():
@@ -98,7 +100,7 @@ def test_an_encoder_is_not_scored():
     )
     model = local(tiny_weights(config))
     (trace,) = model.read_encoded([some_prompt(13, seed=1)], [some_ids(6, seed=3)])
-    for computation in ("short", "plain"):
+    for computation in ("truncated", "full"):
         with pytest.raises(ScoringError, match="does not read from left to right"):
             score(model, trace, ScoringOptions(computation=computation), release=False)
 
@@ -110,7 +112,7 @@ def test_families_without_a_trial_are_all_of_transformers_own_code():
 
 def test_a_trial_leaves_the_trace_that_is_being_scored_alone():
     model = tiny_model("gptj")
-    model.distrust = None
+    model.fallback_reason = None
     (trace,) = model.read_encoded([some_prompt(13, seed=1)], [some_ids(6, seed=3)])
     assert_agrees(score(model, trace), reference(trace))
-    assert model.distrust == ""
+    assert model.fallback_reason == ""

@@ -6,7 +6,7 @@ import torch
 from transformers import LogitsProcessor
 
 from guardrail.models.files.hf_logging import quiet_transformers
-from guardrail.models.generation_controls import Steering
+from guardrail.models.generation_controls import GenerationControls
 from guardrail.models.local import LocalModel
 from tests.support.chat import tiny_chat
 
@@ -61,10 +61,10 @@ class Said(LogitsProcessor):
         return forced
 
 
-def saying(model, text, **steering):
+def saying(model, text, **controls):
     """What makes one answer of a model be this text."""
     ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
-    return Steering(processor=lambda _: Said(ids), **steering)
+    return GenerationControls(processor=lambda _: Said(ids), **controls)
 
 
 def model_under(template, tokens=(), *, special=False, ends=("<|im_end|>",), name="tiny"):

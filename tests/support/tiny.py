@@ -30,7 +30,7 @@ class Family:
         model_type: What transformers calls it.
         overrides: What its configuration has beyond what all have in common.
         layers_path: Where its decoder layers are.
-        reason: Why it is scored the plain way; empty for the short one.
+        reason: Why it is scored by the full backward; empty where the truncated one holds.
         far_reason: The same where t* lies before the columns that were kept.
         stepwise: How far token by token differs from all at once, in transformers' own arithmetic.
     """

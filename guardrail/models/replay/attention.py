@@ -19,7 +19,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from guardrail.models.replay.caches import KeptOutputs
+from guardrail.models.replay.caches import CachedOutputs
 
 RECORDED, SUFFIX = "guardrail_recorded", "guardrail_suffix"
 
@@ -47,7 +47,7 @@ class _Replaying:
         return self._biases[id(mask)][1]
 
 
-_recording: ContextVar[KeptOutputs] = ContextVar("recording")
+_recording: ContextVar[CachedOutputs] = ContextVar("recording")
 _replaying: ContextVar[_Replaying] = ContextVar("replaying")
 
 
@@ -166,7 +166,7 @@ for _name, _function in ((RECORDED, recorded_attention), (SUFFIX, suffix_attenti
 
 
 @contextmanager
-def recording_attention(model: PreTrainedModel, config: Any, outputs: KeptOutputs) -> Iterator[None]:
+def recording_attention(model: PreTrainedModel, config: Any, outputs: CachedOutputs) -> Iterator[None]:
     """Keep what attention gives, where a replay could use it."""
     if model.dtype not in _OWN_KERNEL:
         yield

@@ -176,7 +176,7 @@ def last_columns(states: Tensor, count: int) -> Tensor:
     return states if columns <= count else states.narrow_copy(1, columns - count, count)
 
 
-class KeptOutputs:
+class CachedOutputs:
     """The outputs of some modules over the passes of a run, until they take too much room.
 
     They are written into one list as they come, and sorted out when they are asked for. Between two calls a

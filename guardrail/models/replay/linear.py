@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, autograd, nn
 
-from guardrail.models.replay.caches import KeptOutputs
+from guardrail.models.replay.caches import CachedOutputs
 
 # With more rows, or a smaller weight, the library's own way of sharing a product out is as fast or faster.
 _MOST_ROWS = 128
@@ -64,7 +64,7 @@ def linear_maps(layers: Sequence[nn.Module]) -> list[nn.Linear]:
 
 
 @contextmanager
-def watched(maps: Sequence[nn.Linear], outputs: KeptOutputs) -> Iterator[None]:
+def watched(maps: Sequence[nn.Linear], outputs: CachedOutputs) -> Iterator[None]:
     """Keep what linear maps give while the context is open."""
 
     def watching(module: nn.Linear) -> Callable[[Tensor], Tensor]:

@@ -18,13 +18,13 @@ from guardrail.models.replay.architecture import (
     with_layer_input,
 )
 from guardrail.models.replay.attention import attending_from_suffix, recording_attention
-from guardrail.models.replay.caches import KeptOutputs, last_columns, replay_cache
+from guardrail.models.replay.caches import CachedOutputs, last_columns, replay_cache
 from guardrail.models.replay.linear import linear_maps, remembered, watched
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from guardrail.models.replay.kept_states import KeptStates
+    from guardrail.models.replay.cached_activations import CachedActivations
 
 
 class Differentiable(NamedTuple):
@@ -47,7 +47,7 @@ class Differentiable(NamedTuple):
 
 
 def replay(
-    model: "PreTrainedModel", anatomy: Anatomy, states: "KeptStates", start: int, layers: Sequence[int]
+    model: "PreTrainedModel", anatomy: Anatomy, states: "CachedActivations", start: int, layers: Sequence[int]
 ) -> Differentiable | None:
     """Run the columns from ``start`` on again over the kept cache, with a graph from the lowest layer on.
 
@@ -76,7 +76,7 @@ def replay(
 
 
 def run_whole(
-    model: "PreTrainedModel", anatomy: Anatomy, states: "KeptStates", layers: Sequence[int]
+    model: "PreTrainedModel", anatomy: Anatomy, states: "CachedActivations", layers: Sequence[int]
 ) -> Differentiable:
     """Run every column from the beginning, without a cache: right for any architecture, and dearer."""
     return run_with_graph(model, anatomy, states, 0, layers, None, use_cache=False)
@@ -84,7 +84,7 @@ def run_whole(
 
 @contextmanager
 def run_from_embedding(
-    model: "PreTrainedModel", anatomy: Anatomy, states: "KeptStates", embedding: nn.Parameter
+    model: "PreTrainedModel", anatomy: Anatomy, states: "CachedActivations", embedding: nn.Parameter
 ) -> Iterator[Differentiable]:
     """Run every column with a graph that begins at the weight of the input embedding."""
     embedding.requires_grad_(True)
@@ -97,7 +97,7 @@ def run_from_embedding(
 def run_with_graph(
     model: "PreTrainedModel",
     anatomy: Anatomy,
-    states: "KeptStates",
+    states: "CachedActivations",
     start: int,
     layers: Sequence[int],
     entering: Tensor | None,
@@ -207,7 +207,7 @@ class Recorder:
         self.final: list[Tensor] = []
         self.logits: list[Tensor] | None = []
         self.inputs: dict[int, list[Tensor]] = {depth: [] for depth in depths}
-        self.outputs = KeptOutputs(
+        self.outputs = CachedOutputs(
             (module for above in anatomy.layers[layer:] for module in above.modules()), tail
         )
         self._logits_budget, self._logits_bytes = logits_budget, 0

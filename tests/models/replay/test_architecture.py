@@ -23,21 +23,21 @@ def test_the_layers_and_the_head_of_every_family_are_found(name):
     [("llama", True), ("phi", True), ("gemma2", False), ("granite", False), ("cohere2", False)],
 )
 def test_a_head_is_plain_unless_its_output_is_capped_or_scaled(name, plain):
-    assert tiny_model(name).machine.plain_head is plain
+    assert tiny_model(name).runnable.plain_head is plain
 
 
 @pytest.mark.parametrize(
     ("name", "returned"), [("llama", 0), ("gpt2", 0), ("bloom", 2), ("falcon-rotary", 2)]
 )
 def test_layers_may_return_a_tuple(name, returned):
-    assert tiny_model(name).machine.returned == returned
+    assert tiny_model(name).runnable.returned == returned
 
 
 @pytest.mark.parametrize("name", ["llama", "bloom", "falcon-rotary", "gptj", "mpt"])
 def test_layers_that_are_passed_through_do_nothing(name):
     model = tiny_model(name)
     ids = torch.tensor([[30, 31, 32], [40, 41, 42]])
-    anatomy, returned, seen = model.anatomy, model.machine.returned, []
+    anatomy, returned, seen = model.anatomy, model.runnable.returned, []
     handle = anatomy.layers[5].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     first = anatomy.layers[0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     with torch.no_grad(), passing_through(anatomy.layers[:5], returned):

@@ -37,11 +37,13 @@ def test_models_without_a_window_have_transformers_own_cache():
 @pytest.mark.parametrize("name", ["gemma2", pytest.param("mistral", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("length", [2, WINDOW - 1, WINDOW, WINDOW + 1, WINDOW + SHORTEST_TAIL, 40])
 @pytest.mark.parametrize("max_tokens", [1, 2, WINDOW + 3])
-def test_prompts_and_responses_about_as_long_as_the_window_are_scored_the_short_way(name, length, max_tokens):
+def test_prompts_and_responses_about_as_long_as_the_window_are_scored_by_the_truncated_backward(
+    name, length, max_tokens
+):
     model = tiny_model(name)
     (trace,) = model.generate_encoded([some_prompt(length, 1, -min(length, 4))], Sampling(max_tokens))
     found = score(model, trace, release=False)
-    assert found.computation == "short"
+    assert found.computation == "truncated"
     assert_agrees(found, reference(trace))
     trace.release()
     assert_agrees(score(model, trace), reference(trace))

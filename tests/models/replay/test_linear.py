@@ -8,7 +8,7 @@ from torch import nn
 
 from guardrail.models.replay import caches as outputs
 from guardrail.models.replay import linear as linears
-from guardrail.models.replay.caches import KeptOutputs
+from guardrail.models.replay.caches import CachedOutputs
 from guardrail.models.replay.linear import linear_maps, remembered, watched
 
 
@@ -21,7 +21,7 @@ STATES = [torch.randn(2, 5, 8), torch.randn(2, 1, 8), torch.randn(2, 1, 8)]
 
 
 def watch(run, maps, tail=3):
-    kept = KeptOutputs(maps, tail)
+    kept = CachedOutputs(maps, tail)
     with torch.no_grad(), watched(maps, kept):
         for states in STATES:
             run(states)
@@ -63,7 +63,7 @@ def test_maps_that_take_turns_are_left_out():
 
 def test_outputs_that_cannot_be_used_are_let_go():
     twice, once = nn.Linear(8, 8), nn.Linear(8, 8)
-    kept, seen = KeptOutputs([twice, once], 3), []
+    kept, seen = CachedOutputs([twice, once], 3), []
     with torch.no_grad(), watched([twice, once], kept):
         for states in STATES:
             seen += [weakref.ref(twice(states)), weakref.ref(twice(states))]

@@ -9,11 +9,11 @@ from transformers import Cache
 
 from guardrail.models.replay.caches import cache_of_row
 
-__all__ = ["Kept", "KeptBatch", "KeptStates"]
+__all__ = ["BatchActivations", "CachedActivations", "RowActivations"]
 
 
 @dataclass(slots=True)
-class KeptStates:
+class CachedActivations:
     """What a batch of responses left on the device, so that scoring need not run the model again.
 
     Columns are positions of the left-padded batch: prompts end at column ``prompt_width``, responses start
@@ -86,13 +86,13 @@ class KeptStates:
         )
 
 
-class KeptBatch:
+class BatchActivations:
     """Shared by the traces of one batch; empty once every one of them was released."""
 
     __slots__ = ("_waiting", "states")
 
-    def __init__(self, states: KeptStates) -> None:
-        self.states: KeptStates | None = states
+    def __init__(self, states: CachedActivations) -> None:
+        self.states: CachedActivations | None = states
         self._waiting = set(range(states.ids.shape[0]))
 
     def release(self, row: int) -> None:
@@ -102,8 +102,8 @@ class KeptBatch:
             self.states = None
 
 
-class Kept(NamedTuple):
+class RowActivations(NamedTuple):
     """One trace's place among the kept states of its batch."""
 
-    batch: KeptBatch
+    batch: BatchActivations
     row: int
