@@ -44,7 +44,7 @@ class Guard:
     forked off may use it as well, with one thread of its processor; one that was forked off while an answer
     was being made is refused it.
 
-    Example:
+    Examples:
         >>> guard = Guard.from_policy("builtin:default")
         >>> answer = guard.ask("What is the capital of France?")
         >>> answer.text, answer.action, answer.confidence

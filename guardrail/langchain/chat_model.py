@@ -61,7 +61,7 @@ class ChatGuardrail(BaseChatModel):
     Many threads and tasks may use one chat model. Requests that wait are answered together, and chat models
     that name the same model share its weights.
 
-    Example:
+    Examples:
         >>> chat = ChatGuardrail(model="smollm2-135m", policy="builtin:default")
         >>> message = chat.invoke("What is the capital of France?")
         >>> message.response_metadata["uncertainty"]["action"]

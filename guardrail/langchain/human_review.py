@@ -283,7 +283,7 @@ def when_uncertain(threshold: float) -> "Callable[[ToolCallRequest], bool]":
         same. Nothing here can see what else an agent was made with: let :class:`UncertaintyMiddleware` ask
         the person, which takes rejected calls out of the message, or use no middleware that jumps there.
 
-    Example:
+    Examples:
         >>> HumanInTheLoopMiddleware(
         ...     interrupt_on={
         ...         "send_mail": {

@@ -92,7 +92,7 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
     Give the middleware last: it is then next to the model, other middleware sees only what is let through,
     and what looks at calls of tools sees them as a person put them right.
 
-    Example:
+    Examples:
         >>> guard = UncertaintyMiddleware("builtin:default")
         >>> agent = create_agent(model, tools, middleware=[guard], checkpointer=InMemorySaver())
 

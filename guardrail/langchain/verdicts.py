@@ -242,7 +242,7 @@ def get_uncertainty_callback() -> Iterator[Verdicts]:
     It reads them through anything: parsers, branches, agents, threads that LangChain starts, and tasks. A
     block sees what runs in it, and in blocks within it, and nothing of other threads, tasks or requests.
 
-    Example:
+    Examples:
         >>> with get_uncertainty_callback() as verdicts:
         ...     text = (prompt | ChatGuardrail(policy="builtin:default") | StrOutputParser()).invoke(question)
         >>> verdicts[-1]["action"], verdicts[-1]["confidence"]

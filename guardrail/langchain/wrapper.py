@@ -79,7 +79,7 @@ class UncertaintyGuard:
     LangGraph's that the chain writes to, and whatever its functions do. A model that is called in a thread
     which the chain started without LangChain's context is not seen.
 
-    Example:
+    Examples:
         >>> guarded = UncertaintyGuard(policy="builtin:default").wrap(prompt | model | StrOutputParser())
         >>> guarded.invoke({"question": "Who wrote Faust?"})
 

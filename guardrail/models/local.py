@@ -49,7 +49,7 @@ class LocalModel:
 
     Runs are serialised by a lock: a model is one set of weights with hooks on it.
 
-    Example:
+    Examples:
         >>> model = LocalModel.load("smollm2-135m")
         >>> trace = model.generate("What is the capital of France?")
 
