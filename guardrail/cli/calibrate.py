@@ -88,7 +88,7 @@ def summary(
 
 def print_calibration(fitted: "Fitted", output: Path, stored: Path, report: Path | None) -> None:
     """Print the profile and where everything is."""
-    from guardrail.reports.terminal import print_profile
+    from guardrail.reports.profile_terminal import print_profile
 
     console = results()
     print_profile(console, fitted.profile)

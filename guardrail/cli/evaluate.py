@@ -87,7 +87,7 @@ def print_evaluation(
     comparison: "Comparison", setting: "Setting", stored: Path, reports: Sequence[Path]
 ) -> None:
     """Print the comparison and where everything is."""
-    from guardrail.reports.terminal import print_comparison
+    from guardrail.reports.comparison_report import print_comparison
 
     console = results()
     print_comparison(console, comparison, setting)

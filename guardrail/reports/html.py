@@ -72,7 +72,7 @@ def profile_html(profile: Profile, held_out: HeldOut | None = None) -> str:
         "short": short,
         "shown": shown,
     }
-    template = environment.from_string((files(__package__) / "report.html.jinja").read_text("utf-8"))
+    template = environment.from_string((files(__package__) / "profile.html.jinja").read_text("utf-8"))
     return template.render(
         style=house_style(),
         name=visible(profile.author),
@@ -150,7 +150,7 @@ def comparison_html(comparison: Comparison, setting: Setting) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    template = environment.from_string((files(__package__) / "report.html.jinja").read_text("utf-8"))
+    template = environment.from_string((files(__package__) / "comparison.html.jinja").read_text("utf-8"))
     return template.render(
         style=house_style(),
         facts=setting_facts(setting, comparison),

@@ -144,7 +144,7 @@ def test_the_commands_load_no_torch():
     code = (
         "import sys\n"
         "from guardrail.cli import queue\n"
-        "from guardrail.escalation import opening\n"
+        "from guardrail.escalation import routing\n"
         "print(sorted({'torch', 'numpy', 'transformers', 'langchain'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

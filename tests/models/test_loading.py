@@ -153,7 +153,7 @@ def test_on_a_cpu_the_stored_type_is_kept_where_float32_would_take_over_half_of_
     parameters = sum(tensor.numel() for tensor in load_file(folder / "model.safetensors").values())
     for memory, expected in ((8 * parameters, torch.float32), (8 * parameters - 8, torch.bfloat16)):
         machine = Hardware((), False, memory)
-        monkeypatch.setattr("guardrail.models.loading.this_machine", lambda machine=machine: machine)
+        monkeypatch.setattr("guardrail.models.loading.available_hardware", lambda machine=machine: machine)
         assert open_folder(folder).model.dtype == expected
 
 

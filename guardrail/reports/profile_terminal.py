@@ -1,6 +1,6 @@
-"""A profile and a comparison on a terminal."""
+"""A profile on a terminal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from rich.console import Console
 from rich.padding import Padding
@@ -8,9 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from guardrail.calibration.profile import Profile
-from guardrail.evaluation.compare import COVERAGES, Comparison
 from guardrail.metrics.figure import Figure
-from guardrail.reports.comparison_report import Row, Setting, method_rows, remarks, setting_facts
 from guardrail.reports.formatting import NONE, decimal, interval, percent, promised, short, visible
 from guardrail.reports.profile_report import (
     Fact,
@@ -23,7 +21,7 @@ from guardrail.reports.profile_report import (
     verdict,
 )
 
-__all__ = ["print_comparison", "print_profile"]
+__all__ = ["print_profile"]
 
 
 # A sign as well as a colour: not everybody, nor every terminal, tells the colours apart.
@@ -116,45 +114,3 @@ def _table(*, show_header: bool = True, header_style: str = "") -> Table:
     return Table(
         show_header=show_header, header_style=header_style, box=None, pad_edge=False, padding=(0, 2, 0, 0)
     )
-
-
-def print_comparison(console: Console, comparison: Comparison, setting: Setting) -> None:
-    """Print how well each method tells right from wrong, and what it costs."""
-    rows = list(method_rows(comparison))
-    facts = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    facts.add_column(style="dim")
-    facts.add_column(overflow="fold")
-    for fact in setting_facts(setting, comparison):
-        facts.add_row(Text(fact.label), Text(fact.text))
-    _titled(console, "What was measured", facts)
-    ranking = ([row.auroc, row.auroc_interval, row.difference, row.difference_interval] for row in rows)
-    headers = ["AUROC", "95 % interval", "difference", "95 % interval"]
-    _titled(console, "Telling right from wrong answers", _method_table(rows, headers, ranking))
-    selecting = ([row.auprc, row.aurc, row.prr, *row.accuracies] for row in rows)
-    headers = ["AUPRC", "AURC ↓", "PRR", *(f"right of {share:.0%}" for share in COVERAGES)]
-    _titled(console, "Answering only the surest", _method_table(rows, headers, selecting))
-    costs = ([row.matched, row.matched_interval, row.seconds, row.memory] for row in rows)
-    headers = ["like length", "95 % interval", "adds", "memory"]
-    _titled(
-        console, "AUROC among answers of like length, and cost an answer", _method_table(rows, headers, costs)
-    )
-    console.print()
-    for remark in [*remarks(comparison), *setting.notes]:
-        console.print(Text(remark, "dim"))
-
-
-def _titled(console: Console, title: str, table: Table) -> None:
-    console.print()
-    console.print(Text(title, "bold"))
-    console.print(Padding(table, (0, 0, 0, 2)))
-
-
-def _method_table(rows: Sequence[Row], headers: Sequence[str], cells: Iterable[Sequence[str]]) -> Table:
-    table = Table(header_style="dim", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("", no_wrap=True)
-    for header in headers:
-        table.add_column(header, justify="right", no_wrap=True)
-    for row, texts in zip(rows, cells, strict=True):
-        style = "bold" if row.is_reference else ""
-        table.add_row(Text(row.title, style), *(Text(text, style) for text in texts))
-    return table
