@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from guardrail.calibration.fit import Fitted
     from guardrail.calibration.fit_options import FitOptions
     from guardrail.labelling.collection import Collected
-    from guardrail.scoring.records import Failure
+    from guardrail.scoring.batches import Failure
 
 __all__ = ["print_calibration", "print_failures", "summary", "tell"]
 

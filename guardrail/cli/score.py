@@ -116,17 +116,23 @@ def score(
         progress_bar(quiet=output is None and stdout_is_terminal()) as progress,
     ):
         local = open_model(model, device, dtype, quantization, progress, chat_template_kwargs)
-        from guardrail.scoring.bulk import Tally, made_by, score_lines
+        from guardrail.scoring.bulk import Tally, provenance_of, score_lines
         from guardrail.scoring.semantic_tokens import with_known_token
 
         options = with_known_token(options, local)
-        tally, made = Tally(), made_by(local, options)
+        tally, provenance = Tally(), provenance_of(local, options)
         if store is not None and not overwrite:
-            for record in stored_results(store, lines, made):
+            for record in stored_results(store, lines, provenance):
                 tally.add(record)
             tally.kept = tally.lines
         for record in score_lines(
-            local, lines, options, batch_size=batch_size, start=tally.kept, made=made, progress=progress
+            local,
+            lines,
+            options,
+            batch_size=batch_size,
+            start=tally.kept,
+            provenance=provenance,
+            progress=progress,
         ):
             if store is None:
                 print_json(record)

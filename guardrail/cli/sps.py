@@ -98,8 +98,8 @@ def sps(
         return
     if file is None:
         raise OptionError("Give a file of paraphrases, or --known.")
+    from guardrail.scoring.batches import Failure
     from guardrail.scoring.paraphrases import read_paraphrases, take
-    from guardrail.scoring.records import Failure
 
     found = read_paraphrases(file, limit)
     queries, left_out = found.queries, found.left_out

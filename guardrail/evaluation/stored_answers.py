@@ -10,7 +10,7 @@ from guardrail.evaluation.requirements import EvaluatedAnswer, EvaluationOptions
 from guardrail.labelling.answers import LABELLED
 from guardrail.labelling.judge import AnswerToJudge, Judge, judge_answers
 from guardrail.labelling.questions import Question, Questions
-from guardrail.scoring.records import Failure
+from guardrail.scoring.batches import Failure
 from guardrail.utils.json_lines import as_json
 from guardrail.utils.progress import ProgressCallback
 from guardrail.utils.record_store import RecordStore

@@ -12,8 +12,8 @@ from guardrail.labelling.author import name_problem
 from guardrail.labelling.observation import HiddenState, Observation, packed_hidden, unpacked_hidden
 from guardrail.labelling.questions import ANSWER_FIELDS, question_text
 from guardrail.models.fingerprint import ModelFingerprint, difference_in
+from guardrail.scoring.batches import Failure
 from guardrail.scoring.options import ScorerFingerprint
-from guardrail.scoring.records import Failure
 from guardrail.utils.json_lines import json_object, kind_of, shown, text_of
 from guardrail.utils.record_store import UnreadLine, read_records
 

@@ -23,8 +23,8 @@ from guardrail.labelling.questions import (
     accepted_answers,
     generation_arguments,
 )
+from guardrail.scoring.batches import Failure
 from guardrail.scoring.options import fingerprint_scorer
-from guardrail.scoring.records import Failure
 from guardrail.utils.json_lines import as_json
 from guardrail.utils.progress import ProgressCallback, report
 from guardrail.utils.record_store import RecordStore

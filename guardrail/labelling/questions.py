@@ -12,8 +12,8 @@ from guardrail.labelling.accepted_answers import Shape, shape_of, unread_answers
 from guardrail.labelling.author import author_of, name_problem, same_name
 from guardrail.models.chat_template import part_text, with_text
 from guardrail.models.sampling import Sampling
+from guardrail.scoring.batches import Failure
 from guardrail.scoring.options import ScoringOptions
-from guardrail.scoring.records import Failure
 from guardrail.utils.json_lines import is_text, json_object, kind_of, shown, text_of
 
 if TYPE_CHECKING:

@@ -1,20 +1,17 @@
-"""Many lines scored in batches; a batch that fails is done again item by item."""
+"""Lines of a data file scored in batches: a record for each, in their order."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-
-from guardrail.errors import GuardrailError, OptionError, ScoringError
+from guardrail.errors import GuardrailError, OptionError
 from guardrail.models.fingerprint import fingerprint_model
+from guardrail.scoring.batches import Encoded, Failure, Outcome, exit_status_of, run_batches
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.records import (
-    Encoded,
-    Failure,
     Line,
-    Made,
+    ScoreProvenance,
     TextRequest,
     encode,
     error_record,
@@ -22,70 +19,20 @@ from guardrail.scoring.records import (
     line_record,
 )
 from guardrail.scoring.score import score_batch
-from guardrail.utils.progress import ProgressCallback, report
+from guardrail.utils.progress import ProgressCallback
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
+    from guardrail.models.trace import Trace
 
-__all__ = ["together_or_alone"]
-
-
-# What torch says on a CPU, for want of a type.
-_ON_CPU = "can't allocate memory"
-
-Job = TypeVar("Job")
-Result = TypeVar("Result")
+__all__ = ["Tally", "provenance_of", "score_lines"]
 
 
-def together_or_alone(
-    work: Callable[[Sequence[Job]], Sequence[Result]], jobs: Sequence[Job]
-) -> list[Result | GuardrailError]:
-    """Do the work on all jobs at once; where that fails, on one after the other.
-
-    Args:
-        work: Gives a result for each job of a batch, or raises.
-        jobs: The batch.
-
-    Returns:
-        For each job its result, or why there is none. Too little memory is such a reason.
-    """
-    try:
-        return list(_within_memory(work, jobs))
-    except GuardrailError as error:
-        # With the frames it went through, it would hold on to their tensors while the others are tried.
-        failure = error.with_traceback(None)
-        failure.__cause__ = failure.__context__ = None
-    if len(jobs) == 1:
-        return [failure]
-    results: list[Result | GuardrailError] = []
-    for job in jobs:
-        results += together_or_alone(work, [job])
-    return results
-
-
-def _within_memory(
-    work: Callable[[Sequence[Job]], Sequence[Result]], jobs: Sequence[Job]
-) -> Sequence[Result]:
-    try:
-        return work(jobs)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise ScoringError("The memory does not suffice to score this line.") from error
-    except RuntimeError as error:
-        if _ON_CPU not in str(error):
-            raise
-        raise ScoringError("The memory does not suffice to score this line.") from error
-
-
-# Lines of this many batches are put in order of length, so that little is wasted on padding.
-_BATCHES_PER_WINDOW = 4
-
-
-class _Job(NamedTuple):
-    """A line that could be encoded, and its place in the window."""
+class _PlacedLine(NamedTuple):
+    """A line and its place in the file, from 0."""
 
     place: int
     line: Line
-    encoded: Encoded
 
 
 def score_lines(
@@ -95,7 +42,7 @@ def score_lines(
     *,
     batch_size: int = 8,
     start: int = 0,
-    made: Made | None = None,
+    provenance: ScoreProvenance | None = None,
     progress: ProgressCallback | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Score lines in batches and give a record for each, in order, as soon as it is there.
@@ -108,8 +55,9 @@ def score_lines(
         options: How to score.
         batch_size: How many are read by the model at once.
         start: How many of the lines were done before.
-        made: What records say of how they were made, where that is known already: :func:`made_by`.
-        progress: Told of each batch.
+        provenance: What the records say of how they were made, where that is known already:
+            :func:`provenance_of`.
+        progress: Told after each batch.
 
     Raises:
         OptionError: The batch size is less than 1.
@@ -117,91 +65,80 @@ def score_lines(
     if batch_size < 1:
         raise OptionError(f"batch_size is {batch_size}; it is at least 1.")
     options = options or ScoringOptions()
-    return _score_windows(model, lines, options, batch_size, start, made or made_by(model, options), progress)
+    provenance = provenance or provenance_of(model, options)
+    return _in_order(_scored(model, lines, options, batch_size, start, provenance, progress), start)
 
 
-def made_by(model: "LocalModel", options: ScoringOptions) -> Made:
+def provenance_of(model: "LocalModel", options: ScoringOptions) -> ScoreProvenance:
     """What a record says of how it was made."""
-    return Made(fingerprint_model(model), options)
+    return ScoreProvenance(fingerprint_model(model), options)
 
 
-def _score_windows(
+def _in_order(records: Iterator[tuple[int, dict[str, Any]]], start: int) -> Iterator[dict[str, Any]]:
+    waiting: dict[int, dict[str, Any]] = {}
+    for place, record in records:
+        waiting[place] = record
+        while start in waiting:
+            yield waiting.pop(start)
+            start += 1
+
+
+def _scored(
     model: "LocalModel",
     lines: Sequence[Line],
     options: ScoringOptions,
     batch_size: int,
     start: int,
-    made: Made,
+    provenance: ScoreProvenance,
     progress: ProgressCallback | None,
-) -> Iterator[dict[str, Any]]:
-    size = batch_size * _BATCHES_PER_WINDOW
-    report(progress, "scoring", start, len(lines))
-    for first in range(start, len(lines), size):
-        window = lines[first : first + size]
-        done: dict[int, dict[str, Any]] = {}
-        given = 0
-        for results in _score_window(model, window, options, batch_size, made):
-            done |= results
-            report(progress, "scoring", first + len(done), len(lines))
-            while given in done:
-                yield done[given]
-                given += 1
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The records with their places, in whatever order they are made."""
 
+    def encoded(placed: _PlacedLine) -> Encoded[_PlacedLine]:
+        if placed.line.request is None:
+            raise placed.line.problem or GuardrailError("The line was not read.")
+        _, prompt, response_ids = encode(model, placed.line.request)
+        return Encoded(placed, prompt, response_ids)
 
-def _score_window(
-    model: "LocalModel", window: Sequence[Line], options: ScoringOptions, batch_size: int, made: Made
-) -> Iterator[dict[int, dict[str, Any]]]:
-    jobs: list[_Job] = []
-    refused: dict[int, dict[str, Any]] = {}
-    for place, line in enumerate(window):
-        job = _encoded(model, place, line)
-        if isinstance(job, GuardrailError):
-            refused[place] = error_record(line, job, made)
-        else:
-            jobs.append(job)
-    yield refused
-    jobs.sort(key=lambda job: len(job.encoded.prompt.ids) + len(job.encoded.response_ids))
-    for low in range(0, len(jobs), batch_size):
-        yield _score_jobs(model, jobs[low : low + batch_size], options, made)
+    def scored(jobs: Sequence[Encoded[_PlacedLine]]) -> list[dict[str, Any]]:
+        responses = [job.response_ids or [] for job in jobs]
+        traces = model.read_encoded([job.prompt for job in jobs], responses)
+        uncertainties = score_batch(model, traces, options)
+        return [
+            line_record(job.item.line, _as_given(model, job.item.line, trace), uncertainty, provenance)
+            for job, trace, uncertainty in zip(jobs, traces, uncertainties, strict=True)
+        ]
 
+    def placed_records(
+        outcomes: Sequence[Outcome[_PlacedLine, dict[str, Any]]],
+    ) -> list[tuple[int, dict[str, Any]]]:
+        return [
+            (place, error_record(line, result, provenance) if isinstance(result, GuardrailError) else result)
+            for (place, line), result in outcomes
+        ]
 
-def _encoded(model: "LocalModel", place: int, line: Line) -> _Job | GuardrailError:
-    if line.request is None:
-        return line.problem or GuardrailError("The line was not read.")
-    try:
-        return _Job(place, line, encode(model, line.request))
-    except GuardrailError as error:
-        return error
-
-
-def _score_jobs(
-    model: "LocalModel", jobs: Sequence[_Job], options: ScoringOptions, made: Made
-) -> dict[int, dict[str, Any]]:
-    results = together_or_alone(lambda some: _score_together(model, some, options, made), jobs)
-    return {
-        job.place: error_record(job.line, result, made) if isinstance(result, GuardrailError) else result
-        for job, result in zip(jobs, results, strict=True)
-    }
-
-
-def _score_together(
-    model: "LocalModel", jobs: Sequence[_Job], options: ScoringOptions, made: Made
-) -> list[dict[str, Any]]:
-    traces = model.read_encoded(
-        [job.encoded.prompt for job in jobs], [job.encoded.response_ids for job in jobs]
+    return run_batches(
+        model,
+        [_PlacedLine(place, line) for place, line in enumerate(lines)][start:],
+        encoded,
+        scored,
+        placed_records,
+        batch_size=batch_size,
+        stage="scoring",
+        done=start,
+        progress=progress,
     )
-    uncertainties = score_batch(model, traces, options)
-    results: list[dict[str, Any]] = []
-    for job, trace, uncertainty in zip(jobs, traces, uncertainties, strict=True):
-        request = job.line.request
-        if request is not None:
-            reason = trace.ended(request.finish_reason)
-            text = trace.text
-            if isinstance(request, TextRequest) and not trace.answer_start:
-                text = model.said(request.response)
-            trace = replace(trace, finish_reason=reason, text=text)
-        results.append(line_record(job.line, trace, uncertainty, made))
-    return results
+
+
+def _as_given(model: "LocalModel", line: Line, trace: "Trace") -> "Trace":
+    """A trace with the text and the end that its line gives."""
+    request = line.request
+    if request is None:
+        return trace
+    text = trace.text
+    if isinstance(request, TextRequest) and not trace.answer_start:
+        text = model.said(request.response)
+    return replace(trace, finish_reason=trace.ended(request.finish_reason), text=text)
 
 
 @dataclass(slots=True)
@@ -230,8 +167,7 @@ class Tally:
     @property
     def exit_status(self) -> int:
         """0 if all were scored, 2 if the lines themselves were wrong that were not, 1 otherwise."""
-        statuses = {failure.exit_status for failure in self.failures}
-        return 0 if not statuses else 2 if statuses == {2} else 1
+        return exit_status_of(self.failures)
 
     def summary(self) -> dict[str, Any]:
         """Plain values for JSON."""

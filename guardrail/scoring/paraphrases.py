@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from guardrail.errors import GenerationError, MissingDependencyError, OptionError, RecordError
 from guardrail.models.sampling import Sampling
-from guardrail.scoring.records import Failure
+from guardrail.scoring.batches import Failure
 from guardrail.utils.json_lines import json_object, kind_of, read_json_lines, text_of
 from guardrail.utils.progress import report
 

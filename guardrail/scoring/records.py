@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import guardrail.errors
 from guardrail.errors import GuardrailError, OptionError, RecordError
 from guardrail.models.fingerprint import ModelFingerprint, difference_in
+from guardrail.scoring.batches import Encoded
 from guardrail.scoring.options import SCORER_VERSION, ScoringOptions, computation_named
 from guardrail.scoring.uncertainty import SCORES
 from guardrail.utils.json_lines import as_json, is_text, json_object, kind_of, read_json_lines, shown, text_of
@@ -17,7 +18,7 @@ from guardrail.utils.record_store import RecordStore
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
-    from guardrail.models.prompt import EncodedPrompt, Prompt
+    from guardrail.models.prompt import Prompt
     from guardrail.models.trace import FinishReason, Trace
     from guardrail.scoring.uncertainty import Uncertainty
 
@@ -68,13 +69,6 @@ class IdsRequest:
 Request = TextRequest | IdsRequest
 
 
-class Encoded(NamedTuple):
-    """A request as the model reads it."""
-
-    prompt: "EncodedPrompt"
-    response_ids: list[int]
-
-
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line of a data file.
@@ -95,8 +89,8 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """What made a record, so that an interrupted run is only ever continued by the same.
+class ScoreProvenance:
+    """What made a record: an interrupted run is gone on with by the same alone.
 
     Attributes:
         model: The model.
@@ -107,7 +101,7 @@ class Made:
     options: ScoringOptions
 
     def fields(self) -> dict[str, Any]:
-        """What made it as a record holds it; the model's name stands in its own field."""
+        """The provenance as a record holds it; the model's name has a field of its own."""
         arguments = asdict(self.options)
         # No argument of a score, and not in the files of earlier versions.
         del arguments["known"]
@@ -116,21 +110,13 @@ class Made:
         return {**arguments, "version": SCORER_VERSION, **model}
 
     def difference(self, record: Mapping[str, Any]) -> str:
-        """What keeps a stored record from being one that this would make, in words; empty where nothing."""
+        """In words, how the provenance of a stored record differs from this one; empty if it does not."""
         before = {name: value for name, value in record["scoring"].items() if name != "line"}
         if "computation" in before:
             before["computation"] = computation_named(before["computation"])
         return difference_in(
             {**before, "name": record.get("model")}, {**self.fields(), "name": self.model.name}
         )
-
-
-class Failure(NamedTuple):
-    """A line that nothing came out for: its number (from 1), why, and the exit status this ends with."""
-
-    line: int
-    reason: str
-    exit_status: int
 
 
 def parse_line(text: str) -> Line:
@@ -150,7 +136,7 @@ def parse_line(text: str) -> Line:
         return Line(digest, fields, problem=problem)
 
 
-def encode(model: "LocalModel", request: Request) -> Encoded:
+def encode(model: "LocalModel", request: Request) -> Encoded[Request]:
     """Turn a request into token ids.
 
     Raises:
@@ -158,9 +144,9 @@ def encode(model: "LocalModel", request: Request) -> Encoded:
     """
     if isinstance(request, IdsRequest):
         response = model.encode_response(request.response_ids, request.finish_reason)
-        return Encoded(model.encode_ids(request.prompt_ids), response)
+        return Encoded(request, model.encode_ids(request.prompt_ids), response)
     prompt = model.encode_prompt(request.prompt)
-    return Encoded(prompt, model.encode_response(request.response, request.finish_reason))
+    return Encoded(request, prompt, model.encode_response(request.response, request.finish_reason))
 
 
 def as_record(trace: "Trace", uncertainty: "Uncertainty") -> dict[str, Any]:
@@ -183,15 +169,17 @@ def as_record(trace: "Trace", uncertainty: "Uncertainty") -> dict[str, Any]:
     }
 
 
-def line_record(line: Line, trace: "Trace", uncertainty: "Uncertainty", made: Made) -> dict[str, Any]:
+def line_record(
+    line: Line, trace: "Trace", uncertainty: "Uncertainty", provenance: ScoreProvenance
+) -> dict[str, Any]:
     """The record of a line that was scored."""
-    return {**line.fields, **as_record(trace, uncertainty), "scoring": _scoring(line, made)}
+    return {**line.fields, **as_record(trace, uncertainty), "scoring": _scoring(line, provenance)}
 
 
-def error_record(line: Line, error: GuardrailError, made: Made) -> dict[str, Any]:
+def error_record(line: Line, error: GuardrailError, provenance: ScoreProvenance) -> dict[str, Any]:
     """The record of a line that was not scored: why, and no number of any kind."""
     reason = {"error": " ".join(str(error).split()), "error_type": type(error).__name__}
-    return {**line.fields, **reason, "model": made.model.name, "scoring": _scoring(line, made)}
+    return {**line.fields, **reason, "model": provenance.model.name, "scoring": _scoring(line, provenance)}
 
 
 def failure_status(record: Mapping[str, Any]) -> int:
@@ -202,8 +190,8 @@ def failure_status(record: Mapping[str, Any]) -> int:
     return int(kind.exit_status)
 
 
-def _scoring(line: Line, made: Made) -> dict[str, Any]:
-    return {"line": line.digest, **made.fields()}
+def _scoring(line: Line, provenance: ScoreProvenance) -> dict[str, Any]:
+    return {"line": line.digest, **provenance.fields()}
 
 
 def _request(values: Mapping[str, Any]) -> Request:
@@ -250,13 +238,15 @@ def read_lines(path: str | Path) -> list[Line]:
     return [parse_line(text) for text in read_json_lines(path)]
 
 
-def stored_results(store: RecordStore, lines: Sequence[Line], made: Made) -> list[Mapping[str, Any]]:
+def stored_results(
+    store: RecordStore, lines: Sequence[Line], provenance: ScoreProvenance
+) -> list[Mapping[str, Any]]:
     """The records that an earlier run of the same left, one for each of the first lines.
 
     Args:
         store: The file, open; records to come are appended to these.
         lines: The lines to be scored.
-        made: What scores them.
+        provenance: What the records of this run say of how they were made.
 
     Raises:
         RecordError: The file holds something else.
@@ -269,7 +259,7 @@ def stored_results(store: RecordStore, lines: Sequence[Line], made: Made) -> lis
         raise OptionError(f"{store.path} has more lines than there are to score. {REMEDY}")
     for number, (record, line) in enumerate(zip(records, lines, strict=False), start=1):
         is_other = record["scoring"].get("line") != line.digest
-        if difference := "belongs to another input" if is_other else made.difference(record):
+        if difference := "belongs to another input" if is_other else provenance.difference(record):
             raise OptionError(f"Line {number} of {store.path} {difference}. {REMEDY}")
     return records
 

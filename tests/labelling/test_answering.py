@@ -12,8 +12,8 @@ from guardrail.labelling.matching import ContainsJudge
 from guardrail.labelling.questions import LabelOptions, parse_questions
 from guardrail.models.prompt import encode_prompt
 from guardrail.models.sampling import Sampling
+from guardrail.scoring.batches import Failure
 from guardrail.scoring.options import ScoringOptions
-from guardrail.scoring.records import Failure
 from guardrail.scoring.score import score
 from guardrail.utils.json_lines import as_json
 from guardrail.utils.record_store import RecordStore
