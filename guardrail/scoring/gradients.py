@@ -1,4 +1,7 @@
-"""Gradients at the language-model head (ParaGrad, ExGrad), hidden states (SemGrad) and tied embeddings."""
+"""Gradients at the language-model head (ParaGrad, ExGrad), hidden states (SemGrad) and tied embeddings.
+
+Why no gradient by a weight is ever held: docs/explanation/method.md, "What need not be computed".
+"""
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate

@@ -1,4 +1,7 @@
-"""The Semantic Preservation Score of every layer and position, and the position that it chooses."""
+"""The Semantic Preservation Score of every layer and position, and the position that it chooses.
+
+docs/explanation/method.md, "Where the meaning is", defines it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

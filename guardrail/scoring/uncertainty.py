@@ -108,7 +108,7 @@ class Uncertainty:
 
 
 def token_weights(entropies: Sequence[float], options: ScoringOptions) -> list[float]:
-    """Each token's factor in the loss: its entropy, as in arXiv 2605.04638; or none, for an ablation."""
+    """Each token's factor in the loss (docs/explanation/method.md): its entropy, or none for an ablation."""
     share = 1 / len(entropies) if options.reduction == "mean" else 1.0
     return [share * (entropy if options.entropy_weight else 1.0) for entropy in entropies]
 

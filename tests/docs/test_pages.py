@@ -70,6 +70,13 @@ def test_every_link_leads_to_a_file_and_a_heading(page):
             assert anchor in anchors(target), link
 
 
+def test_every_page_that_the_code_cites_exists():
+    sources = [path for room in ("guardrail", "demo_app", "tests") for path in (ROOT / room).rglob("*.py")]
+    cited = {name for path in sources for name in re.findall(r"\bdocs/[\w/-]+\.md", path.read_text("utf-8"))}
+    assert "docs/explanation/method.md" in cited
+    assert [name for name in cited if not (ROOT / name).exists()] == []
+
+
 def commands():
     """Every command by its words, with the names of its options."""
 

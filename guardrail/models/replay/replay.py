@@ -52,7 +52,8 @@ def replay(
     """Run the columns from ``start`` on again over the kept cache, with a graph from the lowest layer on.
 
     A hidden state cannot influence the positions before it, nor the layers below: neither has to be run, and
-    this gives the total derivatives at any position from ``start`` on.
+    this gives the total derivatives at any position from ``start`` on (docs/explanation/method.md, "What need
+    not be computed").
 
     Returns:
         The pass, or None where the kept cache cannot be replayed.
