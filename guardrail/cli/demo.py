@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 import typer
 
-from guardrail.cli.importing import import_models
 from guardrail.errors import MissingDependencyError, OptionError
 from guardrail.models.files.reference import ModelReference
+from guardrail.models.replay.transformers_internals import import_quickly
 
 _HOST = "127.0.0.1"
 _PORT = 8501
@@ -171,7 +171,7 @@ def _run(app: Path, port: int, *, headless: bool) -> None:
 
 def _open_model() -> None:
     try:
-        import_models()
+        import_quickly("guardrail.models.local")
     finally:
         # Before the model is opened, which may begin with a download of many minutes.
         gc.enable()

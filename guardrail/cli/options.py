@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from guardrail.cli.importing import import_models
 from guardrail.cli.output import remember_json
 from guardrail.models.chat_template import parse_chat_template_kwargs
+from guardrail.models.replay.transformers_internals import import_quickly
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
@@ -106,7 +106,7 @@ def open_model(
 ) -> "LocalModel":
     """Open the model that these options name."""
     kwargs = parse_chat_template_kwargs(chat_template_kwargs)
-    import_models()
+    import_quickly("guardrail.models.local")
     from guardrail.models.loading import LoadOptions
     from guardrail.models.local import LocalModel
 

@@ -1,12 +1,15 @@
 """Opening a local causal language model for reading: weights, tokenizer and device, and nothing unsafe."""
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -15,8 +18,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from guardrail.errors import (
     GuardrailError,
@@ -31,6 +32,7 @@ from guardrail.models.files.checkpoint import Checkpoint, inspect_checkpoint
 from guardrail.models.files.hf_logging import quiet_transformers
 from guardrail.models.files.reference import ModelReference
 from guardrail.models.files.resolve import local_folder
+from guardrail.models.replay.transformers_internals import causal_architectures
 from guardrail.utils.arguments import takes_no_others
 from guardrail.utils.progress import ProgressCallback, report
 
@@ -128,12 +130,9 @@ def _open_config(checkpoint: Checkpoint, options: LoadOptions) -> PreTrainedConf
         )
     except Exception as error:  # configuration classes raise whatever their fields make them
         raise _not_opened(folder, "its configuration", error) from error
-    causal = _causal_architectures()
     named = raw.get("architectures") or []
     own_code = options.trust_remote_code and "AutoModelForCausalLM" in auto_map
-    generates = own_code or (
-        model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and (not named or causal & set(named))
-    )
+    generates = own_code or _continues_text(config, named)
     if getattr(config, "is_encoder_decoder", False) or not generates:
         raise ModelReferenceError(
             f"{folder} holds a {', '.join(named) or model_type}, which is not a causal (decoder-only) "
@@ -142,11 +141,16 @@ def _open_config(checkpoint: Checkpoint, options: LoadOptions) -> PreTrainedConf
     return config
 
 
-def _causal_architectures() -> set[str]:
-    names: set[str] = set()
-    for value in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
-        names.update([value] if isinstance(value, str) else value)
-    return names
+def _continues_text(config: PreTrainedConfig, named: Sequence[str]) -> bool:
+    """Whether a configuration is a causal language model's, and so are the weights, if they say of what."""
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return False
+    architectures = causal_architectures()
+    if not architectures:
+        classes = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        several = classes if isinstance(classes, tuple) else (classes,)
+        architectures = {config.model_type: frozenset(one.__name__ for one in several if one)}
+    return not named or bool(frozenset().union(*architectures.values()) & set(named))
 
 
 def _open_tokenizer(folder: Path, options: LoadOptions) -> PreTrainedTokenizerBase:

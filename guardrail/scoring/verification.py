@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import transformers
 from torch import Tensor
 
 from guardrail.errors import ScoringError
@@ -11,6 +12,7 @@ from guardrail.models.local import LocalModel
 from guardrail.models.prompt import EncodedPrompt
 from guardrail.models.replay.cached_activations import CachedActivations
 from guardrail.models.replay.replay import Differentiable, replay, run_whole
+from guardrail.models.replay.transformers_internals import missing_internal
 from guardrail.models.trace import Trace, agree
 
 # Families whose scores the tests compare with plain autograd (tests/scoring/test_architectures.py).
@@ -58,7 +60,7 @@ def fallback_reason(model: LocalModel) -> str:
         ScoringError: Nothing can be scored: its answers depend on what comes after them.
     """
     if model.fallback_reason is None:
-        model.fallback_reason = "" if is_verified(model) else _try_out(model)
+        model.fallback_reason = _unsupported() if is_verified(model) else _try_out(model)
     return model.fallback_reason
 
 
@@ -69,14 +71,22 @@ def is_verified(model: LocalModel) -> bool:
     return own and model.anatomy.config.model_type in VERIFIED
 
 
+def _unsupported() -> str:
+    missing = missing_internal()
+    if not missing:
+        return ""
+    return f"transformers {transformers.__version__} lacks {missing}, which the truncated backward needs"
+
+
 def _try_out(model: LocalModel) -> str:
     size = model.vocabulary_size
     ids = [(13 + 17 * at) % size for at in range(_PROMPT + _RESPONSE)]
     trace = model.read_encoded([EncodedPrompt(ids[:_PROMPT], _SEMANTIC_TOKEN)], [ids[_PROMPT:]])[0]
     _check_reading(model, ids, trace)
     states = trace.states
-    if states is None:
-        return ""
+    unsupported = _unsupported()
+    if unsupported or states is None:
+        return unsupported
     count = len(model.anatomy.layers)
     name = model.anatomy.config.model_type
     for layers in (range(count - count // 2, count), range(count)):

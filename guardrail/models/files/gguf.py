@@ -12,10 +12,10 @@ import gguf
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel
-from transformers import modeling_gguf_pytorch_utils as reader
 
 from guardrail.errors import ModelUnavailableError
 from guardrail.models.files.hf_logging import quiet_transformers
+from guardrail.models.replay.transformers_internals import gguf_progress
 from guardrail.utils.progress import ProgressCallback, report
 from guardrail.utils.threads import ForkSafeLock
 
@@ -50,9 +50,7 @@ def read_once(progress: ProgressCallback | None) -> Iterator[None]:
     with _reading, ExitStack() as restore:
         _replace(gguf, "GGUFReader", cache(_Reader), restore)
         _replace(gguf, "get_tensor_name_map", cache(gguf.get_tensor_name_map), restore)
-        # Its progress bar has no switch.
-        if hasattr(reader, "tqdm"):
-            _replace(reader, "tqdm", counted, restore)
+        restore.enter_context(gguf_progress(counted))
         yield
 
 

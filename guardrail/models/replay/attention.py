@@ -11,15 +11,22 @@ the response was generated is kept, so the forward pass need not compute them at
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
-from guardrail.models.replay.caches import CachedOutputs
+from guardrail.models.replay.cached_activations import CachedOutputs
+from guardrail.models.replay.transformers_internals import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    attention_replaced,
+    sdpa_attention_forward,
+    sdpa_mask,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 RECORDED, SUFFIX = "guardrail_recorded", "guardrail_suffix"
 
@@ -166,14 +173,14 @@ for _name, _function in ((RECORDED, recorded_attention), (SUFFIX, suffix_attenti
 
 
 @contextmanager
-def recording_attention(model: PreTrainedModel, config: Any, outputs: CachedOutputs) -> Iterator[None]:
+def recording_attention(model: "PreTrainedModel", config: Any, outputs: CachedOutputs) -> Iterator[None]:
     """Keep what attention gives, where a replay could use it."""
     if model.dtype not in _OWN_KERNEL:
         yield
         return
     token = _recording.set(outputs)
     try:
-        with _implementation(model, config, RECORDED):
+        with attention_replaced(model, config, RECORDED):
             yield
     finally:
         _recording.reset(token)
@@ -181,7 +188,7 @@ def recording_attention(model: PreTrainedModel, config: Any, outputs: CachedOutp
 
 @contextmanager
 def attending_from_suffix(
-    model: PreTrainedModel, config: Any, known: Mapping[nn.Module, Tensor]
+    model: "PreTrainedModel", config: Any, known: Mapping[nn.Module, Tensor]
 ) -> Iterator[None]:
     """Use this attention where the model would use PyTorch's scaled dot-product attention.
 
@@ -192,21 +199,7 @@ def attending_from_suffix(
     """
     token = _replaying.set(_Replaying(known))
     try:
-        with _implementation(model, config, SUFFIX):
+        with attention_replaced(model, config, SUFFIX):
             yield
     finally:
         _replaying.reset(token)
-
-
-@contextmanager
-def _implementation(model: PreTrainedModel, config: Any, name: str) -> Iterator[None]:
-    implementation = config._attn_implementation
-    # Elsewhere the name of the implementation chooses among the model's own ones (Falcon): leave it.
-    if implementation != "sdpa" or not model._supports_attention_backend:
-        yield
-        return
-    config._attn_implementation = name
-    try:
-        yield
-    finally:
-        config._attn_implementation = implementation

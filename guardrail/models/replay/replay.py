@@ -17,9 +17,10 @@ from guardrail.models.replay.architecture import (
     predicting,
     with_layer_input,
 )
-from guardrail.models.replay.attention import attending_from_suffix, recording_attention
-from guardrail.models.replay.caches import CachedOutputs, last_columns, replay_cache
+from guardrail.models.replay.cached_activations import CachedOutputs, last_columns
+from guardrail.models.replay.kv_cache import replay_cache
 from guardrail.models.replay.linear import linear_maps, remembered, watched
+from guardrail.models.replay.transformers_internals import missing_internal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -61,6 +62,8 @@ def replay(
     cache = replay_cache(states.cache, states.columns, start)
     if cache is None:
         return None
+    from guardrail.models.replay.attention import attending_from_suffix
+
     lowest = min(layers)
     entering = None
     outputs: Mapping[nn.Module, Tensor] = {}
@@ -230,7 +233,10 @@ class Recorder:
             self._stack.callback(handle.remove)
         maps = linear_maps(layers[self.layer :])
         self._stack.enter_context(watched(maps, self.outputs))
-        self._stack.enter_context(recording_attention(self.model, self.anatomy.config, self.outputs))
+        if not missing_internal():
+            from guardrail.models.replay.attention import recording_attention
+
+            self._stack.enter_context(recording_attention(self.model, self.anatomy.config, self.outputs))
         return self
 
     def __exit__(
