@@ -19,6 +19,8 @@ Schema = Mapping[str, Any]
 
 _SCHEMA = Path(__file__).parents[1] / "policies" / "policy.v1.schema.json"
 
+# :class:`~guardrail.errors.OptionError` and :meth:`Guard.ask <guardrail.guard.guard.Guard.ask>`
+_ROLE = re.compile(r":(?:attr|class|func|meth|mod):<code>(?:~[\w.]*\.)?([\w.]+)(?: &lt;[\w.]+&gt;)?</code>")
 _ELSEWHERE = r"""["']?((?:https?:)?//[^"'\s>)]+)"""
 _LOADS = (
     re.compile(rf"<(?:audio|embed|iframe|img|script|source|video)\b[^>]*?\bsrc={_ELSEWHERE}"),
@@ -50,6 +52,11 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         if mark in markdown:
             markdown = markdown.replace(mark, generate())
     return markdown
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Show the references of docstrings as the bare names (called with the HTML of every page)."""
+    return _ROLE.sub(r"<code>\1</code>", html)
 
 
 def on_post_build(config: Mapping[str, Any], **_: Any) -> None:

@@ -203,6 +203,19 @@ def test_the_reference_has_the_keys_of_the_decision_log():
 
 
 @pytest.mark.parametrize(
+    ("html", "shown"),
+    [
+        (":class:<code>~guardrail.errors.OptionError</code>", "<code>OptionError</code>"),
+        (":func:<code>read_profile</code>", "<code>read_profile</code>"),
+        (":meth:<code>Guard.ask &lt;guardrail.guard.guard.Guard.ask&gt;</code>", "<code>Guard.ask</code>"),
+        ("the key: <code>text</code>", "the key: <code>text</code>"),
+    ],
+)
+def test_references_of_docstrings_are_shown_as_names(hooks, html, shown):
+    assert hooks.on_page_content(html) == shown
+
+
+@pytest.mark.parametrize(
     ("text", "found"),
     [
         ('<script src="https://cdn.example/x.js"></script>', ["https://cdn.example/x.js"]),
