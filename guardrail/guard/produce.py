@@ -210,14 +210,14 @@ def _traces(
     goes_on: Callable[[], bool] | None,
 ) -> "list[Trace | None]":
     """A trace for each request; None for an answer from elsewhere that is empty."""
-    prompts = [
-        model.encode_prompt(job.messages, job.controls.tools, job.controls.chat_template_kwargs)
-        for job in jobs
-    ]
     if jobs and all(job.response is None for job in jobs):
         controls = replace(jobs[0].controls, goes_on=goes_on)
         asked = [job.messages for job in jobs]
         return [*model.generate_batch(asked, sampling, depths=depths, controls=controls)]
+    prompts = [
+        model.encode_prompt(job.messages, job.controls.tools, job.controls.chat_template_kwargs)
+        for job in jobs
+    ]
     traces: list[Trace | None] = [None] * len(jobs)
     readable = [at for at, job in enumerate(jobs) if not _is_empty(model, job)]
     read = _read(model, [jobs[at] for at in readable], [prompts[at] for at in readable], depths)

@@ -2,9 +2,10 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from guardrail.errors import PromptError
 from guardrail.models.chat_template import with_text
@@ -30,6 +31,10 @@ _ANY_MESSAGE = {"role": "user", "content": "a"}
 
 _ASSISTANT = ("assistant", "ai", "model")
 
+# What was found out about a chat template by rendering it, by what was asked.
+_found: "WeakKeyDictionary[PreTrainedTokenizerBase, dict[tuple[Any, ...], Any]]" = WeakKeyDictionary()
+
+_Found = TypeVar("_Found")
 Message = Mapping[str, Any]
 Prompt = str | Sequence[Message]
 
@@ -91,13 +96,29 @@ def shows_tools(tokenizer: "PreTrainedTokenizerBase") -> bool:
     """Whether the chat template shows tools to the model; many leave them out in silence."""
     if not tokenizer.chat_template:
         return False
+    try:
+        return _once(tokenizer, _find_tools_shown)
+    except PromptError:
+        return False
+
+
+def _once(
+    tokenizer: "PreTrainedTokenizerBase", find: "Callable[..., _Found]", *arguments: Hashable
+) -> "_Found":
+    """What ``find`` says of a tokenizer and its template, found out once; a failure is tried again."""
+    known = _found.setdefault(tokenizer, {})
+    key = (find, arguments, json.dumps(tokenizer.chat_template), len(tokenizer))
+    if key not in known:
+        known[key] = find(tokenizer, *arguments)
+    found: _Found = known[key]
+    return found
+
+
+def _find_tools_shown(tokenizer: "PreTrainedTokenizerBase") -> bool:
     parameters = {"type": "object", "properties": {}}
     function = {"name": _MARK, "description": "a", "parameters": parameters}
     tools = [{"type": "function", "function": function}]
-    try:
-        rendered = render(tokenizer, [_ANY_MESSAGE], tools, add_generation_prompt=True)
-    except PromptError:
-        return False
+    rendered = render(tokenizer, [_ANY_MESSAGE], tools, add_generation_prompt=True)
     # Some templates write tools as JSON, where the mark may stand in its escaped form.
     return any(mark in rendered for mark in (_MARK, json.dumps(_MARK)[1:-1]))
 
@@ -132,11 +153,15 @@ def written_end(tokenizer: "PreTrainedTokenizerBase", end_ids: Sequence[int] = (
     """
     if not tokenizer.chat_template:
         return None
-    answer = {"role": "assistant", "content": _MARK}
     try:
-        closed = render(tokenizer, [_ANY_MESSAGE, answer], add_generation_prompt=False)
+        return _once(tokenizer, _find_written_end, tuple(end_ids))
     except PromptError:
         return None
+
+
+def _find_written_end(tokenizer: "PreTrainedTokenizerBase", end_ids: Sequence[int]) -> int | None:
+    answer = {"role": "assistant", "content": _MARK}
+    closed = render(tokenizer, [_ANY_MESSAGE, answer], add_generation_prompt=False)
     after = _tokenize(tokenizer, closed.partition(_MARK)[2])
     likely = (end_ids, tokenizer.all_special_ids, control_tokens(tokenizer).ids)
     return next((token for ids in likely for token in after if token in ids), None)
