@@ -184,16 +184,16 @@ def ask(
         from guardrail.scoring.score import score
         from guardrail.scoring.semantic_tokens import with_known_token
 
-        judged_by = profile_for(local, profile) if profile else None
-        options = judged_by.scorer.options() if judged_by else with_known_token(options, local)
-        averaged = judged_by is None and _is_default(ctx, "reduction")
+        scored_as = profile_for(local, profile) if profile else None
+        options = scored_as.scorer.options() if scored_as else with_known_token(options, local)
+        averaged = scored_as is None and _is_default(ctx, "reduction")
         of_sentences = replace(options, reduction="mean") if averaged else options
         progress("answering", 0, None)
         trace = local.generate(messages, sampling)
         progress("scoring", 0, None)
         uncertainty = score(local, trace, options, release=not segments)
         segmented = (
-            score_sentences(local, trace, of_sentences, judged_by, combine or "worst") if segments else None
+            score_sentences(local, trace, of_sentences, scored_as, combine or "worst") if segments else None
         )
     if as_json:
         record = as_record(trace, uncertainty)
@@ -229,9 +229,7 @@ def _ask_guarded(
         progress("answering", 0, None)
         answer = guard.ask(asked.messages, asked.sampling, tags=asked.tags)
     if asked.as_json:
-        shown = answer.reasoning and not answer.is_withheld
-        thought = {"reasoning": answer.reasoning} if shown else {}
-        print_json({"answer": answer.text, **thought, **answer.as_plain(draft=asked.show_draft)})
+        print_json(answer.as_document(draft=asked.show_draft))
         return
     from guardrail.cli.render import print_guarded
 

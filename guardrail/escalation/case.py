@@ -1,32 +1,33 @@
 """A case: an answer that somebody else is to give or to judge; its item in a queue, and labels of people."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field
+from typing import Any, Literal, NotRequired, get_args
+
+from typing_extensions import TypedDict
 
 from guardrail.errors import OptionError
+from guardrail.escalation.verdict import Outcome, TargetKind, Verdict, VerdictAttempt, VerdictEscalation
 from guardrail.utils.json_lines import plain_json
 
 __all__ = [
     "Answered",
     "Attempt",
     "Case",
+    "CaseRecord",
     "Escalation",
     "Item",
-    "Outcome",
+    "ItemDocument",
+    "LabelRecord",
     "PersonsAnswer",
+    "PersonsAnswerRecord",
     "Queued",
     "ReviewLabel",
     "Status",
-    "TargetKind",
+    "check_answer",
     "is_blank",
     "labels",
-    "withholds",
 ]
-
-
-TargetKind = Literal["chat_model", "callable", "queue"]
-Outcome = Literal["answered", "queued", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ class Case:
             recorded say nothing.
         policy_digest: SHA-256 of the policy that decided.
         profile_digest: SHA-256 of the profile that it decided by, if there was one.
+        verdict: The whole verdict as it stood when the case was handed over: it says nothing yet of what
+            comes of the escalation. Cases of before this was recorded have none.
     """
 
     id: str
@@ -63,11 +66,34 @@ class Case:
     answered_by: str = ""
     policy_digest: str = ""
     profile_digest: str | None = None
+    verdict: Verdict | None = field(default=None, repr=False)
 
-    def as_plain(self) -> dict[str, Any]:
+    def as_plain(self) -> "CaseRecord":
         """The fields by name, ready for JSON, whatever the messages hold."""
-        plain: dict[str, Any] = plain_json(self)
+        plain: CaseRecord = plain_json(self)
         return plain
+
+
+class _CaseFacts(TypedDict):
+    messages: list[dict[str, Any]]
+    draft: str
+    rule: str
+    reason: str
+    confidence: float | None
+    scores: dict[str, float]
+    finish_reason: str | None
+    tags: list[str]
+    model: str
+    answered_by: str
+    policy_digest: str
+    profile_digest: str | None
+    verdict: Verdict | None
+
+
+class CaseRecord(_CaseFacts):
+    """A case as a queue's file has it; each key is the field of :class:`Case` of that name."""
+
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +138,12 @@ class Attempt:
     error: str
     seconds: float
 
+    def as_plain(self) -> VerdictAttempt:
+        """The fields by name."""
+        return VerdictAttempt(
+            target=self.target, kind=self.kind, outcome=self.outcome, error=self.error, seconds=self.seconds
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Escalation:
@@ -140,26 +172,14 @@ class Escalation:
         """What to ask a queue for the person's answer by."""
         return self.reply.ticket if isinstance(self.reply, Queued) else None
 
-    def as_plain(self) -> dict[str, Any]:
+    def as_plain(self) -> VerdictEscalation:
         """Plain values for JSON, without the answer."""
-        return {
-            "target": self.target,
-            "source": self.source,
-            "ticket": self.ticket,
-            "attempts": [asdict(attempt) for attempt in self.attempts],
-        }
-
-
-def withholds(verdict: Any) -> bool:
-    """Whether a verdict, in its plain form, says that what it is on stands in the place of an answer.
-
-    What a target answered does not; nor does what a policy that only observes would have withheld.
-    """
-    if not isinstance(verdict, Mapping) or verdict.get("enforced") is False:
-        return False
-    escalation = verdict.get("escalation")
-    is_of_target = isinstance(escalation, Mapping) and bool(escalation.get("source"))
-    return verdict.get("action") in ("abstain", "escalate") and not is_of_target
+        return VerdictEscalation(
+            target=self.target,
+            source=self.source,
+            ticket=self.ticket,
+            attempts=[attempt.as_plain() for attempt in self.attempts],
+        )
 
 
 def is_blank(text: str) -> bool:
@@ -169,6 +189,15 @@ def is_blank(text: str) -> bool:
 
 Status = Literal["waiting", "answered"]
 ReviewLabel = Literal["approve", "edit", "reject"]
+
+
+class PersonsAnswerRecord(TypedDict):
+    """What a person said; each key is the field of :class:`PersonsAnswer` of that name."""
+
+    verdict: ReviewLabel
+    text: str | None
+    by: str
+    at: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +216,59 @@ class PersonsAnswer:
     by: str
     at: str
 
+    def as_plain(self) -> PersonsAnswerRecord:
+        """The fields by name."""
+        return PersonsAnswerRecord(verdict=self.verdict, text=self.text, by=self.by, at=self.at)
+
     def says_the_same_as(self, other: "PersonsAnswer") -> bool:
         """Whether it is the same answer of the same person, whenever it was given."""
         return (self.verdict, self.text, self.by) == (other.verdict, other.text, other.by)
+
+
+class ItemDocument(_CaseFacts):
+    """An item of a queue as ``guardrail queue --json`` prints it: the case, whose id is the ticket.
+
+    Attributes:
+        ticket: What it is asked for by.
+        created: When it was queued, ISO 8601 in UTC.
+        status: ``waiting`` or ``answered``.
+        answer: What a person said; null while it waits.
+        problem: Why its record cannot be read; only where it cannot.
+    """
+
+    ticket: str
+    created: str
+    status: Status
+    answer: PersonsAnswerRecord | None
+    problem: NotRequired[str]
+
+
+class LabelRecord(TypedDict):
+    """What a person said of a draft, as a line that ``guardrail calibrate`` reads.
+
+    Attributes:
+        messages: What was asked.
+        response: The draft.
+        correct: Whether the person approved it as it was.
+        model: Who gave the draft, where that was recorded.
+        scorer: Which model scored it, likewise.
+        finish_reason: Why the draft ended, where that is known.
+        correction: The person's own text, where they edited.
+        ticket: Of the case.
+        labelled_by: Who the person was.
+        labelled_at: When they said so, ISO 8601 in UTC.
+    """
+
+    messages: list[dict[str, Any]]
+    response: str
+    correct: bool
+    model: NotRequired[str]
+    scorer: NotRequired[str]
+    finish_reason: NotRequired[str]
+    correction: NotRequired[str]
+    ticket: str
+    labelled_by: str
+    labelled_at: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,20 +301,32 @@ class Item:
             return None
         return self.case.draft if self.answer.verdict == "approve" else self.answer.text
 
-    def as_plain(self) -> dict[str, Any]:
+    def as_plain(self) -> ItemDocument:
         """Plain values for JSON."""
-        case = self.case.as_plain()
-        del case["id"]
+        record = self.case.as_plain()
         said = self.answer
-        answer = said and {"verdict": said.verdict, "text": said.text, "by": said.by, "at": said.at}
-        return {
-            "ticket": self.ticket,
-            "created": self.created,
-            "status": self.status,
-            **case,
-            "answer": answer,
-            **({"problem": self.problem} if self.problem else {}),
-        }
+        document = ItemDocument(
+            ticket=self.ticket,
+            created=self.created,
+            status=self.status,
+            messages=record["messages"],
+            draft=record["draft"],
+            rule=record["rule"],
+            reason=record["reason"],
+            confidence=record["confidence"],
+            scores=record["scores"],
+            finish_reason=record["finish_reason"],
+            tags=record["tags"],
+            model=record["model"],
+            answered_by=record["answered_by"],
+            policy_digest=record["policy_digest"],
+            profile_digest=record["profile_digest"],
+            verdict=record["verdict"],
+            answer=said.as_plain() if said is not None else None,
+        )
+        if self.problem:
+            document["problem"] = self.problem
+        return document
 
 
 def check_answer(case: Case, verdict: ReviewLabel, text: str | None) -> None:
@@ -254,7 +345,7 @@ def check_answer(case: Case, verdict: ReviewLabel, text: str | None) -> None:
         raise OptionError("There is no draft to approve: the model gave no answer. Edit it, or reject it.")
 
 
-def labels(items: Iterable[Item]) -> Iterator[dict[str, Any]]:
+def labels(items: Iterable[Item]) -> Iterator[LabelRecord]:
     """What people said as lines that ``guardrail calibrate`` reads: was the model's own draft correct?
 
     Each names who gave the draft as ``model``, for whom a profile made of it holds, and who scored it as
@@ -265,17 +356,21 @@ def labels(items: Iterable[Item]) -> Iterator[dict[str, Any]]:
     all traffic. Join them with answers that were not chosen.
     """
     for item in items:
-        if item.answer is None or is_blank(item.case.draft):
+        case, said = item.case, item.answer
+        if said is None or is_blank(case.draft):
             continue
-        line: dict[str, Any] = {
-            "messages": [dict(message) for message in item.case.messages],
-            "response": item.case.draft,
-            "correct": item.answer.verdict == "approve",
-        }
-        if item.case.answered_by:
-            line |= {"model": item.case.answered_by, "scorer": item.case.model}
-        if item.case.finish_reason is not None:
-            line["finish_reason"] = item.case.finish_reason
-        if item.answer.text is not None:
-            line["correction"] = item.answer.text
-        yield {**line, "ticket": item.ticket, "labelled_by": item.answer.by, "labelled_at": item.answer.at}
+        label = LabelRecord(
+            messages=[dict(message) for message in case.messages],
+            response=case.draft,
+            correct=said.verdict == "approve",
+            ticket=item.ticket,
+            labelled_by=said.by,
+            labelled_at=said.at,
+        )
+        if case.answered_by:
+            label["model"], label["scorer"] = case.answered_by, case.model
+        if case.finish_reason is not None:
+            label["finish_reason"] = case.finish_reason
+        if said.text is not None:
+            label["correction"] = said.text
+        yield label

@@ -8,13 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from guardrail.errors import EscalationError, MissingDependencyError, OptionError
-from guardrail.escalation.case import Answered, Attempt, Case, Escalation, Outcome, Queued
+from guardrail.escalation.case import Answered, Attempt, Case, Escalation, Queued
 from guardrail.escalation.queue import HumanQueue
 from guardrail.escalation.targets import CallableTarget, ChatModelTarget, EscalationTarget, QueueTarget
 from guardrail.policy.model import ABSTAIN
 from guardrail.utils.threads import call_within, wait_within
 
 if TYPE_CHECKING:
+    from guardrail.escalation.verdict import Outcome
     from guardrail.policy.model import Target as Named
 
 __all__ = [

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from guardrail.errors import EscalationError
-from guardrail.escalation.case import Answered, Case, Queued, TargetKind, is_blank, withholds
+from guardrail.escalation.case import Answered, Case, Queued, is_blank
 from guardrail.escalation.queue import HumanQueue
+from guardrail.escalation.verdict import TargetKind, withholds
 from guardrail.utils.threads import in_thread
 
 __all__ = ["CallableTarget", "ChatModelTarget", "EscalationTarget", "QueueTarget"]

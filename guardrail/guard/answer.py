@@ -2,9 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from guardrail.errors import CalibrationError, EscalationError, GenerationError, GuardrailError, ScoringError
+from guardrail.escalation.verdict import (
+    AnswerDocument,
+    Verdict,
+    VerdictGuarantee,
+    VerdictScores,
+    VerdictSentence,
+    VerdictUsage,
+)
 from guardrail.policy.evidence import Action, Evidence
 from guardrail.utils.json_lines import plain_json
 
@@ -12,7 +20,7 @@ if TYPE_CHECKING:
     from guardrail.calibration.profile import Guarantee
     from guardrail.escalation.case import Escalation
     from guardrail.guard.produce import ScoredSentence
-    from guardrail.guard.tool_calls import CallVerdict
+    from guardrail.guard.tool_calls import AssessedCall
     from guardrail.models.trace import Usage
     from guardrail.scoring.uncertainty import Uncertainty
 
@@ -35,7 +43,7 @@ DEFAULT_MESSAGES: Mapping[Action, str] = {
     "escalate": "I am not sure enough to answer that. A person will look at it.",
 }
 
-# Where an answer could not be scored or judged, likewise.
+# Where an answer could not be scored or decided on, likewise.
 UNCHECKED = "This answer could not be checked, so it is not shown."
 
 # From this many percent on, rounded.
@@ -63,13 +71,13 @@ def confidence_percent(confidence: float) -> str:
     return f"{bound}{percent} %"
 
 
-Stage = Literal["answer", "score", "call", "judge", "decide", "record"]
+Stage = Literal["answer", "score", "call", "assess", "decide", "record"]
 
 _SENTENCES: dict[Stage, str] = {
     "answer": "the model gave no answer",
     "score": "the answer could not be scored",
     "call": "the tools that the answer calls could not be read",
-    "judge": "the answer could not be judged by the profile",
+    "assess": "the answer could not be judged by the profile",
     "decide": "the policy could not decide",
     "record": "the decision could not be recorded",
 }
@@ -112,7 +120,7 @@ class GuardedAnswer:
         draft: What the model answered, withheld or not; None where it gave nothing.
         escalation: What came of it, where the answer was escalated.
         enforced: False where the policy only observes.
-        error: Why the answer could not be scored, judged, decided, escalated or recorded: the type of the
+        error: Why the answer could not be scored, assessed, decided, escalated or recorded: the type of the
             error and a sentence without anything that was said; or empty.
         request: Id of the request; the decision log and a queue's ticket have the same.
         model: Name of the local model, which scored the draft.
@@ -152,7 +160,7 @@ class GuardedAnswer:
     policy_digest: str
     profile_digest: str | None
     timings: Mapping[str, float] = field(repr=False)
-    tool_calls: "tuple[CallVerdict, ...]" = ()
+    tool_calls: "tuple[AssessedCall, ...]" = ()
     sentences: "tuple[ScoredSentence, ...]" = field(default=(), repr=False)
     answered_by: str = ""
     outside_domain: str = ""
@@ -186,48 +194,79 @@ class GuardedAnswer:
             is_uncalibrated=self.is_uncalibrated,
         )
 
-    def as_plain(self, *, draft: bool = False) -> dict[str, Any]:
-        """Plain values for JSON, without the text, and without a word of the draft.
+    def as_plain(self, *, draft: bool = False) -> Verdict:
+        """The verdict: plain values for JSON, without the text, and without a word of the draft.
 
         Args:
             draft: With the draft, withheld or not, and what was thought before it.
         """
-        reasoning = {"reasoning_tokens": self.reasoning_tokens} if self.reasoning_tokens else {}
-        usage = self.usage and {
-            **self.usage._asdict(),
-            **reasoning,
-            "total_tokens": self.usage.total_tokens,
-        }
-        guarantees = None if self.guarantees is None else [one._asdict() for one in self.guarantees]
-        values = {
-            "action": self.action,
-            "rule": self.rule,
-            "reason": self.reason,
-            "message": self.message,
-            "confidence": self.confidence,
-            "confidence_score": self.confidence_score,
-            "scores": dict(self.uncertainty.scores()) if self.uncertainty else None,
-            "guarantees": guarantees,
-            "quantiles": dict(self.quantiles),
+        verdict = Verdict(
+            action=self.action,
+            rule=self.rule,
+            reason=self.reason,
+            message=self.message,
+            confidence=self.confidence,
+            confidence_score=self.confidence_score,
+            scores=_scores(self.uncertainty) if self.uncertainty else None,
+            guarantees=_guarantees(self.guarantees),
+            quantiles=dict(self.quantiles),
             # The calls of a withheld draft are a part of it.
-            "tool_calls": [] if self.is_withheld else [call._asdict() for call in self.tool_calls],
-            "sentences": [
-                {"start": start, "end": end, **scores.scores()} for start, end, scores in self.sentences
+            tool_calls=[] if self.is_withheld else [call.as_plain() for call in self.tool_calls],
+            sentences=[
+                VerdictSentence(start=start, end=end, **_scores(scores))
+                for start, end, scores in self.sentences
             ],
-            "finish_reason": self.finish_reason,
-            "usage": usage,
-            "escalation": self.escalation and self.escalation.as_plain(),
-            "enforced": self.enforced,
-            "error": self.error,
-            "request": self.request,
-            "model": self.model,
-            "answered_by": self.answered_by,
-            "outside_domain": self.outside_domain,
-            "policy": self.policy_digest,
-            "profile": self.profile_digest,
-            "turns_left_out": self.turns_left_out,
-            "timings": dict(self.timings),
-        }
-        thought = {"reasoning": self.reasoning} if self.reasoning else {}
-        plain: dict[str, Any] = plain_json({**values, "draft": self.draft, **thought} if draft else values)
+            finish_reason=self.finish_reason,
+            usage=self._usage(),
+            escalation=self.escalation.as_plain() if self.escalation is not None else None,
+            enforced=self.enforced,
+            error=self.error,
+            request=self.request,
+            model=self.model,
+            answered_by=self.answered_by,
+            outside_domain=self.outside_domain,
+            policy=self.policy_digest,
+            profile=self.profile_digest,
+            turns_left_out=self.turns_left_out,
+            timings=dict(self.timings),
+        )
+        if draft:
+            verdict["draft"] = self.draft
+        if draft and self.reasoning:
+            verdict["reasoning"] = self.reasoning
+        plain: Verdict = plain_json(verdict)
         return plain
+
+    def as_document(self, *, draft: bool = False) -> AnswerDocument:
+        """The verdict and the text that may be shown; with the reasoning, where the draft is shown.
+
+        Args:
+            draft: With the draft, withheld or not, and what was thought before it.
+        """
+        verdict = self.as_plain(draft=draft or not self.is_withheld)
+        if not draft:
+            verdict.pop("draft", None)
+        document: AnswerDocument = {"answer": self.text, **verdict}
+        return document
+
+    def _usage(self) -> VerdictUsage | None:
+        if self.usage is None:
+            return None
+        usage = VerdictUsage(
+            prompt_tokens=self.usage.prompt_tokens,
+            completion_tokens=self.usage.completion_tokens,
+            total_tokens=self.usage.total_tokens,
+        )
+        if self.reasoning_tokens:
+            usage["reasoning_tokens"] = self.reasoning_tokens
+        return usage
+
+
+def _scores(uncertainty: "Uncertainty") -> VerdictScores:
+    return cast("VerdictScores", dict(uncertainty.scores()))
+
+
+def _guarantees(guarantees: "tuple[Guarantee, ...] | None") -> list[VerdictGuarantee] | None:
+    if guarantees is None:
+        return None
+    return [VerdictGuarantee(max_error=one.max_error, confidence=one.confidence) for one in guarantees]

@@ -14,7 +14,7 @@ from guardrail.escalation.case import is_blank
 from guardrail.guard.answer import failure
 from guardrail.guard.history import notices_of
 from guardrail.guard.produce import Job, Produced
-from guardrail.guard.tool_calls import CallVerdict, judged_calls, name_of
+from guardrail.guard.tool_calls import AssessedCall, assess_calls, name_of
 from guardrail.labelling.author import same_name
 from guardrail.models.fingerprint import fingerprint_model
 from guardrail.models.sampling import Sampling
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
     from guardrail.policy.model import Policy
 
-__all__ = ["ON_ERROR", "Judged", "Yardstick", "find_yardstick", "judge", "sampling_of"]
+__all__ = ["ON_ERROR", "AssessedJob", "ResolvedProfile", "assess", "resolve_profile", "sampling_of"]
 
 
 # What decides where no rule can.
@@ -36,8 +36,8 @@ ON_ERROR = "on_error"
 
 
 @dataclass(frozen=True, slots=True)
-class Yardstick:
-    """The profile that answers are judged by.
+class ResolvedProfile:
+    """The profile that answers are assessed by.
 
     Attributes:
         profile: The profile; None where there is none for the model.
@@ -63,7 +63,7 @@ class Yardstick:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class AssessedJob:
     """A request with all that was found out and decided.
 
     Attributes:
@@ -74,8 +74,8 @@ class Judged:
         calls: What is known of each call of a tool.
         outside_domain: Why the profile does not hold for the answer, in words; empty where it does.
         decision: What is to be done.
-        error: Why the answer could not be scored, judged or decided, or empty.
-        seconds: How long judging took.
+        error: Why the answer could not be scored, assessed or decided, or empty.
+        seconds: How long assessing and deciding took.
         repeats: The message of the policy that the answer repeats; or empty.
     """
 
@@ -83,7 +83,7 @@ class Judged:
     produced: Produced
     assessment: Assessment | None
     guarantees: tuple[Guarantee, ...] | None
-    calls: tuple[CallVerdict, ...]
+    calls: tuple[AssessedCall, ...]
     outside_domain: str
     decision: Decision = field(repr=False)
     error: str
@@ -91,45 +91,45 @@ class Judged:
     repeats: str = ""
 
 
-def judge(
+def assess(
     policy: "Policy",
-    yardstick: Yardstick,
+    resolved: ResolvedProfile,
     job: Job,
     produced: Produced,
     sampling: Sampling | None = None,
     notices: Notices | None = None,
-) -> Judged:
-    """Decide on one answer. Nothing is raised: what cannot be judged or decided is withheld.
+) -> AssessedJob:
+    """Decide on one answer. Nothing is raised: what cannot be assessed or decided is withheld.
 
     Args:
         policy: What decides.
-        yardstick: The profile.
+        resolved: The profile.
         job: The request.
         produced: What the model's part came to.
         sampling: How the answer was generated, if it was; greedily if not given.
         notices: What the policy says; those that it says itself, if not given.
     """
     began = time.perf_counter()
-    error, caveat, repeats = produced.error, yardstick.missing, ""
+    error, caveat, repeats = produced.error, resolved.missing, ""
     assessment, guarantees, outside = None, None, "it is not known who gave the answer"
     try:
-        outside = yardstick.outside_domain(job)
+        outside = resolved.outside_domain(job)
         repeats = (notices or notices_of(policy)).repeated_in(produced.draft or "")
-        if yardstick.profile is not None and not outside:
-            outside = thought_otherwise(yardstick.profile, job, produced)
-        if not error and yardstick.profile is not None and not outside:
-            assessment = _assess(yardstick.profile, produced)
-            caveat = _drawn_otherwise(yardstick.profile, job, sampling)
-            guarantees = assessment.guarantees if yardstick.profile.is_calibrated and not caveat else None
+        if resolved.profile is not None and not outside:
+            outside = thought_otherwise(resolved.profile, job, produced)
+        if not error and resolved.profile is not None and not outside:
+            assessment = _sound_assessment(resolved.profile, produced)
+            caveat = _drawn_otherwise(resolved.profile, job, sampling)
+            guarantees = assessment.guarantees if resolved.profile.is_calibrated and not caveat else None
     except Exception as problem:  # noqa: BLE001  (recorded; the answer is withheld)
-        error, assessment = failure("judge", problem), None
+        error, assessment = failure("assess", problem), None
     if repeats:
         # How sure a model is of what it has just read says nothing.
         assessment, guarantees = None, None
-    calls = judged_calls(produced.scored_calls, yardstick.profile, assessment, outside)
+    calls = assess_calls(produced.scored_calls, resolved.profile, assessment, outside)
     try:
         evidence = _evidence(job, produced, assessment, guarantees, calls, error)
-        is_uncalibrated = yardstick.profile is None
+        is_uncalibrated = resolved.profile is None
         evidence = replace(evidence, outside_domain=outside, is_uncalibrated=is_uncalibrated, repeats=repeats)
         decision = decide(policy, evidence)
         _check(decision, policy, job, produced, error or repeats)
@@ -140,8 +140,18 @@ def judge(
         error = error or f"ScoringError: {decision.reason}"
     if decision.rule == "on_uncalibrated" and caveat:
         decision = replace(decision, reason=f"{decision.reason} ({caveat})")
-    seconds = time.perf_counter() - began
-    return Judged(job, produced, assessment, guarantees, calls, outside, decision, error, seconds, repeats)
+    return AssessedJob(
+        job=job,
+        produced=produced,
+        assessment=assessment,
+        guarantees=guarantees,
+        calls=calls,
+        outside_domain=outside,
+        decision=decision,
+        error=error,
+        seconds=time.perf_counter() - began,
+        repeats=repeats,
+    )
 
 
 def thought_otherwise(profile: Profile, job: Job, produced: Produced) -> str:
@@ -157,7 +167,7 @@ def thought_otherwise(profile: Profile, job: Job, produced: Produced) -> str:
     return ""
 
 
-def _assess(profile: Profile, produced: Produced) -> Assessment:
+def _sound_assessment(profile: Profile, produced: Produced) -> Assessment:
     if produced.observation is None:
         raise CalibrationError("there are no scores")
     assessment = profile.assess(produced.observation)
@@ -203,7 +213,7 @@ def _evidence(
     produced: Produced,
     assessment: Assessment | None,
     guarantees: tuple[Guarantee, ...] | None,
-    calls: Sequence[CallVerdict],
+    calls: Sequence[AssessedCall],
     error: str,
 ) -> Evidence:
     names = (*map(name_of, job.tool_calls), *produced.tool_calls)
@@ -239,7 +249,7 @@ def _check(decision: Decision, policy: "Policy", job: Job, produced: Produced, e
 _SAMPLED = ("max_tokens", "temperature", "top_p", "max_reasoning_tokens")
 
 
-def find_yardstick(policy: "Policy", model: "LocalModel") -> Yardstick:
+def resolve_profile(policy: "Policy", model: "LocalModel") -> ResolvedProfile:
     """The profile that a policy names, made sure to be of this model; or why there is none.
 
     A profile that a policy names must fit. The one that ships for a model of this name may be of other
@@ -255,18 +265,18 @@ def find_yardstick(policy: "Policy", model: "LocalModel") -> Yardstick:
             )
         profile = read_profile(policy.profile_path)
         _check_profile(profile, model)
-        return Yardstick(profile, profile.digest, model.name)
+        return ResolvedProfile(profile, profile.digest, model.name)
     path = builtin_profiles().get(model.name)
     if path is None:
         missing = f"no profile ships for {model.name}: guardrail calibrate makes one"
-        return Yardstick(None, None, model.name, missing)
+        return ResolvedProfile(None, None, model.name, missing)
     shipped = read_profile(path)
     try:
         _check_profile(shipped, model)
     except ForeignProfileError as error:
         missing = f"the profile that ships for {model.name} does not hold: {error}"
-        return Yardstick(None, None, model.name, missing)
-    return Yardstick(shipped, shipped.digest, model.name)
+        return ResolvedProfile(None, None, model.name, missing)
+    return ResolvedProfile(shipped, shipped.digest, model.name)
 
 
 def sampling_of(profile: Profile | None) -> Sampling | None:

@@ -11,16 +11,19 @@ is ``reasoning``, where the model thought before it answered.
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, cast
 
-from guardrail.errors import GuardrailError, OptionError
+from typing_extensions import TypedDict
+
+from guardrail.errors import GuardrailError, OptionError, RecordError
+from guardrail.escalation.verdict import VerdictAttempt, VerdictFacts
 from guardrail.utils.files import check_regular
-from guardrail.utils.json_lines import plain_json
+from guardrail.utils.json_lines import json_object, plain_json, read_json_lines
 from guardrail.utils.threads import ForkSafeLock
 
 if sys.platform != "win32":
@@ -29,9 +32,28 @@ if sys.platform != "win32":
 if TYPE_CHECKING:
     from guardrail.guard.answer import GuardedAnswer
 
-__all__ = ["DecisionLog", "decision_record", "text_digest"]
+__all__ = [
+    "DecisionLog",
+    "DecisionRecord",
+    "PolicyReference",
+    "decision_record",
+    "read_decisions",
+    "text_digest",
+]
 
 Texts = Literal["none", "hash", "full"]
+
+# What earlier versions did not write.
+_NOT_RECORDED: Mapping[str, object] = {
+    "answered_by": "",
+    "message": None,
+    "outside_domain": "an earlier version recorded the decision, and did not look whether the profile holds",
+    "confidence_score": None,
+    "tool_calls": [],
+    "sentences": [],
+    "usage": None,
+    "turns_left_out": 0,
+}
 
 
 class DecisionLog:
@@ -85,13 +107,54 @@ class DecisionLog:
         return os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
 
 
+class PolicyReference(TypedDict):
+    """Which policy decided.
+
+    Attributes:
+        name: Its name.
+        sha256: SHA-256 of it.
+    """
+
+    name: str
+    sha256: str
+
+
+class DecisionRecord(VerdictFacts):
+    """One line of the decision log: the verdict, and what a log tells beside it.
+
+    Where it differs from :class:`~guardrail.escalation.verdict.Verdict`: ``policy`` has the policy's name
+    too; ``escalation`` is the list of attempts alone; and what was said is withheld as ``log.text`` says.
+    With ``none`` there is no ``question``, ``draft``, ``answer`` or ``reasoning``, and a called tool's name,
+    which the model wrote, is empty; with ``hash`` all of these are digests (:func:`text_digest`).
+
+    Attributes:
+        time: When it was decided, ISO 8601 in UTC.
+        policy: Which policy decided.
+        escalation: Every target that was tried; null where the answer was not escalated.
+        tags: What the caller said of the request, sorted.
+        question: What was asked: the messages, or the digest of them as JSON with sorted keys.
+        draft: What the model answered, withheld or not; null where it gave nothing.
+        answer: The text that was shown.
+        reasoning: What the model thought before it answered; only where it did.
+    """
+
+    time: str
+    policy: PolicyReference
+    escalation: list[VerdictAttempt] | None
+    tags: list[str]
+    question: NotRequired[list[dict[str, Any]] | str]
+    draft: NotRequired[str | None]
+    answer: NotRequired[str]
+    reasoning: NotRequired[str]
+
+
 def decision_record(
     answer: "GuardedAnswer",
     policy: str,
     tags: Iterable[str],
     messages: Sequence[Mapping[str, Any]],
     texts: Texts,
-) -> dict[str, Any]:
+) -> DecisionRecord:
     """The record of one decision.
 
     Args:
@@ -101,47 +164,78 @@ def decision_record(
         messages: What was asked.
         texts: What of questions and answers is to be in it.
     """
-    guarantees = None if answer.guarantees is None else [one._asdict() for one in answer.guarantees]
-    record: dict[str, Any] = {
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "request": answer.request,
-        "policy": {"name": policy, "sha256": answer.policy_digest},
-        "profile": answer.profile_digest,
-        "model": answer.model,
-        "answered_by": answer.answered_by,
-        "action": answer.action,
-        "enforced": answer.enforced,
-        "rule": answer.rule,
-        "reason": answer.reason,
-        "outside_domain": answer.outside_domain,
-        "confidence": answer.confidence,
-        "confidence_score": answer.confidence_score,
-        "scores": dict(answer.uncertainty.scores()) if answer.uncertainty else None,
-        "quantiles": dict(answer.quantiles),
-        "guarantees": guarantees,
-        "finish_reason": answer.finish_reason,
-        "tags": sorted(tags),
-        "escalation": [asdict(attempt) for attempt in answer.escalation.attempts]
-        if answer.escalation
-        else None,
-        "error": answer.error,
-        "timings": dict(answer.timings),
-    }
-    if texts == "full":
-        record |= {"question": list(messages), "draft": answer.draft, "answer": answer.text}
+    verdict, asked = answer.as_plain(), list(messages)
+    escalation, calls = verdict["escalation"], verdict["tool_calls"]
+
+    def told(text: str) -> str:
+        return text_digest(answer.request, text) if texts == "hash" else text if texts == "full" else ""
+
+    record = DecisionRecord(
+        time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        request=verdict["request"],
+        policy=PolicyReference(name=policy, sha256=verdict["policy"]),
+        profile=verdict["profile"],
+        model=verdict["model"],
+        answered_by=verdict["answered_by"],
+        action=verdict["action"],
+        enforced=verdict["enforced"],
+        rule=verdict["rule"],
+        reason=verdict["reason"],
+        message=verdict["message"],
+        outside_domain=verdict["outside_domain"],
+        confidence=verdict["confidence"],
+        confidence_score=verdict["confidence_score"],
+        scores=verdict["scores"],
+        quantiles=verdict["quantiles"],
+        guarantees=verdict["guarantees"],
+        tool_calls=[{**call, "name": told(call["name"])} for call in calls],
+        sentences=verdict["sentences"],
+        finish_reason=verdict["finish_reason"],
+        usage=verdict["usage"],
+        turns_left_out=verdict["turns_left_out"],
+        tags=sorted(tags),
+        escalation=escalation["attempts"] if escalation is not None else None,
+        error=verdict["error"],
+        timings=verdict["timings"],
+    )
+    if texts != "none":
+        # A past call in a conversation may hold what JSON does not; a decision is recorded all the same.
+        plain: list[dict[str, Any]] = plain_json(asked)
+        question = json.dumps(plain, sort_keys=True, allow_nan=False)
+        record["question"] = plain if texts == "full" else told(question)
+        record["draft"] = answer.draft if answer.draft is None else told(answer.draft)
+        record["answer"] = told(answer.text)
         if answer.reasoning:
-            record["reasoning"] = answer.reasoning
-    elif texts == "hash":
-        question = json.dumps(plain_json(list(messages)), sort_keys=True, allow_nan=False)
-        said = {"question": question, "draft": answer.draft, "answer": answer.text}
-        if answer.reasoning:
-            said["reasoning"] = answer.reasoning
-        record |= {
-            name: text if text is None else text_digest(answer.request, text) for name, text in said.items()
-        }
-    # A past call in a conversation may hold what JSON does not; a decision is recorded all the same.
-    plain: dict[str, Any] = plain_json(record)
-    return plain
+            record["reasoning"] = told(answer.reasoning)
+    # Texts may hold halves of surrogate pairs.
+    written: DecisionRecord = plain_json(record)
+    return written
+
+
+def read_decisions(path: str | Path) -> list[DecisionRecord]:
+    """The records of a decision log, oldest first; of lines that earlier versions wrote, too.
+
+    Such a line says nothing of what was recorded later. It is given as not known: null, none, or empty. It is
+    not known either whether the profile held for its answer, and ``outside_domain`` says so, so that no
+    monitor counts it. A line that was not written to its end, as where a disk was full, is left out with a
+    warning.
+
+    Raises:
+        RecordError: The file cannot be read, or is not a decision log.
+    """
+    if Path(path).is_file() and not Path(path).stat().st_size:
+        return []
+    records = []
+    for number, line in enumerate(read_json_lines(path), start=1):
+        try:
+            values = json_object(line)
+        except RecordError as error:
+            warnings.warn(f"Line {number} of {path} is left out. {error}", RuntimeWarning, stacklevel=2)
+            continue
+        if not {"request", "policy", "action", "rule", "reason", "enforced"} <= values.keys():
+            raise RecordError(f"Line {number} of {path} is not the record of a decision.")
+        records.append(cast("DecisionRecord", {**_NOT_RECORDED, **values}))
+    return records
 
 
 def text_digest(request: str, text: str) -> str:

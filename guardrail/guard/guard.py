@@ -35,7 +35,7 @@ __all__ = ["Guard"]
 class Guard:
     """A local model with a policy in front of it.
 
-    Nothing fails open. Where an answer cannot be scored, judged or decided on, the policy's ``on_error``
+    Nothing fails open. Where an answer cannot be scored, assessed or decided on, the policy's ``on_error``
     decides; where it cannot be escalated or recorded, it is withheld; ``error`` says what went wrong. Raised
     is only what the caller has to mend (an empty question, a prompt too long), and what stops the program.
 
@@ -104,7 +104,7 @@ class Guard:
 
     @property
     def profile_digest(self) -> str | None:
-        """SHA-256 of the profile that answers are judged by; None where there is none."""
+        """SHA-256 of the profile that answers are assessed by; None where there is none."""
         return self._pipeline.profile_digest
 
     @classmethod

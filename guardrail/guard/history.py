@@ -9,7 +9,7 @@ stays: it is what was said.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from guardrail.escalation.case import withholds
+from guardrail.escalation.verdict import withholds
 from guardrail.guard.answer import DEFAULT_MESSAGES, UNCHECKED
 from guardrail.policy.messages import Notice, Notices
 

@@ -18,7 +18,7 @@ from guardrail.models.chat_template import with_text
 from guardrail.utils.threads import renew_after_fork
 
 if TYPE_CHECKING:
-    from guardrail.guard.assess import Judged
+    from guardrail.guard.assess import AssessedJob
     from guardrail.models.prompt import Prompt
     from guardrail.models.sampling import Sampling
     from guardrail.models.trace import FinishReason
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["QueuedRequest", "RequestQueue", "Response", "job_of", "jobs_of", "reading_job"]
 
 
-RunJobs = Callable[[Sequence[Job], "Sampling | None", Callable[[], bool]], "list[Judged]"]
+RunJobs = Callable[[Sequence[Job], "Sampling | None", Callable[[], bool]], "list[AssessedJob]"]
 
 
 class QueuedRequest:
@@ -39,7 +39,7 @@ class QueuedRequest:
 
     def __init__(self, jobs: "Sequence[Job]", sampling: "Sampling | None") -> None:
         self.jobs, self.sampling = jobs, sampling
-        self.future: Future[list[Judged]] = Future()
+        self.future: Future[list[AssessedJob]] = Future()
         self._abandoned = False
 
     def abandon(self) -> None:
@@ -110,7 +110,7 @@ class RequestQueue:
         """Begin empty: whoever waits, and the thread that serves tasks, is in the other process."""
         self._begin()
 
-    def result(self, request: QueuedRequest, within: float | None = None) -> "list[Judged]":
+    def result(self, request: QueuedRequest, within: float | None = None) -> "list[AssessedJob]":
         """Give what comes of a request, once it is its turn.
 
         Args:
@@ -136,7 +136,7 @@ class RequestQueue:
             raise _late(within)
         return request.future.result()
 
-    async def aresult(self, request: QueuedRequest, within: float | None = None) -> "list[Judged]":
+    async def aresult(self, request: QueuedRequest, within: float | None = None) -> "list[AssessedJob]":
         """The same beside an event loop."""
         self._join(request)
         self._worker.submit(self._served, request)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from guardrail.escalation.verdict import VerdictCall
 from guardrail.guard.answer import failure
 from guardrail.labelling.observation import Observation
 from guardrail.scoring.options import Span
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from guardrail.scoring.options import ScoringOptions
     from guardrail.scoring.uncertainty import Uncertainty
 
-__all__ = ["CallVerdict", "CalledTool", "ScoredCall", "judged_calls", "name_of", "scored_calls"]
+__all__ = ["AssessedCall", "CalledTool", "ScoredCall", "assess_calls", "name_of", "scored_calls"]
 
 _NOWHERE = "it is not known where the answer writes it"
 
@@ -53,8 +54,8 @@ class ScoredCall:
     reason: str = ""
 
 
-class CallVerdict(NamedTuple):
-    """What is known of a call.
+class AssessedCall(NamedTuple):
+    """What the profile says of a call.
 
     Attributes:
         name: The tool's.
@@ -68,6 +69,12 @@ class CallVerdict(NamedTuple):
     confidence: float | None
     hybridgrad: float | None
     reason: str = ""
+
+    def as_plain(self) -> VerdictCall:
+        """Plain values for JSON."""
+        return VerdictCall(
+            name=self.name, confidence=self.confidence, hybridgrad=self.hybridgrad, reason=self.reason
+        )
 
 
 def name_of(call: str | CalledTool) -> str:
@@ -112,13 +119,13 @@ def scored_calls(
     return tuple(scored)
 
 
-def judged_calls(
+def assess_calls(
     calls: Sequence[ScoredCall],
     profile: "Profile | None",
     assessment: "Assessment | None",
     outside_domain: str = "",
-) -> tuple[CallVerdict, ...]:
-    """What the profile says of each call.
+) -> tuple[AssessedCall, ...]:
+    """Ask the profile about each call.
 
     Args:
         calls: The calls.
@@ -127,31 +134,31 @@ def judged_calls(
         outside_domain: Why it says nothing of an answer like this, or empty.
     """
     unknown = outside_domain or "no profile gives a confidence"
-    return tuple(_judged(call, profile, assessment, unknown) for call in calls)
+    return tuple(_assess_call(call, profile, assessment, unknown) for call in calls)
 
 
-def _judged(
+def _assess_call(
     call: ScoredCall, profile: "Profile | None", assessment: "Assessment | None", unknown: str
-) -> CallVerdict:
+) -> AssessedCall:
     if call.uncertainty is None:
-        return CallVerdict(call.name, None, None, call.reason)
+        return AssessedCall(call.name, None, None, call.reason)
     hybridgrad = call.uncertainty.hybridgrad
     if profile is None or assessment is None or assessment.confidence is None:
-        return CallVerdict(call.name, None, hybridgrad, unknown)
+        return AssessedCall(call.name, None, hybridgrad, unknown)
     if call.is_answer:
-        return CallVerdict(call.name, assessment.confidence, hybridgrad)
+        return AssessedCall(call.name, assessment.confidence, hybridgrad)
     if profile.depths:
         why = "the profile reads a hidden state of whole answers, and the call is a part of one"
-        return CallVerdict(call.name, None, hybridgrad, why)
+        return AssessedCall(call.name, None, hybridgrad, why)
     if profile.scorer.reduction == "sum":
         why = "the profile's scores are sums over whole answers, and a part of one would look surer"
-        return CallVerdict(call.name, None, hybridgrad, why)
+        return AssessedCall(call.name, None, hybridgrad, why)
     try:
         scores = {**call.uncertainty.scores(), "tokens": float(len(call.uncertainty.tokens))}
         confidence = profile.assess(Observation(scores)).confidence
     except Exception as error:  # noqa: BLE001  (recorded; the call's confidence is unknown)
-        return CallVerdict(call.name, None, hybridgrad, failure("judge", error))
-    return CallVerdict(call.name, confidence, hybridgrad)
+        return AssessedCall(call.name, None, hybridgrad, failure("assess", error))
+    return AssessedCall(call.name, confidence, hybridgrad)
 
 
 def _spans(trace: "Trace", calls: Sequence[str | CalledTool], whole: Span) -> list[Span | None]:

@@ -88,7 +88,7 @@ def author_of_call(call: "ModelCall", guard: "Guard", declared: AnsweredBy | Non
 
     Args:
         call: The call.
-        guard: What judges the answer.
+        guard: What decides on the answer.
         declared: What the user says of it.
     """
     if call.verdict is not None and _is_own(call.verdict, guard):

@@ -177,8 +177,8 @@ def _edited(message: AIMessage, decisions: Sequence[Any]) -> AIMessage:
 
 def _new(message: AIMessage, verdict: Mapping[str, Any]) -> AIMessage:
     # A stream of messages leaves out those whose id it has seen: the one in the draft's place.
-    judged: AIMessage = with_verdict(message, verdict).model_copy(update={"id": str(uuid4())})
-    return judged
+    renewed: AIMessage = with_verdict(message, verdict).model_copy(update={"id": str(uuid4())})
+    return renewed
 
 
 def _messages(waiting: Waiting) -> list[Any]:
@@ -239,11 +239,11 @@ def result_of(turn: "AgentTurn", draft: "Held", outcome: "Outcome") -> TurnResul
     """
     verdict, answer = outcome.verdict.plain, outcome.verdict.answer
     if outcome.text is None:
-        return TurnResult(_judged(draft, verdict), draft)
+        return TurnResult(_told_of(draft, verdict), draft)
     escalation = answer.escalation if answer is not None else None
     if not outcome.withheld and escalation is not None and escalation.target in turn.replies:
         stronger = turn.replies[escalation.target]
-        return TurnResult(_judged(stronger, verdict), stronger)
+        return TurnResult(_told_of(stronger, verdict), stronger)
     instead = in_place_of(draft.message or AIMessage(""), outcome.text, verdict)
     # Of its own: streams know the draft's id, and what replaces this one has to name it.
     message = instead.model_copy(update={"id": str(uuid4())})
@@ -261,7 +261,7 @@ def ends_agent(message: Any) -> bool:
     return verdict["action"] in ("abstain", "escalate") and not message.tool_calls
 
 
-def _judged(held: "Held", verdict: "Mapping[str, Any]") -> ModelResponse[Any]:
+def _told_of(held: "Held", verdict: "Mapping[str, Any]") -> ModelResponse[Any]:
     message = held.message
     messages = [with_verdict(one, verdict) if one is message else one for one in held.response.result]
     return ModelResponse(result=messages, structured_response=held.response.structured_response)

@@ -19,7 +19,7 @@ from langchain_core.messages import (
 )
 
 from guardrail.errors import PromptError
-from guardrail.escalation.case import withholds
+from guardrail.escalation.verdict import withholds
 from guardrail.guard.history import VERDICT_FIELD, spoken
 from guardrail.langchain.answer_parts import parts_of
 from guardrail.langchain.verdicts import VERDICT_KEY, sealed

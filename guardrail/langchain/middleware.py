@@ -20,8 +20,8 @@ from langchain_core.runnables.config import ensure_config
 from langgraph.types import Command, interrupt
 
 from guardrail.errors import OptionError
-from guardrail.escalation.case import withholds
 from guardrail.escalation.routing import check_keyless
+from guardrail.escalation.verdict import withholds
 from guardrail.langchain.agent_turn import AgentTurn, Held, People, targets_within
 from guardrail.langchain.answer_parts import parts_of
 from guardrail.langchain.authors import AnsweredBy
@@ -243,7 +243,7 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
         return AgentTurn(request.override(messages=said), handler), left_out
 
     def _call(self, draft: Held) -> ModelCall:
-        """The model's call as it is judged; where it was not seen what was asked, ``on_error`` decides."""
+        """The model's call as it is assessed; where it was not seen what was asked, ``on_error`` decides."""
         message = draft.message
         if message is None:
             return ModelCall(uuid4())

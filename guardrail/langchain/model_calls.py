@@ -13,7 +13,7 @@ from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 from langchain_core.prompt_values import PromptValue
 
 from guardrail.errors import GuardrailError, InvalidInputError
-from guardrail.escalation.case import withholds
+from guardrail.escalation.verdict import withholds
 from guardrail.guard.history import VERDICT_FIELD
 from guardrail.guard.tool_calls import CalledTool
 from guardrail.langchain.answer_parts import AnswerCall, AnswerParts, parts_of
@@ -26,7 +26,7 @@ from guardrail.utils.json_lines import plain_json
 if TYPE_CHECKING:
     from guardrail.guard.guard import Guard
 
-__all__ = ["CallCollector", "ModelCall", "ajudge_call", "arefuse_chain", "judge_call", "refuse_chain"]
+__all__ = ["CallCollector", "ModelCall", "adecide_on_call", "arefuse_chain", "decide_on_call", "refuse_chain"]
 
 
 # What providers call the same thing.
@@ -200,7 +200,7 @@ _UNREADABLE = "the answer holds nothing that a text model can read"
 _WITHHELD = "the message says that a guard withheld its answer, and no guard here did"
 
 
-def judge_call(
+def decide_on_call(
     guard: "Guard", call: "ModelCall", tags: Iterable[str], declared: AnsweredBy | None = None
 ) -> CallDecision:
     """Decide on a call whose model has no guard of its own; what cannot be read, ``on_error`` decides on.
@@ -220,10 +220,10 @@ def judge_call(
     return CallDecision(answer.as_plain(), call.run_id, answer)
 
 
-async def ajudge_call(
+async def adecide_on_call(
     guard: "Guard", call: "ModelCall", tags: Iterable[str], declared: AnsweredBy | None = None
 ) -> CallDecision:
-    """As :func:`judge_call`, within an event loop."""
+    """As :func:`decide_on_call`, within an event loop."""
     facts: dict[str, Any] = {"tags": tags, "answered_by": author_of_call(call, guard, declared)}
     try:
         asked, said, tools = _read(call)

@@ -15,7 +15,7 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from langchain_core.tracers.context import register_configure_hook
 
-from guardrail.escalation.case import withholds
+from guardrail.escalation.verdict import withholds
 from guardrail.langchain.answer_parts import AnswerParts, parts_of
 from guardrail.policy.evidence import Action
 from guardrail.utils.threads import ForkSafeLock

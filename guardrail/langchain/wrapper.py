@@ -11,12 +11,12 @@ from langchain_core.runnables.base import coerce_to_runnable
 
 from guardrail.calibration.profile import read_profile
 from guardrail.errors import GuardrailError, OptionError
-from guardrail.escalation.case import withholds
 from guardrail.escalation.routing import check_keyless
+from guardrail.escalation.verdict import withholds
 from guardrail.guard.history import notices_of
 from guardrail.langchain.authors import AnsweredBy, checked_declaration
 from guardrail.langchain.guarded_chain import GuardedChain
-from guardrail.langchain.model_calls import ajudge_call, arefuse_chain, judge_call, refuse_chain
+from guardrail.langchain.model_calls import adecide_on_call, arefuse_chain, decide_on_call, refuse_chain
 from guardrail.langchain.outcome import CallDecision, OnAbstain, Outcome, combined
 from guardrail.langchain.shared_models import shared_model
 from guardrail.models.files.reference import DEFAULT_MODEL
@@ -71,8 +71,8 @@ class UncertaintyGuard:
     (times in a trace are then those of the telling); of what is withheld, that models ran and their tokens.
     ``annotate``: everything as it comes, and the verdict on the last chunk.
 
-    An answer is judged as one to the conversation without the turns that were withheld; what the chain's own
-    model reads of these is the chain's affair.
+    An answer is decided on as one to the conversation without the turns that were withheld; what the chain's
+    own model reads of these is the chain's affair.
 
     What ``buffer`` cannot keep from others, since the chain has it of its own: callbacks that a model or a
     part of the chain was made with, ``set_debug`` and ``verbose``, a memory, checkpoint or ``@task`` of
@@ -173,13 +173,13 @@ class UncertaintyGuard:
         """
         tags = tuple(tags)
 
-        def judged(call: "ModelCall") -> CallDecision:
+        def decided(call: "ModelCall") -> CallDecision:
             carried = _carried(call)
             if carried is not None and self._stands(carried, call, calls):
                 return carried
-            return _stricter(judge_call(self._open(), call, tags, self.answered_by), call)
+            return _stricter(decide_on_call(self._open(), call, tags, self.answered_by), call)
 
-        verdicts = [*map(judged, self._deciding(calls))]
+        verdicts = [*map(decided, self._deciding(calls))]
         return self._outcome(verdicts or [refuse_chain(self._open(), asked, run_id, tags)])
 
     async def adecide(
@@ -188,13 +188,13 @@ class UncertaintyGuard:
         """As :meth:`decide`, within an event loop."""
         tags = tuple(tags)
 
-        async def judged(call: "ModelCall") -> CallDecision:
+        async def decided(call: "ModelCall") -> CallDecision:
             carried = _carried(call)
             if carried is not None and self._stands(carried, call, calls):
                 return carried
-            return _stricter(await ajudge_call(await self._aopen(), call, tags, self.answered_by), call)
+            return _stricter(await adecide_on_call(await self._aopen(), call, tags, self.answered_by), call)
 
-        verdicts = await asyncio.gather(*map(judged, self._deciding(calls)))
+        verdicts = await asyncio.gather(*map(decided, self._deciding(calls)))
         return self._outcome(verdicts or [await arefuse_chain(await self._aopen(), asked, run_id, tags)])
 
     def _deciding(self, calls: "Sequence[ModelCall]") -> "list[ModelCall]":
