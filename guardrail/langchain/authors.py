@@ -12,6 +12,7 @@ from guardrail.errors import OptionError
 from guardrail.labelling.author import Author, name_problem, same_name
 
 if TYPE_CHECKING:
+    from guardrail.escalation.verdict import Verdict
     from guardrail.guard.guard import Guard
     from guardrail.langchain.model_calls import ModelCall
 
@@ -106,7 +107,7 @@ def author_of_call(call: "ModelCall", guard: "Guard", declared: AnsweredBy | Non
     return Author(model.shown, _NOBODY_SAID) if name is None else Author(name)
 
 
-def _is_own(verdict: Mapping[str, Any], guard: "Guard") -> bool:
+def _is_own(verdict: "Verdict", guard: "Guard") -> bool:
     """Whether a verdict of this process says that the guard's model gave the answer, under its profile."""
     escalation = verdict.get("escalation")
     if verdict.get("outside_domain") or verdict.get("answered_by") != verdict.get("model"):

@@ -15,7 +15,7 @@ from guardrail.langchain.buffering import HeldRuns, make_sure_that_graphs_are_he
 from guardrail.langchain.isolation import bare, copied, joined
 from guardrail.langchain.model_calls import CallCollector, ModelCall
 from guardrail.langchain.outcome import ChainResult, Ending, ending_of
-from guardrail.langchain.verdicts import VERDICT_EVENT, facts_of, note_in_traces
+from guardrail.langchain.verdicts import VERDICT_EVENT, CarriedVerdict, TracedVerdict, note_in_traces, traced
 
 if TYPE_CHECKING:
     from langchain_core.callbacks.base import BaseCallbackManager
@@ -183,7 +183,7 @@ class GuardedRun:
             await around.on_custom_event(VERDICT_EVENT, event, run_id=self._manager.run_id)
         return ending
 
-    def _noted(self, outcome: "Outcome | None") -> list[dict[str, Any]]:
+    def _noted(self, outcome: "Outcome | None") -> list[CarriedVerdict]:
         """The verdicts as events; the one that decided is written into the trace."""
         if outcome is None:
             return []
@@ -198,8 +198,8 @@ class GuardedRun:
         return {"run_id": self._manager.run_id, "tags": self._manager.tags}
 
 
-def _facts_of(outcome: "Outcome | None") -> dict[UUID, dict[str, Any]]:
-    return {verdict.run_id: facts_of(verdict.plain) for verdict in outcome.verdicts} if outcome else {}
+def _facts_of(outcome: "Outcome | None") -> dict[UUID, TracedVerdict]:
+    return {verdict.run_id: traced(verdict.plain) for verdict in outcome.verdicts} if outcome else {}
 
 
 def finished(ending: Ending) -> Any:

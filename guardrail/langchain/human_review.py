@@ -1,7 +1,7 @@
 """A draft that waits for a person: what they are shown, and what the agent goes on with."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, cast
 from uuid import uuid4
 
 from langchain.agents.middleware import ModelResponse
@@ -18,10 +18,11 @@ from typing_extensions import TypedDict
 
 from guardrail.errors import OptionError
 from guardrail.escalation.case import is_blank
+from guardrail.escalation.verdict import Verdict, VerdictEscalation
 from guardrail.guard.answer import DEFAULT_MESSAGES, confidence_percent
 from guardrail.langchain.answer_parts import parts_of
 from guardrail.langchain.message_conversion import in_place_of, with_verdict
-from guardrail.langchain.verdicts import is_given, verdict_of
+from guardrail.langchain.verdicts import CarriedVerdict, is_given, unsealed, verdict_of
 from guardrail.models.sampling import check_number
 from guardrail.utils.arguments import takes_no_others
 
@@ -48,7 +49,7 @@ __all__ = [
 
 
 # Where a verdict says what a person decided.
-REVIEW_KEY = "review"
+REVIEW_KEY: Final = "review"
 # A person let it through, as it was or as they put it.
 STOOD = ("approve", "edit")
 # The action that stands for an answer without calls of tools.
@@ -69,7 +70,7 @@ class Waiting(TypedDict):
 
     messages: list[dict[str, Any]]
     structured_response: Any
-    verdict: dict[str, Any]
+    verdict: CarriedVerdict
     placeholder: str
     question: str
 
@@ -81,7 +82,7 @@ class ReviewReply(TypedDict):
 
 
 def waiting_of(
-    response: ModelResponse[Any], verdict: Mapping[str, Any], placeholder: str, asked: Sequence[Any]
+    response: ModelResponse[Any], verdict: Verdict, placeholder: str, asked: Sequence[Any]
 ) -> Waiting:
     """Put a draft by."""
     said = [one for one in response.result if isinstance(one, AIMessage)]
@@ -90,7 +91,7 @@ def waiting_of(
     return Waiting(
         messages=messages_to_dict([message, *(one for one in response.result if one is not message)]),
         structured_response=response.structured_response,
-        verdict=dict(verdict),
+        verdict=unsealed(verdict),
         placeholder=placeholder,
         question=questions[-1] if questions else "",
     )
@@ -140,7 +141,12 @@ def reviewed(waiting: Waiting, reply: ReviewReply) -> dict[str, Any]:
     gone = RemoveMessage(id=waiting["placeholder"])
     if rejected is not None:
         words = rejected.get("message") or DEFAULT_MESSAGES["abstain"]
-        verdict = {**waiting["verdict"], "action": "abstain", "message": words, REVIEW_KEY: "reject"}
+        verdict: CarriedVerdict = {
+            **waiting["verdict"],
+            "action": "abstain",
+            "message": words,
+            REVIEW_KEY: "reject",
+        }
         return {"messages": [gone, _new(AIMessage(words), verdict)], "jump_to": "end"}
     edited = any(decision["type"] == "edit" for decision in decisions)
     message, *others = _messages(waiting)
@@ -155,8 +161,9 @@ def reviewed(waiting: Waiting, reply: ReviewReply) -> dict[str, Any]:
     return update
 
 
-def _let_through(verdict: Mapping[str, Any], decision: Literal["approve", "edit"]) -> dict[str, Any]:
-    escalation = {**(verdict.get("escalation") or {}), "source": _PERSON}
+def _let_through(verdict: CarriedVerdict, decision: Literal["approve", "edit"]) -> CarriedVerdict:
+    known = verdict.get("escalation") or VerdictEscalation(target=None, source=None, ticket=None, attempts=[])
+    escalation: VerdictEscalation = {**known, "source": _PERSON}
     return {**verdict, "message": None, "escalation": escalation, REVIEW_KEY: decision}
 
 
@@ -175,7 +182,7 @@ def _edited(message: AIMessage, decisions: Sequence[Any]) -> AIMessage:
     return AIMessage(str(message.text), tool_calls=calls, **facts)
 
 
-def _new(message: AIMessage, verdict: Mapping[str, Any]) -> AIMessage:
+def _new(message: AIMessage, verdict: CarriedVerdict) -> AIMessage:
     # A stream of messages leaves out those whose id it has seen: the one in the draft's place.
     renewed: AIMessage = with_verdict(message, verdict).model_copy(update={"id": str(uuid4())})
     return renewed
@@ -261,7 +268,7 @@ def ends_agent(message: Any) -> bool:
     return verdict["action"] in ("abstain", "escalate") and not message.tool_calls
 
 
-def _told_of(held: "Held", verdict: "Mapping[str, Any]") -> ModelResponse[Any]:
+def _told_of(held: "Held", verdict: Verdict) -> ModelResponse[Any]:
     message = held.message
     messages = [with_verdict(one, verdict) if one is message else one for one in held.response.result]
     return ModelResponse(result=messages, structured_response=held.response.structured_response)
@@ -330,7 +337,7 @@ def _caller(request: "ToolCallRequest") -> AIMessage | None:
     return None
 
 
-def _confidence(verdict: Mapping[str, Any], tool: str) -> float | None:
+def _confidence(verdict: CarriedVerdict, tool: str) -> float | None:
     """What can be believed of a call of a tool; None where nothing can."""
     escalation = verdict.get("escalation")
     is_of_another = isinstance(escalation, Mapping) and escalation.get("source") is not None

@@ -19,7 +19,7 @@ from langchain_core.messages import (
 )
 
 from guardrail.errors import PromptError
-from guardrail.escalation.verdict import withholds
+from guardrail.escalation.verdict import Verdict, withholds
 from guardrail.guard.history import VERDICT_FIELD, spoken
 from guardrail.langchain.answer_parts import parts_of
 from guardrail.langchain.verdicts import VERDICT_KEY, sealed
@@ -163,7 +163,7 @@ class NoPlaceError(Exception):
     """An output that a text cannot be put in place of."""
 
 
-def in_place_of(output: Any, text: str, verdict: Mapping[str, Any], asked: Any = None) -> Any:
+def in_place_of(output: Any, text: str, verdict: Verdict, asked: Any = None) -> Any:
     """A text as an output of the same type: a text, a message, which carries the verdict, or a state.
 
     Args:
@@ -196,9 +196,7 @@ def in_place_of(output: Any, text: str, verdict: Mapping[str, Any], asked: Any =
     raise _no_place(f"of type {type(output).__name__}")
 
 
-def in_place_of_chunks(
-    chunks: Sequence[Any], text: str, verdict: Mapping[str, Any], asked: Any = None
-) -> list[Any]:
+def in_place_of_chunks(chunks: Sequence[Any], text: str, verdict: Verdict, asked: Any = None) -> list[Any]:
     """The same for a stream: one chunk in place of all.
 
     Of a graph's stream it has the form of the last chunk that has messages: a state, the update of a node, a
@@ -219,7 +217,7 @@ def in_place_of_chunks(
     raise _no_place("nothing" if not chunks else f"chunks of type {type(chunks[-1]).__name__}")
 
 
-def with_verdict(output: Any, verdict: Mapping[str, Any], whole: Any = None) -> Any:
+def with_verdict(output: Any, verdict: Verdict, whole: Any = None) -> Any:
     """The output; a message of a model carries the verdict then. Nothing is changed in place.
 
     Args:
@@ -252,7 +250,7 @@ def _is_graphs(output: Any) -> bool:
     )
 
 
-def _in_place_of_graphs(chunk: Any, text: str, verdict: Mapping[str, Any], asked: Any) -> Any:
+def _in_place_of_graphs(chunk: Any, text: str, verdict: Verdict, asked: Any) -> Any:
     """A text in place of a chunk of a graph's stream; None where that has no place for one."""
     if isinstance(chunk, Mapping) and chunk.keys() >= _PART:
         instead = _in_place_of_graphs(chunk["data"], text, verdict, asked)

@@ -37,7 +37,7 @@ from guardrail.langchain.human_review import (
 from guardrail.langchain.isolation import bare
 from guardrail.langchain.message_conversion import as_spoken
 from guardrail.langchain.model_calls import ModelCall
-from guardrail.langchain.verdicts import VERDICT_EVENT, facts_of, is_given, verdict_of
+from guardrail.langchain.verdicts import VERDICT_EVENT, is_given, traced, verdict_of
 from guardrail.langchain.wrapper import UncertaintyGuard
 from guardrail.policy.load import load_policy
 from guardrail.policy.model import Policy
@@ -189,7 +189,7 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
                 )
             outcome = outcome.with_turns_left_out(left_out)
             result = result_of(turn, draft, outcome)
-            facts = {call.run_id: facts_of(outcome.verdict.plain)}
+            facts = {call.run_id: traced(outcome.verdict.plain)}
             draft.tell(redacted=result.shown is not draft, facts=facts)
             if result.shown is not None and result.shown is not draft:
                 result.shown.tell(redacted=False)
@@ -211,7 +211,7 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
                 )
             outcome = outcome.with_turns_left_out(left_out)
             result = result_of(turn, draft, outcome)
-            facts = {call.run_id: facts_of(outcome.verdict.plain)}
+            facts = {call.run_id: traced(outcome.verdict.plain)}
             await draft.atell(redacted=result.shown is not draft, facts=facts)
             if result.shown is not None and result.shown is not draft:
                 await result.shown.atell(redacted=False)

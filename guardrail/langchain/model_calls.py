@@ -20,7 +20,7 @@ from guardrail.langchain.answer_parts import AnswerCall, AnswerParts, parts_of
 from guardrail.langchain.authors import UNSEEN, AnsweredBy, ReportedModel, author_of_call, reported_model
 from guardrail.langchain.message_conversion import prompt_of
 from guardrail.langchain.outcome import CallDecision
-from guardrail.langchain.verdicts import VERDICT_EVENT, is_given, is_verdict, verdict_of
+from guardrail.langchain.verdicts import VERDICT_EVENT, CarriedVerdict, is_given, is_verdict, verdict_of
 from guardrail.utils.json_lines import plain_json
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class ModelCall:
     tool_calls: Sequence[AnswerCall] = field(default=(), repr=False)
     finish_reason: Literal["stop", "length"] | None = None
     model: ReportedModel = field(default_factory=ReportedModel)
-    verdict: Mapping[str, Any] | None = None
+    verdict: CarriedVerdict | None = None
     is_withheld: bool = False
 
     @property

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from guardrail.errors import AbstainedError
 from guardrail.escalation.case import Answered
+from guardrail.escalation.verdict import Verdict
 from guardrail.guard.answer import DEFAULT_MESSAGES
 from guardrail.langchain.isolation import joined
 from guardrail.langchain.message_conversion import (
@@ -16,7 +17,7 @@ from guardrail.langchain.message_conversion import (
     with_verdict,
     without_verdict,
 )
-from guardrail.langchain.verdicts import sealed
+from guardrail.langchain.verdicts import CarriedVerdict, sealed, unsealed
 
 if TYPE_CHECKING:
     from guardrail.guard.answer import GuardedAnswer
@@ -52,7 +53,7 @@ class CallDecision:
         said: What it was decided on.
     """
 
-    plain: Mapping[str, Any]
+    plain: Verdict
     run_id: UUID
     answer: "GuardedAnswer | None" = field(default=None, repr=False)
     said: "AnswerParts | None" = field(default=None, repr=False)
@@ -71,9 +72,10 @@ class CallDecision:
         doubt = 1 - confidence if isinstance(confidence, int | float) else 2.0
         return (self.takes_away, action, doubt)
 
-    def with_run_id(self) -> dict[str, Any]:
+    def with_run_id(self) -> CarriedVerdict:
         """The verdict, as whoever listens is told of it."""
-        return sealed({**self.plain, "run_id": str(self.run_id)}, said=self.said)
+        told: CarriedVerdict = {**unsealed(self.plain), "run_id": str(self.run_id)}
+        return sealed(told, said=self.said)
 
     @property
     def answered_by(self) -> str | None:
@@ -155,11 +157,11 @@ OnAbstain = Literal["message", "raise"]
 class ChainResult(Protocol):
     """What a chain gave."""
 
-    def kept(self, verdict: Mapping[str, Any]) -> Any:
+    def kept(self, verdict: Verdict) -> Any:
         """It, with the verdict where it has a place for it."""
         ...
 
-    def replaced(self, text: str, verdict: Mapping[str, Any], asked: Any) -> Any:
+    def replaced(self, text: str, verdict: Verdict, asked: Any) -> Any:
         """A text in its place.
 
         Args:
@@ -179,11 +181,11 @@ class Whole:
 
     output: Any = field(default=None, repr=False)
 
-    def kept(self, verdict: Mapping[str, Any]) -> Any:
+    def kept(self, verdict: Verdict) -> Any:
         """As in :class:`ChainResult`."""
         return with_verdict(self.output, verdict)
 
-    def replaced(self, text: str, verdict: Mapping[str, Any], asked: Any) -> Any:
+    def replaced(self, text: str, verdict: Verdict, asked: Any) -> Any:
         """As in :class:`ChainResult`."""
         return in_place_of(self.output, text, verdict, asked)
 
@@ -194,13 +196,13 @@ class Chunks:
 
     chunks: Sequence[Any] = field(default=(), repr=False)
 
-    def kept(self, verdict: Mapping[str, Any]) -> list[Any]:
+    def kept(self, verdict: Verdict) -> list[Any]:
         """As in :class:`ChainResult`."""
         *first, last = self.chunks or [None]
         whole = joined(self.chunks)
         return [*map(without_verdict, first), with_verdict(last, verdict, whole)] if self.chunks else []
 
-    def replaced(self, text: str, verdict: Mapping[str, Any], asked: Any) -> list[Any]:
+    def replaced(self, text: str, verdict: Verdict, asked: Any) -> list[Any]:
         """As in :class:`ChainResult`."""
         return in_place_of_chunks(self.chunks, text, verdict, asked)
 
@@ -211,11 +213,11 @@ class LastChunk:
 
     chunks: Sequence[Any] = field(default=(), repr=False)
 
-    def kept(self, verdict: Mapping[str, Any]) -> list[Any]:
+    def kept(self, verdict: Verdict) -> list[Any]:
         """As in :class:`ChainResult`."""
         return [with_verdict(chunk, verdict) for chunk in self.chunks]
 
-    def replaced(self, text: str, verdict: Mapping[str, Any], asked: Any) -> list[Any]:
+    def replaced(self, text: str, verdict: Verdict, asked: Any) -> list[Any]:
         """As in :class:`ChainResult`; never."""
         raise NoPlaceError("The answer was streamed before it could be decided on (streaming: annotate).")
 

@@ -12,6 +12,7 @@ from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from guardrail.errors import AbstainedError
+from guardrail.escalation.verdict import Verdict
 from guardrail.guard.answer import confidence_percent
 from guardrail.langchain.answer_parts import parts_of
 from guardrail.langchain.tool_parsing import Said
@@ -55,9 +56,9 @@ class Shown:
     abstained: AbstainedError | None = None
 
     @property
-    def verdict(self) -> dict[str, Any]:
+    def verdict(self) -> Verdict:
         """The verdict."""
-        verdict: dict[str, Any] = self.metadata[VERDICT_KEY]
+        verdict: Verdict = self.metadata[VERDICT_KEY]
         return verdict
 
     def result(self) -> ChatResult:

@@ -13,6 +13,7 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel
 
 from guardrail.errors import AbstainedError, OptionError
+from guardrail.escalation.verdict import withholds
 from guardrail.langchain.verdicts import verdict_of
 
 __all__ = ["parsed_by", "schema_asked", "schema_of", "told_of_schema", "told_to_tracers"]
@@ -107,9 +108,8 @@ def parsed_by(
 
 def _answered(message: BaseMessage) -> BaseMessage:
     """The message, if it is an answer: a policy's words in its place are no data."""
-    verdict = verdict_of(message) or {}
-    replied = (verdict.get("escalation") or {}).get("source")
-    if verdict.get("enforced") and verdict.get("action") in ("abstain", "escalate") and not replied:
+    verdict = verdict_of(message)
+    if verdict is not None and withholds(verdict):
         raise AbstainedError(
             f"The policy withheld the answer by its rule {verdict['rule']!r}: {message.text}", verdict
         )

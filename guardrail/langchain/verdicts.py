@@ -7,15 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, get_args, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, NotRequired, TypeGuard, cast, get_args, overload
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from langchain_core.tracers.context import register_configure_hook
+from typing_extensions import TypedDict
 
-from guardrail.escalation.verdict import withholds
+from guardrail.escalation.verdict import Verdict, withholds
 from guardrail.langchain.answer_parts import AnswerParts, parts_of
 from guardrail.policy.evidence import Action
 from guardrail.utils.threads import ForkSafeLock
@@ -29,22 +30,54 @@ __all__ = [
     "SEAL_KEY",
     "VERDICT_EVENT",
     "VERDICT_KEY",
+    "CarriedVerdict",
+    "TracedVerdict",
     "UncertaintyCallbackHandler",
     "Verdicts",
-    "facts_of",
     "get_uncertainty_callback",
     "is_given",
     "is_verdict",
     "note_in_traces",
     "sealed",
+    "traced",
     "unsealed",
     "verdict_of",
     "verdicts_in",
 ]
 
 
+class CarriedVerdict(Verdict):
+    """A verdict within LangChain: on a message, in an event, or where verdicts are collected.
+
+    Attributes:
+        seal: Shows that this process gave the verdict, on which answer and to which question.
+        run_id: Of the model's run, where the verdict was told by an event or collected.
+        review: What a person decided on the draft, where one did: ``approve``, ``edit`` or ``reject``.
+    """
+
+    seal: NotRequired[str]
+    run_id: NotRequired[str]
+    review: NotRequired[Literal["approve", "edit", "reject"]]
+
+
+class TracedVerdict(TypedDict):
+    """What the metadata of a run in a trace says of the verdict on it; each as in the verdict.
+
+    Attributes:
+        uncertainty_action: What was done.
+        uncertainty_confidence: Probability that the draft is correct, 0 to 1; None where it is not known.
+        uncertainty_rule: Id of the rule that decided.
+        uncertainty_enforced: False where the policy only observes.
+    """
+
+    uncertainty_action: Action
+    uncertainty_confidence: float | None
+    uncertainty_rule: str
+    uncertainty_enforced: bool
+
+
 # Where a verdict has its seal.
-SEAL_KEY = "seal"
+SEAL_KEY: Final = "seal"
 
 _KEY = secrets.token_bytes(32)
 
@@ -52,12 +85,12 @@ Asked = Sequence[BaseMessage]
 
 
 def sealed(
-    verdict: Mapping[str, Any], *, asked: Asked | None = None, said: AnswerParts | None = None
-) -> dict[str, Any]:
+    verdict: Verdict, *, asked: Asked | None = None, said: AnswerParts | None = None
+) -> CarriedVerdict:
     """The verdict with a seal.
 
     Args:
-        verdict: What was decided, plain values for JSON.
+        verdict: What was decided.
         asked: What was asked; the seal holds for no question where it is not given.
         said: What was answered; the seal holds for no answer where it is not given.
     """
@@ -66,13 +99,13 @@ def sealed(
     return {**plain, SEAL_KEY: ".".join(code or "" for code in codes)}
 
 
-def unsealed(verdict: Mapping[str, Any]) -> dict[str, Any]:
+def unsealed(verdict: Mapping[str, object]) -> CarriedVerdict:
     """The verdict without its seal."""
-    return {key: value for key, value in verdict.items() if key != SEAL_KEY}
+    return cast("CarriedVerdict", {key: value for key, value in verdict.items() if key != SEAL_KEY})
 
 
 def is_given(
-    verdict: Mapping[str, Any], *, asked: Asked | None = None, said: AnswerParts | None = None
+    verdict: Mapping[str, object], *, asked: Asked | None = None, said: AnswerParts | None = None
 ) -> bool:
     """Whether this process gave a verdict, and for what is named here.
 
@@ -97,7 +130,7 @@ def is_given(
     return all(map(hmac.compare_digest, map(str.encode, codes), map(str.encode, expected)))
 
 
-def _code(plain: Mapping[str, Any], *, asked: Asked | None = None, said: AnswerParts | None = None) -> str:
+def _code(plain: Mapping[str, object], *, asked: Asked | None = None, said: AnswerParts | None = None) -> str:
     what: list[Any] = ["verdict"]
     if asked is not None:
         what = ["asked", [[message.type, str(message.text)] for message in asked]]
@@ -114,7 +147,7 @@ VERDICT_KEY = "uncertainty"
 VERDICT_EVENT = "uncertainty"
 
 
-def verdict_of(message: Any) -> dict[str, Any] | None:
+def verdict_of(message: object) -> CarriedVerdict | None:
     """The verdict that a message carries; None where it has none, or nothing that is one.
 
     It is what the message says of itself. Whoever made the message may have written it: a guard goes by a
@@ -125,10 +158,10 @@ def verdict_of(message: Any) -> dict[str, Any] | None:
     """
     metadata = getattr(message, "response_metadata", None)
     verdict = metadata.get(VERDICT_KEY) if isinstance(metadata, Mapping) else None
-    return dict(verdict) if isinstance(verdict, Mapping) and is_verdict(verdict) else None
+    return {**verdict} if is_verdict(verdict) else None
 
 
-def is_verdict(value: Any) -> bool:
+def is_verdict(value: object) -> TypeGuard[CarriedVerdict]:
     """Whether a value can be believed to be a verdict: it says what was done, and whether that counts."""
     return (
         isinstance(value, Mapping)
@@ -138,12 +171,17 @@ def is_verdict(value: Any) -> bool:
     )
 
 
-def facts_of(verdict: Mapping[str, Any]) -> dict[str, Any]:
+def traced(verdict: Verdict) -> TracedVerdict:
     """What the metadata of a run says of the verdict on it."""
-    return {f"uncertainty_{name}": verdict.get(name) for name in ("action", "confidence", "rule", "enforced")}
+    return TracedVerdict(
+        uncertainty_action=verdict["action"],
+        uncertainty_confidence=verdict.get("confidence"),
+        uncertainty_rule=verdict["rule"],
+        uncertainty_enforced=verdict["enforced"],
+    )
 
 
-def note_in_traces(manager: "BaseRunManager | None", verdict: Mapping[str, Any]) -> None:
+def note_in_traces(manager: "BaseRunManager | None", verdict: Verdict) -> None:
     """Write a verdict into the metadata of a run that goes on: tracers keep no events of their own kind.
 
     Args:
@@ -158,10 +196,10 @@ def note_in_traces(manager: "BaseRunManager | None", verdict: Mapping[str, Any])
         if (run := handler.run_map.get(str(manager.run_id))) is not None:
             # Anew: others may hold the one that is there.
             extra = run.extra or {}
-            run.extra = {**extra, "metadata": {**(extra.get("metadata") or {}), **facts_of(verdict)}}
+            run.extra = {**extra, "metadata": {**(extra.get("metadata") or {}), **traced(verdict)}}
 
 
-class Verdicts(Sequence[dict[str, Any]]):
+class Verdicts(Sequence[CarriedVerdict]):
     """Verdicts in the order in which they came, each with the ``run_id`` of the model's run.
 
     One run has one verdict here, however many ways it came: the last, since a guard around another decides
@@ -170,11 +208,11 @@ class Verdicts(Sequence[dict[str, Any]]):
 
     def __init__(self) -> None:
         self._lock = ForkSafeLock()
-        self._verdicts: list[dict[str, Any]] = []
+        self._verdicts: list[CarriedVerdict] = []
 
-    def add(self, verdict: Mapping[str, Any], run_id: "UUID | str") -> None:
+    def add(self, verdict: CarriedVerdict, run_id: "UUID | str") -> None:
         """Add the verdict of a run, or put it in the place of the one that is there."""
-        new = {**verdict, "run_id": str(run_id)}
+        new: CarriedVerdict = {**verdict, "run_id": str(run_id)}
         with self._lock:
             for at, known in enumerate(self._verdicts):
                 if known["run_id"] == new["run_id"]:
@@ -183,10 +221,10 @@ class Verdicts(Sequence[dict[str, Any]]):
             self._verdicts.append(new)
 
     @overload
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    def __getitem__(self, index: int) -> CarriedVerdict: ...
     @overload
-    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
-    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+    def __getitem__(self, index: slice) -> list[CarriedVerdict]: ...
+    def __getitem__(self, index: int | slice) -> CarriedVerdict | list[CarriedVerdict]:
         with self._lock:
             return self._verdicts[index]
 
@@ -213,7 +251,7 @@ class UncertaintyCallbackHandler(BaseCallbackHandler):
         self.verdicts = Verdicts()
         self._outer = outer
 
-    def add(self, verdict: Mapping[str, Any], run_id: "UUID | str") -> None:
+    def add(self, verdict: CarriedVerdict, run_id: "UUID | str") -> None:
         """Take a verdict, and tell whoever listens around this one."""
         self.verdicts.add(verdict, run_id)
         if self._outer is not None:
@@ -258,7 +296,7 @@ def get_uncertainty_callback() -> Iterator[Verdicts]:
         _listening.reset(token)
 
 
-def verdicts_in(response: LLMResult) -> list[dict[str, Any]]:
+def verdicts_in(response: LLMResult) -> list[CarriedVerdict]:
     """The verdicts that the messages of a model's result carry, as far as this process gave them on these."""
     messages = [
         generation.message
