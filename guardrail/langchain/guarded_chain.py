@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Generator, Iterator
-from functools import partial
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
@@ -15,7 +14,7 @@ from pydantic import ConfigDict, Field
 from guardrail.langchain.guarded_run import GuardedRun, finished
 from guardrail.langchain.isolation import NOTHING, aclose, aiter_of, amap, anext_of, closed
 from guardrail.langchain.message_conversion import without_verdict
-from guardrail.langchain.outcome import Chunks, Ending, LastChunk, Whole
+from guardrail.langchain.outcome import Chunks, LastChunk, Whole
 
 __all__ = ["GuardedChain"]
 
@@ -121,6 +120,8 @@ class GuardedChain(RunnableSerializable[Input, Output]):
             async for chunk in chunks:
                 yield chunk
 
+    # What the chain gives is held by the run alone, which has forgotten it when something is raised.
+
     def _invoke(
         self,
         input: Input,  # noqa: A002
@@ -128,7 +129,10 @@ class GuardedChain(RunnableSerializable[Input, Output]):
         config: RunnableConfig,
         **kwargs: Any,
     ) -> Output:
-        given: Output = finished(self._run(input, run_manager, config, kwargs))
+        def read(run: GuardedRun) -> Whole:
+            return Whole(self.chain.invoke(run.take(input), run.watch.config, **kwargs))
+
+        given: Output = finished(GuardedRun(self.guard, run_manager, config).decided(read))
         return given
 
     async def _ainvoke(
@@ -138,7 +142,10 @@ class GuardedChain(RunnableSerializable[Input, Output]):
         config: RunnableConfig,
         **kwargs: Any,
     ) -> Output:
-        given: Output = finished(await self._arun(input, run_manager, config, kwargs))
+        async def read(run: GuardedRun) -> Whole:
+            return Whole(await self.chain.ainvoke(run.take(input), run.watch.config, **kwargs))
+
+        given: Output = finished(await GuardedRun(self.guard, run_manager, config).adecided(read))
         return given
 
     def _buffered(
@@ -148,7 +155,10 @@ class GuardedChain(RunnableSerializable[Input, Output]):
         config: RunnableConfig,
         **kwargs: Any,
     ) -> Iterator[Output]:
-        yield from finished(self._run_stream(input, run_manager, config, kwargs))
+        def read(run: GuardedRun) -> Chunks:
+            return Chunks([*self.chain.transform(map(run.take, input), run.watch.config, **kwargs)])
+
+        yield from finished(GuardedRun(self.guard, run_manager, config).decided(read))
 
     async def _abuffered(
         self,
@@ -157,83 +167,12 @@ class GuardedChain(RunnableSerializable[Input, Output]):
         config: RunnableConfig,
         **kwargs: Any,
     ) -> AsyncIterator[Output]:
-        for chunk in finished(await self._arun_stream(input, run_manager, config, kwargs)):
+        async def read(run: GuardedRun) -> Chunks:
+            chunks = self.chain.atransform(amap(run.take, input), run.watch.config, **kwargs)
+            return Chunks([chunk async for chunk in chunks])
+
+        for chunk in finished(await GuardedRun(self.guard, run_manager, config).adecided(read)):
             yield chunk
-
-    # What the chain gives is in the frames of these four alone, which have returned when something is raised.
-
-    def _run(
-        self,
-        input: Input,  # noqa: A002
-        run_manager: CallbackManagerForChainRun,
-        config: RunnableConfig,
-        kwargs: dict[str, Any],
-    ) -> Ending:
-        run = GuardedRun(self.guard, run_manager, config)
-        asked = run.take(input)
-        output, error = None, None
-        try:
-            output = run.watch.run(partial(self.chain.invoke, asked, run.watch.config, **kwargs))
-        except BaseException as raised:  # noqa: BLE001  (raised again, unless it may carry what is withheld)
-            error = raised
-        return run.end(Whole(output), error)
-
-    async def _arun(
-        self,
-        input: Input,  # noqa: A002
-        run_manager: AsyncCallbackManagerForChainRun,
-        config: RunnableConfig,
-        kwargs: dict[str, Any],
-    ) -> Ending:
-        run = GuardedRun(self.guard, run_manager, config)
-        asked = run.take(input)
-        output, error = None, None
-        try:
-            output = await run.watch.arun(partial(self.chain.ainvoke, asked, run.watch.config, **kwargs))
-        except BaseException as raised:  # noqa: BLE001  (as above)
-            error = raised
-        return await run.aend(Whole(output), error)
-
-    def _run_stream(
-        self,
-        input: Iterator[Input],  # noqa: A002
-        run_manager: CallbackManagerForChainRun,
-        config: RunnableConfig,
-        kwargs: dict[str, Any],
-    ) -> Ending:
-        run = GuardedRun(self.guard, run_manager, config)
-        chunks: list[Output] = []
-        error = None
-
-        def read() -> None:
-            chunks.extend(self.chain.transform(map(run.take, input), run.watch.config, **kwargs))
-
-        try:
-            run.watch.run(read)
-        except BaseException as raised:  # noqa: BLE001  (as above)
-            error = raised
-        return run.end(Chunks(chunks), error)
-
-    async def _arun_stream(
-        self,
-        input: AsyncIterator[Input],  # noqa: A002
-        run_manager: AsyncCallbackManagerForChainRun,
-        config: RunnableConfig,
-        kwargs: dict[str, Any],
-    ) -> Ending:
-        run = GuardedRun(self.guard, run_manager, config)
-        chunks: list[Output] = []
-        error = None
-
-        async def read() -> None:
-            given = self.chain.atransform(amap(run.take, input), run.watch.config, **kwargs)
-            chunks.extend([chunk async for chunk in given])
-
-        try:
-            await run.watch.arun(read)
-        except BaseException as raised:  # noqa: BLE001  (as above)
-            error = raised
-        return await run.aend(Chunks(chunks), error)
 
     def _annotated(
         self,

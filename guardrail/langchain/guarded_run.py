@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from langchain_core.runnables.config import set_config_context
 from guardrail.langchain.buffering import HeldRuns, make_sure_that_graphs_are_held
 from guardrail.langchain.isolation import bare, copied, joined
 from guardrail.langchain.model_calls import CallCollector, ModelCall
-from guardrail.langchain.outcome import ChainResult, Ending, ending_of
+from guardrail.langchain.outcome import ChainResult, Ending, Whole, ending_of
 from guardrail.langchain.verdicts import VERDICT_EVENT, CarriedVerdict, TracedVerdict, note_in_traces, traced
 
 if TYPE_CHECKING:
@@ -126,6 +127,30 @@ class GuardedRun:
         self.asked.append(chunk)
         return copied(chunk)
 
+    def decided(self, read: "Callable[[GuardedRun], ChainResult]") -> Ending:
+        """Run the chain, unheard by those around, and end the run.
+
+        Args:
+            read: Gives what comes of the chain.
+        """
+        result: ChainResult = Whole()
+        error = None
+        try:
+            result = self.watch.run(partial(read, self))
+        except BaseException as raised:  # noqa: BLE001  (raised again, unless it may carry what is withheld)
+            error = raised
+        return self.end(result, error)
+
+    async def adecided(self, read: "Callable[[GuardedRun], Awaitable[ChainResult]]") -> Ending:
+        """As :meth:`decided`, within an event loop."""
+        result: ChainResult = Whole()
+        error = None
+        try:
+            result = await self.watch.arun(partial(read, self))
+        except BaseException as raised:  # noqa: BLE001  (as above)
+            error = raised
+        return await self.aend(result, error)
+
     def end(self, result: ChainResult, error: BaseException | None = None) -> Ending:
         """Decide, tell those around what they may know, and say what is to be given or raised.
 
@@ -160,10 +185,11 @@ class GuardedRun:
         return Ending(error=bare(error) if self.watch.calls else error)
 
     def _ended(self, result: ChainResult, error: Exception | None) -> Ending:
-        outcome = None
+        asked, outcome = joined(self.asked), None
         if self._is_decided(error):
-            outcome = self._guard.decide(self.watch.calls, joined(self.asked), **self._facts())
-        ending = ending_of(outcome, result, error, self._guard.on_abstain, joined(self.asked))
+            run_id, tags = self._manager.run_id, self._manager.tags
+            outcome = self._guard.decide(self.watch.calls, asked, run_id=run_id, tags=tags)
+        ending = ending_of(outcome, result, error, self._guard.on_abstain, asked)
         if self.watch.held is not None:
             self.watch.held.tell(redacted=not ending.reveals, facts=_facts_of(outcome))
         around: Any = self._manager.get_child()
@@ -172,10 +198,11 @@ class GuardedRun:
         return ending
 
     async def _aended(self, result: ChainResult, error: Exception | None) -> Ending:
-        outcome = None
+        asked, outcome = joined(self.asked), None
         if self._is_decided(error):
-            outcome = await self._guard.adecide(self.watch.calls, joined(self.asked), **self._facts())
-        ending = ending_of(outcome, result, error, self._guard.on_abstain, joined(self.asked))
+            run_id, tags = self._manager.run_id, self._manager.tags
+            outcome = await self._guard.adecide(self.watch.calls, asked, run_id=run_id, tags=tags)
+        ending = ending_of(outcome, result, error, self._guard.on_abstain, asked)
         if self.watch.held is not None:
             await self.watch.held.atell(redacted=not ending.reveals, facts=_facts_of(outcome))
         around: Any = self._manager.get_child()
@@ -193,9 +220,6 @@ class GuardedRun:
     def _is_decided(self, error: Exception | None) -> bool:
         # An error before any model answered is the chain's own, and nothing is to be decided.
         return error is None or self.watch.has_answers
-
-    def _facts(self) -> dict[str, Any]:
-        return {"run_id": self._manager.run_id, "tags": self._manager.tags}
 
 
 def _facts_of(outcome: "Outcome | None") -> dict[UUID, TracedVerdict]:

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args, overload
 from uuid import UUID
 
-from langchain_core.runnables.base import coerce_to_runnable
+from langchain_core.runnables.base import Runnable, coerce_to_runnable
+from langchain_core.runnables.utils import Input, Output
 
 from guardrail.calibration.profile import read_profile
 from guardrail.errors import GuardrailError, OptionError
@@ -147,6 +148,18 @@ class UncertaintyGuard:
         """Whether answers are shown as they come."""
         return self.policy.streaming == "annotate"
 
+    @overload
+    def wrap(
+        self, chain: Runnable[Input, Output], *, name: str | None = None
+    ) -> GuardedChain[Input, Output]: ...
+    @overload
+    def wrap(
+        self, chain: Mapping[str, Any], *, name: str | None = None
+    ) -> GuardedChain[Any, dict[str, Any]]: ...
+    @overload
+    def wrap(
+        self, chain: "RunnableLike[Input, Output]", *, name: str | None = None
+    ) -> GuardedChain[Input, Output]: ...
     def wrap(self, chain: "RunnableLike[Any, Any]", *, name: str | None = None) -> GuardedChain[Any, Any]:
         """Put the guard around a chain, an agent, a graph or a model.
 
@@ -155,8 +168,8 @@ class UncertaintyGuard:
             name: Of its runs in a trace.
 
         Returns:
-            A runnable of the same input, output, config and schemas. It can be part of other chains, be
-            batched, streamed, retried and have fallbacks.
+            A runnable of the same types of input and output, config and schemas. It can be part of other
+            chains, be batched, streamed, retried and have fallbacks.
         """
         return GuardedChain(chain=coerce_to_runnable(chain), guard=self, name=name or type(self).__name__)
 
