@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from guardrail.errors import OptionError
 from guardrail.langchain.reply import OnAbstain
@@ -11,11 +11,26 @@ from guardrail.langchain.tool_parsing import offer
 from guardrail.models.sampling import Sampling, check_number
 from guardrail.utils.text import did_you_mean
 
-__all__ = ["ALIASES", "CallOptions", "in_own_names"]
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+__all__ = ["FIELD_ALIASES", "CallOptions", "named_fields"]
 
 # What LangChain's other chat models call the same thing.
 ALIASES = {"max_completion_tokens": "max_tokens", "request_timeout": "timeout", "stop_sequences": "stop"}
-_NUMBERS = ("max_tokens", "temperature", "top_p", "seed", "timeout")
+# The same of the fields of a chat model.
+FIELD_ALIASES = {**ALIASES, "model_name": "model"}
+# Fields of a chat model that are options of its calls.
+_FIELDS = (
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "seed",
+    "timeout",
+    "max_reasoning_tokens",
+    "on_abstain",
+    "policy_tags",
+)
 _TEXTS = ("policy_tags", "stop")
 # What others' code passes to any chat model, with the values that are followed as it is, and what to do else.
 _AS_IT_IS: Mapping[str, tuple[tuple[Any, ...], str]] = {
@@ -76,6 +91,29 @@ class CallOptions:
                 raise OptionError(f"timeout is {self.timeout:g}; it is a number of seconds, more than 0.")
         _ = self.sampling
 
+    @classmethod
+    def of_fields(cls, given: Mapping[str, Any], sampling: Sampling) -> "CallOptions":
+        """Options where a call gives none.
+
+        Args:
+            given: Fields of a chat model, which may have others beside.
+            sampling: How answers are drawn where the fields say nothing.
+
+        Raises:
+            OptionError: One is out of its range.
+        """
+        plain = cls(
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=sampling.seed,
+            stop=sampling.stop,
+            max_reasoning_tokens=sampling.max_reasoning_tokens,
+            on_abstain="message",
+            policy_tags=(),
+        )
+        return plain.changed(given.get("stop"), {name: given.get(name) for name in _FIELDS})
+
     @property
     def sampling(self) -> Sampling:
         """How to decode.
@@ -128,6 +166,33 @@ class CallOptions:
                 raise OptionError("json_schema and response_format are two forms of an answer; give one.")
             values["json_schema"] = schema
         return CallOptions(**values)
+
+
+def named_fields(given: Mapping[str, Any], known: Mapping[str, "FieldInfo"]) -> dict[str, Any]:
+    """Fields of a chat model by their names, from any of the names that they have.
+
+    Args:
+        given: Values by name.
+        known: The model's fields.
+
+    Raises:
+        OptionError: A name is none of a field, or one is given twice and differs.
+    """
+    named = in_own_names(given.items(), FIELD_ALIASES)
+    for name in [*named.keys() - known.keys()]:
+        value = named.pop(name)
+        if name == "api_key":
+            # Given to every chat model by code that does not look; a model that runs here asks for none.
+            continue
+        if value is not None and name == "max_retries":
+            check_number(name, value, whole=True, least=0)
+        elif value is not None and name in ("n", "stream_usage"):
+            check_as_it_is(name, value)
+        elif value is not None or name not in ("max_retries", "n", "stream_usage"):
+            names = (*known, *FIELD_ALIASES)
+            raise OptionError(f"ChatGuardrail has no option {name!r}{did_you_mean(name, names)}")
+    # Where None is no value of a field, it gives nothing.
+    return {name: value for name, value in named.items() if value is not None or known[name].default is None}
 
 
 def in_own_names(given: Iterable[tuple[str, Any]], aliases: Mapping[str, str] = ALIASES) -> dict[str, Any]:

@@ -1,32 +1,32 @@
 """A chat model of LangChain with the guard inside: nothing leaves it before the policy decided."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.callbacks.manager import BaseRunManager
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models import LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from pydantic import Field, PrivateAttr
 
 from guardrail.errors import OptionError
 from guardrail.escalation.routing import check_keyless
-from guardrail.langchain.call_options import ALIASES, CallOptions, check_as_it_is, in_own_names
+from guardrail.langchain.call_options import CallOptions, named_fields
+from guardrail.langchain.checked_config import ConfigCheckedChatModel
 from guardrail.langchain.message_conversion import prompt_of
 from guardrail.langchain.reply import OnAbstain
 from guardrail.langchain.request import Request
 from guardrail.langchain.shared_models import Opened, Source, open_source
 from guardrail.langchain.structured_output import parsed_by, schema_of, told_to_tracers
 from guardrail.langchain.tool_parsing import offer
-from guardrail.models.sampling import Sampling, check_number
-from guardrail.utils.text import did_you_mean
+from guardrail.models.sampling import Sampling
 
 if TYPE_CHECKING:
     from guardrail.guard.guard import Guard
@@ -34,13 +34,11 @@ if TYPE_CHECKING:
 __all__ = ["ChatGuardrail"]
 
 _Method = Literal["json_schema", "function_calling", "json_mode"]
-_NUMBERS = ("max_tokens", "temperature", "top_p", "seed", "timeout", "max_reasoning_tokens")
-_NAMES_OF_OTHERS = {**ALIASES, "model_name": "model"}
 # What all copies share: services, and what is never changed in place.
 _SHARED = ("model", "policy", "targets", "cache", "rate_limiter", "callbacks", "custom_get_token_ids")
 
 
-class ChatGuardrail(BaseChatModel):
+class ChatGuardrail(ConfigCheckedChatModel):
     """A local model behind a policy, as a chat model of LangChain.
 
     A message's content is the answer, or the policy's message where the answer is withheld. What the model
@@ -135,35 +133,11 @@ class ChatGuardrail(BaseChatModel):
         # Not in a validator: pydantic wraps what is raised there. Hidden: the fields are the arguments.
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             """Open everything, so that what cannot work is known at once."""
-            given = self._named(kwargs)
+            given = named_fields(kwargs, type(self).model_fields)
             # Before pydantic, which takes True for 1; and before the weights, which take longer.
-            _ = _options(Sampling(), given)
+            _ = CallOptions.of_fields(given, Sampling())
             super().__init__(*args, **given)
             self._open()
-
-    @classmethod
-    def _named(cls, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Fields by their names, from any of the names that they have."""
-        named = in_own_names(given.items(), _NAMES_OF_OTHERS)
-        fields = cls.model_fields
-        for name in [*named.keys() - fields.keys()]:
-            value = named.pop(name)
-            if name == "api_key":
-                # Given to every chat model by code that does not look; a model that runs here asks for none.
-                continue
-            if value is not None and name == "max_retries":
-                check_number(name, value, whole=True, least=0)
-            elif value is not None and name in ("n", "stream_usage"):
-                check_as_it_is(name, value)
-            elif value is None and name in ("max_retries", "n", "stream_usage"):
-                continue
-            else:
-                known = (*fields, *_NAMES_OF_OTHERS)
-                raise OptionError(f"ChatGuardrail has no option {name!r}{did_you_mean(name, known)}")
-        # Where None is no value of a field, it gives nothing.
-        return {
-            name: value for name, value in named.items() if value is not None or fields[name].default is None
-        }
 
     @property
     def model_name(self) -> str:
@@ -217,8 +191,7 @@ class ChatGuardrail(BaseChatModel):
 
     @property
     def _options(self) -> CallOptions:
-        names = ("on_abstain", "policy_tags", "stop", *_NUMBERS)
-        return _options(self.guard.sampling, {name: getattr(self, name) for name in names})
+        return CallOptions.of_fields(vars(self), self.guard.sampling)
 
     def _open(self) -> Opened:
         source = Source(
@@ -326,82 +299,9 @@ class ChatGuardrail(BaseChatModel):
         Raises:
             OptionError: A name is none of a field.
         """
-        copied = super().model_copy(update=self._named(update or {}), deep=deep)
+        copied = super().model_copy(update=named_fields(update or {}, type(self).model_fields), deep=deep)
         copied._open()
         return copied
-
-    def with_config(self, config: RunnableConfig | None = None, **kwargs: Any) -> Runnable[Any, Any]:
-        """As LangChain has it; an option of the model is none of a config, where nobody would look at it.
-
-        Raises:
-            OptionError: One is among what is given.
-        """
-        given = {**(config or {}), **kwargs}
-        self._check_names((*given, *(given.get("configurable") or ())))
-        return super().with_config(config, **kwargs)
-
-    # Of what a call is given as ``configurable``, any part of an app may have its own, whatever its name.
-
-    def invoke(
-        self,
-        input: LanguageModelInput,  # noqa: A002
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> AIMessage:
-        """As LangChain has it; an option of the model in the config is an error."""
-        self._check_names(config or ())
-        return super().invoke(input, config, stop=stop, **kwargs)
-
-    async def ainvoke(
-        self,
-        input: LanguageModelInput,  # noqa: A002
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> AIMessage:
-        """As :meth:`invoke`, within an event loop."""
-        self._check_names(config or ())
-        return await super().ainvoke(input, config, stop=stop, **kwargs)
-
-    def stream(
-        self,
-        input: LanguageModelInput,  # noqa: A002
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> Iterator[AIMessageChunk]:
-        """As :meth:`invoke`, in chunks."""
-        self._check_names(config or ())
-        yield from super().stream(input, config, stop=stop, **kwargs)
-
-    async def astream(
-        self,
-        input: LanguageModelInput,  # noqa: A002
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[AIMessageChunk]:
-        """As :meth:`stream`, within an event loop."""
-        self._check_names(config or ())
-        chunks: Any = super().astream(input, config, stop=stop, **kwargs)
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                yield chunk
-
-    def _check_names(self, given: Iterable[str]) -> None:
-        """See that no option of the model is among the keys of a config, where nobody would look at it."""
-        options = {*type(self).model_fields, *_NAMES_OF_OTHERS} - RunnableConfig.__annotations__.keys()
-        for name in given:
-            if name in options:
-                raise OptionError(
-                    f"{name} is no part of a config; bind it: chat.bind({name}=…), or make it one with "
-                    "configurable_fields."
-                )
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         memo = {} if memo is None else memo
@@ -488,22 +388,6 @@ class ChatGuardrail(BaseChatModel):
         _ = self._options.changed(None, {**kwargs, "strict": strict, "json_schema": form})
         model = self.bind(json_schema=form, **told_to_tracers(schema, method), **kwargs)
         return parsed_by(model, schema, include_raw=include_raw)
-
-
-def _options(sampling: Sampling, given: Mapping[str, Any]) -> CallOptions:
-    """Options where a call gives none: those of the fields, and of the sampling where these say nothing."""
-    plain = CallOptions(
-        max_tokens=sampling.max_tokens,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        seed=sampling.seed,
-        stop=sampling.stop,
-        max_reasoning_tokens=sampling.max_reasoning_tokens,
-        on_abstain="message",
-        policy_tags=(),
-    )
-    names = ("on_abstain", "policy_tags", *_NUMBERS)
-    return plain.changed(given.get("stop"), {name: given.get(name) for name in names})
 
 
 def _as_json(kwargs: Mapping[str, Any] | None) -> str:
