@@ -95,11 +95,11 @@ class Guard:
         return {"policy": self.policy, "model": self.model, **self._options}
 
     def __setstate__(self, made_by: Mapping[str, Any]) -> None:
-        # A guard is what it was made by.
+        # A guard is nothing but its arguments, opened.
         self.__init__(**made_by)  # type: ignore[misc]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        # There is nothing in it that is changed, and the weights are shared.
+        # A guard never changes, and the weights are shared.
         return self
 
     @property

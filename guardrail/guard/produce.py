@@ -286,17 +286,22 @@ def _scored(
 def _one_produced(
     draft: str | None, trace: "Trace", outcome: Uncertainty | str, depths: Sequence[float]
 ) -> Produced:
-    facts: dict[str, Any] = {"draft": draft, "finish_reason": trace.finish_reason, "usage": trace.usage}
-    facts |= {"reasoning": trace.reasoning, "reasoning_tokens": trace.answer_start}
-    facts["timings"] = {"answer_s": trace.generate_s}
+    unscored = Produced(
+        draft=draft,
+        finish_reason=trace.finish_reason,
+        usage=trace.usage,
+        timings={"answer_s": trace.generate_s},
+        reasoning=trace.reasoning,
+        reasoning_tokens=trace.answer_start,
+    )
     if isinstance(outcome, str):
-        return Produced(**facts, error=outcome)
+        return replace(unscored, error=outcome)
     try:
         observation = _observation(trace, outcome, depths)
-        facts["timings"]["score_s"] = outcome.score_s
+        timings = {**unscored.timings, "score_s": outcome.score_s}
     except Exception as error:  # noqa: BLE001  (recorded; the answer is withheld)
-        return Produced(**facts, error=failure("score", error))
-    return Produced(**facts, uncertainty=outcome, observation=observation)
+        return replace(unscored, error=failure("score", error))
+    return replace(unscored, uncertainty=outcome, observation=observation, timings=timings)
 
 
 def _with_calls(
@@ -354,13 +359,12 @@ def _draft(job: Job, trace: "Trace | None") -> str | None:
 def _without_answer(job: Job, error: str, trace: "Trace | None" = None) -> Produced:
     if trace is None:
         return Produced(draft=_draft(job, None), finish_reason=job.finish_reason, error=error)
-    timings = {"answer_s": trace.generate_s}
     return Produced(
-        _draft(job, trace),
-        trace.finish_reason,
-        trace.usage,
+        draft=_draft(job, trace),
+        finish_reason=trace.finish_reason,
+        usage=trace.usage,
         error=error,
-        timings=timings,
+        timings={"answer_s": trace.generate_s},
         reasoning=trace.reasoning,
         reasoning_tokens=trace.answer_start,
     )

@@ -125,7 +125,7 @@ class RequestQueue:
             if within is None:
                 self._serve(request)
             else:
-                # Who waits for a turn of its own cannot leave when the time is up.
+                # A caller blocked on the lock cannot time out, so a worker runs it.
                 self._worker.submit(self._served, request)
                 wait([request.future], within)
         except BaseException:

@@ -107,7 +107,7 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
 
     Raises:
         PolicyError: The policy has mistakes; it lists all of them.
-        OptionError: An argument is none of those that it can be.
+        OptionError: An argument has an invalid value.
         GuardrailError: A model cannot be opened, or the policy's profile is of another.
     """
 

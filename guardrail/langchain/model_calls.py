@@ -211,12 +211,20 @@ def decide_on_call(
         tags: What the caller says of the request.
         declared: Who the user says that the model is.
     """
-    facts: dict[str, Any] = {"tags": tags, "answered_by": author_of_call(call, guard, declared)}
+    author = author_of_call(call, guard, declared)
     try:
         asked, said, tools = _read(call)
-        answer = guard.judge(asked, said, finish_reason=call.finish_reason, tool_calls=tools, **facts)
+        answer = guard.judge(
+            asked,
+            said,
+            finish_reason=call.finish_reason,
+            tags=tags,
+            tool_calls=tools,
+            answered_by=author,
+        )
     except (InvalidInputError, _UncheckedError) as error:
-        answer = guard.refuse(_words(call.messages or ()), call.text, _reason(error), **facts)
+        words = _words(call.messages or ())
+        answer = guard.refuse(words, call.text, _reason(error), tags=tags, answered_by=author)
     return CallDecision(answer.as_plain(), call.run_id, answer)
 
 
@@ -224,12 +232,20 @@ async def adecide_on_call(
     guard: "Guard", call: "ModelCall", tags: Iterable[str], declared: AnsweredBy | None = None
 ) -> CallDecision:
     """As :func:`decide_on_call`, within an event loop."""
-    facts: dict[str, Any] = {"tags": tags, "answered_by": author_of_call(call, guard, declared)}
+    author = author_of_call(call, guard, declared)
     try:
         asked, said, tools = _read(call)
-        answer = await guard.ajudge(asked, said, finish_reason=call.finish_reason, tool_calls=tools, **facts)
+        answer = await guard.ajudge(
+            asked,
+            said,
+            finish_reason=call.finish_reason,
+            tags=tags,
+            tool_calls=tools,
+            answered_by=author,
+        )
     except (InvalidInputError, _UncheckedError) as error:
-        answer = await guard.arefuse(_words(call.messages or ()), call.text, _reason(error), **facts)
+        words = _words(call.messages or ())
+        answer = await guard.arefuse(words, call.text, _reason(error), tags=tags, answered_by=author)
     return CallDecision(answer.as_plain(), call.run_id, answer)
 
 

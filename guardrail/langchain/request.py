@@ -3,11 +3,11 @@
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import aclosing, closing
 from contextvars import copy_context
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
     from guardrail.guard.answer import GuardedAnswer
     from guardrail.guard.guard import Guard
+    from guardrail.guard.tool_calls import CalledTool
     from guardrail.langchain.call_options import CallOptions
+    from guardrail.models.generation_controls import GenerationControls
+    from guardrail.models.prompt import Prompt
+    from guardrail.models.sampling import Sampling
 
 __all__ = ["Ask", "Request", "alive", "live"]
 
@@ -94,6 +98,17 @@ def _told(loop: asyncio.AbstractEventLoop, tell: Callable[[str], None], piece: s
 
 
 _WITHHOLDING = ("abstain", "escalate")
+
+
+class _Asked(TypedDict):
+    """What a guard is asked: the arguments of ``Guard.ask``."""
+
+    messages: "Prompt"
+    sampling: "Sampling"
+    tags: tuple[str, ...]
+    controls: "GenerationControls"
+    calls_in: "Callable[[str], Iterable[str | CalledTool]] | None"
+    timeout: float | None
 
 
 class Request:
@@ -179,20 +194,20 @@ class Request:
 
     def _arguments(
         self, on_text: Callable[[str], None] | None, goes_on: Callable[[], bool] | None = None
-    ) -> dict[str, Any]:
+    ) -> _Asked:
         from guardrail.models.generation_controls import GenerationControls
 
         options = self._options
-        return {
-            "messages": self._prompt,
-            "sampling": options.sampling,
-            "tags": options.policy_tags,
-            "controls": GenerationControls(
+        return _Asked(
+            messages=self._prompt,
+            sampling=options.sampling,
+            tags=options.policy_tags,
+            controls=GenerationControls(
                 options.tools, on_text, goes_on, self._processor, options.chat_template_kwargs or {}
             ),
-            "calls_in": self._reader.calls_in if options.tools else None,
-            "timeout": options.timeout,
-        }
+            calls_in=self._reader.calls_in if options.tools else None,
+            timeout=options.timeout,
+        )
 
     def _shown(self, answer: "GuardedAnswer") -> Shown:
         on_abstain, policy = self._options.on_abstain, self._guard.policy.name

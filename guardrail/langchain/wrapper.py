@@ -102,7 +102,7 @@ class UncertaintyGuard:
 
     Raises:
         PolicyError: The policy has mistakes; it lists all of them.
-        OptionError: An argument is none of those that it can be.
+        OptionError: An argument has an invalid value.
         GuardrailError: The model cannot be opened, or the policy's profile is of another.
     """
 
