@@ -1,17 +1,21 @@
 """What the documentation names exists: pages, headings, commands, options, keys of policies and verdicts."""
 
 import importlib.util
+import inspect
 import json
 import re
 import shlex
 from pathlib import Path
+from pydoc import locate
 
 import pytest
 import typer
+from typing_extensions import is_typeddict
 
 from guardrail.cli.main import app
+from guardrail.escalation.verdict import Verdict
 from guardrail.guard.answer import GuardedAnswer
-from guardrail.guard.decision_log import decision_record
+from guardrail.guard.decision_log import DecisionRecord, decision_record
 from guardrail.policy.load import check_policy
 
 ROOT = Path(__file__).parents[2]
@@ -188,18 +192,28 @@ def an_answer():
     )
 
 
-def keys_of_table(name):
-    rows = re.findall(r"^\| (`.*?) \|", (DOCS / "reference" / name).read_text(encoding="utf-8"), re.MULTILINE)
-    return {key for row in rows for key in re.findall(r"`([a-z_]+)`", row)}
+def documented(record):
+    """Keys that the docstrings of a typed dictionary and its bases explain."""
+    bases = [one for one in getattr(record, "__orig_bases__", ()) if is_typeddict(one)]
+    own = re.findall(r"^    (\w+): ", inspect.getdoc(record), re.MULTILINE)
+    return set(own).union(*map(documented, bases))
 
 
-def test_the_reference_has_the_keys_of_a_verdict_and_no_other():
-    assert keys_of_table("verdict.md") == an_answer().as_plain().keys()
+def test_the_reference_has_the_keys_of_a_verdict():
+    assert an_answer().as_plain().keys() <= documented(Verdict)
+    assert documented(Verdict) == Verdict.__annotations__.keys()
 
 
 def test_the_reference_has_the_keys_of_the_decision_log():
     record = decision_record(an_answer(), "p", (), [{"role": "user", "content": "Where?"}], "full")
-    assert record.keys() <= keys_of_table("decision-log.md")
+    assert record.keys() <= documented(DecisionRecord)
+    assert documented(DecisionRecord) == DecisionRecord.__annotations__.keys()
+
+
+@pytest.mark.parametrize("page", ["verdict.md", "decision-log.md"])
+def test_the_reference_shows_every_part_of_a_record(page):
+    shown = re.findall(r"^::: ([\w.]+)$", (DOCS / "reference" / page).read_text("utf-8"), re.MULTILINE)
+    assert all(locate(name) for name in shown)
 
 
 @pytest.mark.parametrize(
