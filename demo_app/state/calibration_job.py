@@ -15,6 +15,7 @@ from guardrail.calibration.fit_options import FitOptions, Shares
 from guardrail.calibration.held_out import write_held_out
 from guardrail.calibration.profile import Guarantee, write_profile
 from guardrail.calibration.splits import check_number
+from guardrail.labelling.answers import AnswerRecord
 from guardrail.labelling.collection import Collected, collect
 from guardrail.labelling.judges import as_judge
 from guardrail.labelling.questions import LabelOptions, Questions, of_one_author, parse_questions
@@ -139,7 +140,7 @@ class Calibration:
 
         return self._kept(calibrate(collected, questions, FitOptions(guarantees=_GUARANTEES)), collected)
 
-    def _kept(self, fitted: "Fitted", collected: Collected) -> "Fitted":
+    def _kept(self, fitted: "Fitted", collected: Collected[AnswerRecord]) -> "Fitted":
         write_profile(fitted.profile, self.profile_path)
         if fitted.profile.is_calibrated:
             from guardrail.calibration.splits import redraw

@@ -106,5 +106,5 @@ def _read(model: LocalModel, records: Sequence[AnswerRecord]) -> dict[str, NDArr
 def _ending(record: AnswerRecord) -> "str | None":
     if record.finish_reason is not None:
         return record.finish_reason
-    cut = record.maker.generation.get("max_tokens")
+    cut = record.provenance.generation.get("max_tokens")
     return "length" if cut and record.usage["completion_tokens"] >= int(cut) else "stop"

@@ -154,10 +154,10 @@ def redraw(profile: Profile, records: Iterable[AnswerRecord]) -> tuple[HeldOutAn
         raise CalibrationError("The profile was made without labels: no part was held out to report on.")
     labelled = sorted((one for one in records if one.correct is not None), key=lambda record: record.digest)
     if labelled:
-        maker = labelled[0].maker
-        profile.check(maker.model, maker.scorer)
-        author = Author(maker.answered_by) if maker.answered_by else None
-        if outside := profile.outside_domain(author, maker.model.name):
+        made = labelled[0].provenance
+        profile.check(made.model, made.scorer)
+        author = Author(made.answered_by) if made.answered_by else None
+        if outside := profile.outside_domain(author, made.model.name):
             raise ForeignProfileError(f"These are not the profile's answers: {outside}.", ["answered_by"])
     correct = [bool(record.correct) for record in labelled]
     making = profile.making

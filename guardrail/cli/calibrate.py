@@ -1,6 +1,5 @@
 """``guardrail calibrate``: from questions with known answers to a profile."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,50 +19,22 @@ from guardrail.cli.options import (
     open_model,
     readable,
 )
-from guardrail.cli.output import print_json, progress_bar, results, say
-from guardrail.errors import OptionError
+from guardrail.cli.output import print_collected, print_json, progress_bar, results, say
 from guardrail.models.chat_template import parse_chat_template_kwargs
-from guardrail.models.files.reference import DEFAULT_MODEL, ModelReference
+from guardrail.models.files.reference import DEFAULT_MODEL
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.options import ScoringOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from guardrail.calibration.fit import Fitted
-    from guardrail.calibration.fit_options import FitOptions
+    from guardrail.labelling.answers import AnswerRecord
     from guardrail.labelling.collection import Collected
-    from guardrail.scoring.batches import Failure
 
-__all__ = ["print_calibration", "print_failures", "summary", "tell"]
-
-
-_SHOWN_FAILURES = 5
-
-
-def tell(collected: "Collected", stored: Path) -> None:
-    """Say on stderr what became of the lines."""
-    counts = _counts(collected)
-    kept = f", {collected.kept:,} of them by an earlier run" if collected.kept else ""
-    say(
-        f"{counts['answers']:,} answers{kept}: {counts['correct']:,} correct, {counts['wrong']:,} wrong, "
-        f"{counts['unlabelled']:,} without a label. They are in {stored}",
-        err=True,
-    )
-    if collected.judged_again:
-        say(f"{collected.judged_again:,} of them were judged again.", err=True)
-    if collected.judge_failures:
-        reason = next(one.judgement.reason for one in collected.records if one.judgement.failed)
-        say(
-            f"The judge failed on {collected.judge_failures:,}, which do not count; with --judge they are "
-            f"judged again. {reason}",
-            err=True,
-        )
-    print_failures(collected.failures)
+__all__ = ["calibrate", "print_calibration", "summary", "write_report"]
 
 
 def summary(
-    collected: "Collected", fitted: "Fitted", output: Path, stored: Path, report: Path | None
+    collected: "Collected[AnswerRecord]", fitted: "Fitted", output: Path, stored: Path, report: Path | None
 ) -> dict[str, Any]:
     """Plain values for JSON."""
     profile = fitted.profile
@@ -74,7 +45,7 @@ def summary(
         "answered_by": profile.author,
         "answers_file": str(stored),
         "html": str(report) if report else None,
-        **_counts(collected),
+        **collected.counts._asdict(),
         "kept": collected.kept,
         "judged_again": collected.judged_again,
         "judge": collected.judge,
@@ -99,27 +70,6 @@ def print_calibration(fitted: "Fitted", output: Path, stored: Path, report: Path
     for what, path in (("Profile", output), ("Answers", stored), ("Report", report)):
         if path is not None:
             console.print(f"{what} in {path}", soft_wrap=True, markup=False)
-
-
-def print_failures(failures: "Sequence[Failure]") -> None:
-    """Say on stderr which lines do not count, and why."""
-    if not failures:
-        return
-    say(f"{len(failures):,} lines do not count:", err=True)
-    for failure in failures[:_SHOWN_FAILURES]:
-        say(f"  line {failure.line}: {failure.reason}", err=True)
-    if len(failures) > _SHOWN_FAILURES:
-        say(f"  and {len(failures) - _SHOWN_FAILURES:,} more; --json lists them all", err=True)
-
-
-def _counts(collected: "Collected") -> dict[str, int]:
-    labels = [record.correct for record in collected.records]
-    return {
-        "answers": len(labels),
-        "correct": labels.count(True),
-        "wrong": labels.count(False),
-        "unlabelled": labels.count(None),
-    }
 
 
 _ANSWERS = "Answers"
@@ -277,95 +227,66 @@ def calibrate(
     Exit status: 0 if every line counted, 2 if lines were wrong, 1 if something else failed. The profile is
     written from the others all the same.
     """
+    from guardrail.calibration.calibrate import ProfileRequest, make_profile, plan_calibration
     from guardrail.calibration.fit_options import FitOptions
     from guardrail.calibration.profile import Guarantee
-    from guardrail.labelling.answers import holds_answers
-    from guardrail.labelling.collection import collect, reuse
-    from guardrail.labelling.judges import as_judge
-    from guardrail.labelling.questions import LabelOptions, of_one_author, parse_questions
-    from guardrail.models.files.resolve import is_newer
-    from guardrail.utils.files import check_destination
-    from guardrail.utils.json_lines import read_json_lines
+    from guardrail.labelling.questions import LabelOptions
 
     targets = dict.fromkeys(target_error or _TARGET_ERRORS)
-    fit_options = FitOptions(inputs, calibrator, [Guarantee(error, confidence) for error in targets], seed)
-    options = LabelOptions(
-        sampling=Sampling(
-            max_tokens,
-            temperature,
-            top_p,
-            seed if temperature else None,
-            max_reasoning_tokens=max_reasoning_tokens,
-        ),
-        system=system,
-        scoring=ScoringOptions(semantic_token=semantic_token, reduction=reduction),
-        batch_size=batch_size,
-        chat_template_kwargs=parse_chat_template_kwargs(chat_template_kwargs),
+    plan = plan_calibration(
+        ProfileRequest(
+            questions=file,
+            output=output,
+            model=model,
+            labelling=LabelOptions(
+                sampling=Sampling(
+                    max_tokens,
+                    temperature,
+                    top_p,
+                    seed if temperature else None,
+                    max_reasoning_tokens=max_reasoning_tokens,
+                ),
+                system=system,
+                scoring=ScoringOptions(semantic_token=semantic_token, reduction=reduction),
+                batch_size=batch_size,
+                chat_template_kwargs=parse_chat_template_kwargs(chat_template_kwargs),
+            ),
+            fit=FitOptions(inputs, calibrator, [Guarantee(error, confidence) for error in targets], seed),
+            answers=answers,
+            report=report,
+            judge=judge,
+            answered_by=answered_by,
+            limit=limit,
+            resume=resume,
+            recheck=asks_otherwise(dtype, quantization),
+            answering_options=[_flag(name) for name in _OF_GENERATION if _is_given(ctx, name)],
+        )
     )
-    reference = ModelReference.parse(model)
-    lines = read_json_lines(file)[:limit]
-    has_answers = holds_answers(lines)
-    if has_answers:
-        _refuse_unused(ctx, file)
-    stored = answers or (file if has_answers else _beside(output))
-    for path in _destinations(output, report, None if stored == file else stored):
-        check_destination(path, file)
-    decided = as_judge(judge) if judge else None
+    if plan.shapes:
+        say(f"What is right, by the lines: {plan.shapes}.", err=True)
     with progress_bar() as progress:
-        if has_answers:
-            collected = reuse(file, decided, stored, progress)
-        else:
-            parsed = parse_questions(lines, judge_needs_answers=decided is None or decided.needs_answers)
-            if parsed.shapes:
-                say(f"What is right, by the lines: {parsed.shapes}.", err=True)
-            questions, author = of_one_author(parsed, answered_by, str(reference))
-            collected = collect(
-                questions,
-                decided,
-                stored,
-                lambda: open_model(model, device, dtype, quantization, progress, chat_template_kwargs),
-                replace(options, answered_by=author),
-                model_name=str(reference),
-                recheck=resume and (asks_otherwise(dtype, quantization) or is_newer(reference, stored)),
-                overwrite=not resume,
-                progress=progress,
-            )
-    tell(collected, stored)
+        collected = plan.collect(
+            lambda: open_model(model, device, dtype, quantization, progress, chat_template_kwargs), progress
+        )
+    print_collected(collected, plan.stored, "with --judge they are judged again")
     with progress_bar() as progress:
         progress("fitting", 0, None)
-        fitted = _fit(collected, file, fit_options, output, report)
+        fitted = make_profile(plan.request, collected)
+        if report is not None:
+            write_report(fitted, report)
     if as_json:
-        print_json(summary(collected, fitted, output, stored, report))
+        print_json(summary(collected, fitted, output, plan.stored, report))
     else:
-        print_calibration(fitted, output, stored, report)
+        print_calibration(fitted, output, plan.stored, report)
     if collected.exit_status:
         raise typer.Exit(collected.exit_status)
 
 
-def _fit(
-    collected: "Collected", file: Path, options: "FitOptions", output: Path, report: Path | None
-) -> "Fitted":
-    from guardrail.calibration.calibrate import calibrate as make_profile
-    from guardrail.calibration.profile import write_profile
+def write_report(fitted: "Fitted", path: Path) -> None:
+    """Write the report of a profile as a page."""
+    from guardrail.reports.html import write_profile_html
 
-    fitted = make_profile(collected, file, options)
-    write_profile(fitted.profile, output)
-    if report is not None:
-        from guardrail.reports.html import write_profile_html
-
-        write_profile_html(fitted.profile, report, fitted.held_out if fitted.profile.is_calibrated else None)
-    return fitted
-
-
-def _refuse_unused(ctx: typer.Context, file: Path) -> None:
-    """Refuse what would be without effect: the answers are there, and are taken as they were made."""
-    given = [name for name in _OF_GENERATION if _is_given(ctx, name)]
-    if given:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise OptionError(
-            f"{file} holds answers already, made by the model and with the options that stand in it: leave "
-            f"out {options}."
-        )
+    write_profile_html(fitted.profile, path, fitted.held_out if fitted.profile.is_calibrated else None)
 
 
 def _is_given(ctx: typer.Context, name: str) -> bool:
@@ -373,13 +294,5 @@ def _is_given(ctx: typer.Context, name: str) -> bool:
     return source is not None and source.name != "DEFAULT"
 
 
-def _beside(output: Path) -> Path:
-    stem = output.stem if output.suffix == ".json" else output.name
-    return output.with_name(f"{stem}.answers.jsonl")
-
-
-def _destinations(output: Path, report: Path | None, stored: Path | None) -> list[Path]:
-    paths = [path for path in (output, report, stored) if path is not None]
-    if len({path.absolute() for path in paths}) < len(paths):
-        raise OptionError("Profile, answers and report need a file each: two of them are the same.")
-    return paths
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

@@ -1,13 +1,11 @@
 """``guardrail evaluate``: which method tells right from wrong answers, on one's own model and questions."""
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from guardrail.cli.calibrate import print_failures
 from guardrail.cli.options import (
     AsJson,
     ChatTemplateKwargs,
@@ -20,53 +18,25 @@ from guardrail.cli.options import (
     open_model,
     readable,
 )
-from guardrail.cli.output import print_json, progress_bar, results, say
-from guardrail.errors import OptionError
+from guardrail.cli.output import print_collected, print_json, progress_bar, results
 from guardrail.models.chat_template import parse_chat_template_kwargs
-from guardrail.models.files.reference import DEFAULT_MODEL, ModelReference
+from guardrail.models.files.reference import DEFAULT_MODEL
 from guardrail.models.sampling import Sampling
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from guardrail.calibration.profile import Profile
     from guardrail.evaluation.compare import Comparison
-    from guardrail.evaluation.datasets import QuestionSource
-    from guardrail.evaluation.methods import Method
-    from guardrail.evaluation.stored_answers import Evaluated
-    from guardrail.labelling.questions import Questions
-    from guardrail.models.local import LocalModel
+    from guardrail.evaluation.evaluate import EvaluationPlan, FoundAnswers
+    from guardrail.evaluation.evaluated_answers import EvaluatedAnswer
+    from guardrail.labelling.collection import Collected
     from guardrail.reports.comparison_report import Setting
-    from guardrail.utils.progress import ProgressCallback
 
-__all__ = ["machine_of", "print_evaluation", "summary", "tell"]
-
-
-def tell(collected: "Evaluated", stored: Path) -> None:
-    """Say on stderr what became of the lines."""
-    labels = [record.judgement.correct for record in collected.records]
-    kept = f", {collected.kept:,} of them by an earlier run" if collected.kept else ""
-    say(
-        f"{len(labels):,} answers{kept}: {labels.count(True):,} correct, {labels.count(False):,} wrong, "
-        f"{labels.count(None):,} without a label. They are in {stored}",
-        err=True,
-    )
-    if collected.judged_again:
-        say(f"{collected.judged_again:,} of them were judged again.", err=True)
-    if collected.judge_failures:
-        reason = next(one.judgement.reason for one in collected.records if one.judgement.failed)
-        say(
-            f"The judge failed on {collected.judge_failures:,}, which do not count; the same command again "
-            f"has them judged again. {reason}",
-            err=True,
-        )
-    print_failures(collected.failures)
+__all__ = ["evaluate", "print_evaluation", "setting_of", "summary"]
 
 
 def summary(
     comparison: "Comparison",
     setting: "Setting",
-    collected: "Evaluated",
+    collected: "Collected[EvaluatedAnswer]",
     stored: Path,
     reports: Sequence[Path],
 ) -> dict[str, Any]:
@@ -95,11 +65,6 @@ def print_evaluation(
     # Not in a table, which would break a path to fit the terminal.
     for what, path in (("Results", stored), *(("Report", path) for path in reports)):
         console.print(f"{what} in {path}", soft_wrap=True, markup=False)
-
-
-def machine_of(collected: "Evaluated") -> str:
-    """What the answers were made on."""
-    return "; ".join(dict.fromkeys(record.costs.machine for record in collected.records))
 
 
 _ANSWERS = "Answers"
@@ -239,168 +204,75 @@ def evaluate(
     Exit status: 0 if every line counted, 2 if lines were wrong, 1 if something else failed. The figures are
     of the others all the same.
     """
-    from guardrail.calibration.profile import read_profile
-    from guardrail.evaluation.compare import compare, estimate_all
-    from guardrail.evaluation.datasets import open_questions
-    from guardrail.evaluation.requirements import EvaluationOptions, needs_of
-    from guardrail.evaluation.stored_answers import REMEDY, collect_answers, default_token, stored_answers
-    from guardrail.labelling.judges import as_judge
-    from guardrail.labelling.questions import parse_questions
-    from guardrail.models.files.resolve import is_newer
-    from guardrail.reports.comparison_report import Setting
-    from guardrail.reports.html import write_comparison
-    from guardrail.utils.record_store import RecordStore
+    from guardrail.evaluation.evaluate import EvaluationRequest, plan_evaluation
+    from guardrail.evaluation.requirements import EvaluationOptions
+    from guardrail.reports.html import check_report_path, write_comparison
 
     reports = list(dict.fromkeys(report or ()))
-    decided = as_judge(judge)
-    known = read_profile(profile) if profile is not None else None
-    names = methods or ["one_pass"]
-    # What is named wrongly is said before a model is opened.
-    _methods(names, known, nli, cross_encoder)
-    options = EvaluationOptions(
-        sampling=Sampling(
-            max_tokens,
-            temperature,
-            seed=seed if temperature else None,
-            max_reasoning_tokens=max_reasoning_tokens,
-        ),
-        system=system,
-        batch_size=batch_size,
-        samples=samples,
-        chat_template_kwargs=parse_chat_template_kwargs(chat_template_kwargs),
+    for path in reports:
+        check_report_path(path)
+    plan = plan_evaluation(
+        EvaluationRequest(
+            questions=questions,
+            model=model,
+            answering=EvaluationOptions(
+                sampling=Sampling(
+                    max_tokens,
+                    temperature,
+                    seed=seed if temperature else None,
+                    max_reasoning_tokens=max_reasoning_tokens,
+                ),
+                system=system,
+                batch_size=batch_size,
+                samples=samples,
+                chat_template_kwargs=parse_chat_template_kwargs(chat_template_kwargs),
+            ),
+            methods=methods or ["one_pass"],
+            nli=nli,
+            cross_encoder=cross_encoder,
+            profile=profile,
+            reference=reference,
+            judge=judge,
+            limit=limit,
+            output=output,
+            reports=reports,
+            seed=seed,
+            resume=resume,
+            recheck=asks_otherwise(dtype, quantization),
+        )
     )
-    source = open_questions(questions, limit)
-    stored = output or Path(f"{source.stem}.evaluation.jsonl")
-    _check_destinations([stored, *reports], source, reports)
-    parsed = parse_questions(source.lines, judge_needs_answers=decided.needs_answers)
-    notes = _notes_on(known, profile, source, parsed, options.generation)
-    answering = ModelReference.parse(model)
-    with RecordStore(stored, REMEDY) as store, progress_bar() as progress:
-        kept = stored_answers(store, parsed) if resume else {}
-        opened = cache(
-            lambda: _open(model, device, dtype, quantization, chat_template_kwargs, known, progress)
-        )
-        token = default_token(kept, lambda: _token_of(opened()))
-        chosen = _methods(names, known, nli, cross_encoder, token)
-        needs = needs_of(chosen, options, token)
-        collected = collect_answers(
-            parsed,
-            decided,
-            store,
-            kept,
-            opened,
-            needs,
-            options,
-            model_name=str(answering),
-            recheck=resume and (asks_otherwise(dtype, quantization) or is_newer(answering, stored)),
-            progress=progress,
-        )
-    tell(collected, stored)
-    made = collected.records[0].maker
-    if known is not None:
-        _check_profile(known, made["model"])
     with progress_bar() as progress:
-        estimated = estimate_all(chosen, collected.records, progress)
-        comparison = compare(estimated, collected.records, reference=reference, seed=seed, progress=progress)
-    setting = Setting(
-        questions=source.title,
-        model=made["model"],
-        generation=made["generation"],
-        samples=needs.maker(made["model"])["samples"],
-        semantic_token=token,
-        judge=collected.judge,
-        unlabelled=len(collected.records) - len(comparison.correct),
-        machine=machine_of(collected),
-        notes=notes,
-    )
+        found = plan.collect(
+            lambda: open_model(model, device, dtype, quantization, progress, chat_template_kwargs), progress
+        )
+    print_collected(found.answers, plan.stored, "the same command again has them judged again")
+    with progress_bar() as progress:
+        comparison = plan.compare(found, progress)
+    setting = setting_of(plan, found, comparison)
     for path in reports:
         write_comparison(comparison, setting, path)
     if as_json:
-        print_json(summary(comparison, setting, collected, stored, reports))
+        print_json(summary(comparison, setting, found.answers, plan.stored, reports))
     else:
-        print_evaluation(comparison, setting, stored, reports)
-    if collected.exit_status:
-        raise typer.Exit(collected.exit_status)
+        print_evaluation(comparison, setting, plan.stored, reports)
+    if found.answers.exit_status:
+        raise typer.Exit(found.answers.exit_status)
 
 
-def _methods(
-    names: "Sequence[str]",
-    profile: "Profile | None",
-    nli: str | None,
-    cross_encoder: str | None,
-    token: int | None = None,
-) -> "Sequence[Method]":
-    from guardrail.evaluation.method_registry import confidence_method, methods_named
-    from guardrail.evaluation.sampling_methods import check_available, sampled_methods
+def setting_of(plan: "EvaluationPlan", found: "FoundAnswers", comparison: "Comparison") -> "Setting":
+    """What the answers of a comparison were made with, for its report."""
+    from guardrail.reports.comparison_report import Setting
 
-    sampled = sampled_methods(nli=nli, cross_encoder=cross_encoder)
-    confidence = confidence_method(profile) if profile is not None else None
-    chosen = methods_named(names, sampled, confidence, token)
-    for method in chosen:
-        if method.name in sampled:
-            check_available(method)
-    return chosen
-
-
-def _open(
-    name: str,
-    device: str,
-    dtype: str,
-    quantization: Literal["8bit", "4bit"] | None,
-    chat_template_kwargs: str | None,
-    profile: "Profile | None",
-    progress: "ProgressCallback",
-) -> "LocalModel":
-    from guardrail.models.fingerprint import fingerprint_model
-
-    opened = open_model(name, device, dtype, quantization, progress, chat_template_kwargs)
-    if profile is not None:
-        _check_profile(profile, fingerprint_model(opened).as_plain())
-    return opened
-
-
-def _token_of(model: "LocalModel") -> int | None:
-    from guardrail.scoring.options import ScoringOptions
-    from guardrail.scoring.semantic_tokens import with_known_token
-
-    return with_known_token(ScoringOptions(), model).semantic_token
-
-
-def _check_profile(profile: "Profile", model: "Mapping[str, Any]") -> None:
-    """Make sure, before the model answers, that the profile is of this model."""
-    from guardrail.models.fingerprint import ModelFingerprint
-
-    profile.check(ModelFingerprint(**model), profile.scorer)
-
-
-def _notes_on(
-    profile: "Profile | None",
-    path: Path | None,
-    source: "QuestionSource",
-    questions: "Questions",
-    generation: dict[str, Any],
-) -> list[str]:
-    shapes = [f"What is right, by the lines: {questions.shapes}."] if questions.shapes else []
-    if profile is None or path is None:
-        return shapes
-    from guardrail.evaluation.method_registry import (
-        generation_notes,
-        refuse_known_questions,
-        refuse_others_answers,
+    records = found.answers.records
+    made = records[0].provenance
+    return Setting(
+        questions=plan.source.title,
+        model=made.model.as_plain(),
+        generation=made.generation,
+        samples=found.needs.provenance(made.model).samples,
+        semantic_token=found.needs.semantic_token,
+        judge=found.answers.judge,
+        unlabelled=len(records) - len(comparison.correct),
+        machine="; ".join(dict.fromkeys(record.costs.machine for record in records)),
+        notes=plan.notes,
     )
-
-    refuse_others_answers(profile, questions.usable)
-    unsure = refuse_known_questions(profile, path, source, questions.usable)
-    return [*shapes, *generation_notes(profile, generation), *([unsure] if unsure else [])]
-
-
-def _check_destinations(paths: list[Path], source: "QuestionSource", reports: list[Path]) -> None:
-    from guardrail.reports.html import check_report_path
-    from guardrail.utils.files import check_destination
-
-    for path in reports:
-        check_report_path(path)
-    if len({path.absolute() for path in paths}) < len(paths):
-        raise OptionError("Results and reports need a file each: two of them are the same.")
-    for path in paths:
-        check_destination(path, source.path)

@@ -3,10 +3,11 @@
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -20,8 +21,14 @@ from guardrail.utils.json_lines import plain_json
 from guardrail.utils.progress import ProgressCallback
 from guardrail.utils.text import escaped, visible, visible_line
 
+if TYPE_CHECKING:
+    from guardrail.labelling.collection import Collected
+    from guardrail.scoring.batches import Failure
+
 __all__ = [
+    "print_collected",
     "print_error",
+    "print_failures",
     "print_file",
     "print_json",
     "progress_bar",
@@ -35,6 +42,7 @@ __all__ = [
 _AS_JSON = "guardrail.json"
 # Where stderr is a file, a line this often says how far it is.
 _SECONDS_BETWEEN_LINES = 30.0
+_SHOWN_FAILURES = 5
 
 
 class _Console(Console):
@@ -91,6 +99,53 @@ def print_error(ctx: typer.Context, error: GuardrailError) -> None:
     say(f"error: {message}", err=True)
     if ctx.meta.get(_AS_JSON):
         print_json({"error": {"type": type(error).__name__, "message": message}})
+
+
+def print_failures(
+    failures: "Sequence[Failure]",
+    what: str = "lines do not count",
+    rest: str = "--json lists them all",
+) -> None:
+    """Say on stderr which lines came to nothing, and why.
+
+    Args:
+        failures: They.
+        what: What became of them, behind their number.
+        rest: Where those are that are not shown.
+    """
+    if not failures:
+        return
+    say(f"{len(failures):,} {what}:", err=True)
+    for failure in failures[:_SHOWN_FAILURES]:
+        say(f"  line {failure.line}: {failure.reason}", err=True)
+    if len(failures) > _SHOWN_FAILURES:
+        say(f"  and {len(failures) - _SHOWN_FAILURES:,} more; {rest}", err=True)
+
+
+def print_collected(collected: "Collected[Any]", stored: Path, judged_again: str) -> None:
+    """Say on stderr what became of a file of questions.
+
+    Args:
+        collected: The answers.
+        stored: The file that they are kept in.
+        judged_again: How those that the judge failed on are judged again.
+    """
+    counts = collected.counts
+    kept = f", {collected.kept:,} of them by an earlier run" if collected.kept else ""
+    say(
+        f"{counts.answers:,} answers{kept}: {counts.correct:,} correct, {counts.wrong:,} wrong, "
+        f"{counts.unlabelled:,} without a label. They are in {stored}",
+        err=True,
+    )
+    if collected.judged_again:
+        say(f"{collected.judged_again:,} of them were judged again.", err=True)
+    if collected.judge_failures:
+        say(
+            f"The judge failed on {collected.judge_failures:,}, which do not count; {judged_again}. "
+            f"{collected.judge_failure}",
+            err=True,
+        )
+    print_failures(collected.failures)
 
 
 @contextmanager

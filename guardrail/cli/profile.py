@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from guardrail.cli.calibrate import print_failures
 from guardrail.cli.options import AsJson, readable
-from guardrail.cli.output import print_json, results, say
+from guardrail.cli.output import print_failures, print_json, results, say
 
 __all__ = ["app"]
 

@@ -18,7 +18,7 @@ from guardrail.cli.options import (
     SemanticToken,
     open_model,
 )
-from guardrail.cli.output import print_json, progress_bar, results, say, stdout_is_terminal
+from guardrail.cli.output import print_failures, print_json, progress_bar, results, stdout_is_terminal
 from guardrail.models.files.reference import DEFAULT_MODEL
 from guardrail.scoring.options import ScoringOptions
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from guardrail.scoring.bulk import Tally
 
 _ABLATIONS = "Ablations"
-_SHOWN_FAILURES = 5
 
 
 def score(
@@ -139,23 +138,13 @@ def score(
             else:
                 store.append(record)
             tally.add(record)
-    _print_failures(tally)
+    print_failures(tally.failures, f"of {tally.lines:,} lines were not scored", "see their error fields")
     if output is not None and as_json:
         print_json({**tally.summary(), "model": local.name, "output": str(output)})
     elif output is not None:
         _print_summary(tally, local.name, output)
     if tally.exit_status:
         raise typer.Exit(tally.exit_status)
-
-
-def _print_failures(tally: "Tally") -> None:
-    if not tally.failures:
-        return
-    say(f"{len(tally.failures):,} of {tally.lines:,} lines were not scored:", err=True)
-    for failure in tally.failures[:_SHOWN_FAILURES]:
-        say(f"  line {failure.line}: {failure.reason}", err=True)
-    if len(tally.failures) > _SHOWN_FAILURES:
-        say(f"  and {len(tally.failures) - _SHOWN_FAILURES:,} more; see their error fields", err=True)
 
 
 def _print_summary(tally: "Tally", model: str, output: Path) -> None:

@@ -8,9 +8,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from guardrail.cli.calibrate import print_failures
 from guardrail.cli.options import AsJson, Device, Dtype, Model, Quantization, open_model, readable
-from guardrail.cli.output import print_json, progress_bar, results
+from guardrail.cli.output import print_failures, print_json, progress_bar, results
 from guardrail.errors import OptionError, RecordError
 from guardrail.models.files.reference import DEFAULT_MODEL
 

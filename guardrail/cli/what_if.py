@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from guardrail.cli.calibrate import print_failures
 from guardrail.cli.options import AsJson, readable
-from guardrail.cli.output import print_json, say
+from guardrail.cli.output import print_failures, print_json, say
 from guardrail.errors import RecordError
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 
 from guardrail.calibration.splits import question_groups
 from guardrail.errors import CalibrationError, OptionError, ScoringError
+from guardrail.evaluation.evaluated_answers import EvaluatedAnswer
 from guardrail.evaluation.methods import Method
-from guardrail.evaluation.requirements import EvaluatedAnswer
 from guardrail.metrics.figure import Figure
 from guardrail.metrics.intervals import (
     LEVEL,

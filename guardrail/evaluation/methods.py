@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from guardrail.errors import OptionError
-from guardrail.labelling.observation import HiddenState
+from guardrail.labelling.observation import HiddenState, PackedFloats
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.options import Layers, Norm, Reduction, ScoringOptions
 from guardrail.scoring.uncertainty import Uncertainty
@@ -39,7 +39,7 @@ class Sample:
     token_ids: Sequence[int]
     token_texts: Sequence[str]
     log_probabilities: Sequence[float]
-    embedding: Sequence[float] = ()
+    embedding: PackedFloats = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,204 +1,19 @@
-"""An answer with all that methods go by, its line in a file of results, and what methods need."""
+"""What methods of evaluation need to know about an answer, and how questions are answered for them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from math import isfinite
 from typing import Any, NamedTuple
 
-from guardrail.errors import OptionError, RecordError
-from guardrail.evaluation.methods import AnsweredQuestion, Method, Sample
-from guardrail.labelling.answers import Judgement
-from guardrail.labelling.observation import packed, packed_hidden, unpacked, unpacked_hidden
+from guardrail.errors import OptionError
+from guardrail.evaluation.evaluated_answers import EvaluatedAnswer
+from guardrail.evaluation.methods import Method
+from guardrail.labelling.provenance import Provenance, ScorerVersion
 from guardrail.labelling.questions import LabelOptions, generation_arguments
-from guardrail.models.fingerprint import difference_in
+from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.models.sampling import Sampling
-from guardrail.scoring.options import SCORER_VERSION, ScoringOptions, computation_named
-from guardrail.scoring.uncertainty import SemanticToken, TokenScore, Uncertainty, token_weights
-from guardrail.utils.json_lines import json_object, kind_of
+from guardrail.scoring.options import SCORER_VERSION, ScoringOptions
 
-__all__ = ["Costs", "EvaluatedAnswer", "EvaluationOptions", "Missing", "Needs", "needs_of", "parse_evaluated"]
-
-
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """What an answer took, in seconds of its batch by the answers in that.
-
-    Attributes:
-        generate_s: Generating it, with the hooks that keep states for scoring; None where it was given.
-        score_s: Scoring it, by the way of scoring.
-        samples_s: Drawing other answers.
-        asides_s: Asking the model besides.
-        score_bytes: Most memory that scoring this answer alone held beyond what was held before, by the way
-            of scoring; measured on one answer of a run.
-        samples_bytes: Likewise, drawing other answers; None where it was not measured.
-        machine: What it ran on, in words.
-    """
-
-    generate_s: float | None = None
-    score_s: Mapping[ScoringOptions, float] = field(default_factory=dict)
-    samples_s: float = 0.0
-    asides_s: float = 0.0
-    score_bytes: Mapping[ScoringOptions, int] = field(default_factory=dict)
-    samples_bytes: int | None = None
-    machine: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluatedAnswer:
-    """One answer of a run.
-
-    Attributes:
-        digest: The question's digest.
-        answered: The answer, and what methods go by.
-        accepted: Answers that are right.
-        judgement: Whether it is right, and who said so.
-        finish_reason: Why it ended.
-        costs: What it took.
-        maker: What made it: model, generation, and the drawing of samples where there are any.
-    """
-
-    digest: str
-    answered: AnsweredQuestion
-    accepted: Sequence[str]
-    judgement: Judgement
-    finish_reason: str | None
-    costs: Costs
-    maker: Mapping[str, Any]
-
-    def judged(self, judgement: Judgement, accepted: Sequence[str]) -> "EvaluatedAnswer":
-        """The same answer, judged anew."""
-        return replace(self, judgement=judgement, accepted=tuple(accepted))
-
-    def as_plain(self) -> dict[str, Any]:
-        """The record as values for JSON."""
-        answered, costs = self.answered, self.costs
-        return {
-            "question": answered.question,
-            "messages": [dict(message) for message in answered.messages],
-            "response": answered.response,
-            "accepted": list(self.accepted),
-            "correct": self.judgement.correct,
-            "judged_by": self.judgement.judged_by,
-            "reason": self.judgement.reason,
-            "judge_failed": self.judgement.failed,
-            "finish_reason": self.finish_reason,
-            "digest": self.digest,
-            "tokens": {
-                "ids": list(answered.token_ids),
-                "texts": list(answered.token_texts),
-                "log_probabilities": list(answered.log_probabilities),
-                "entropies": list(answered.entropies),
-                **({"reasoning_ids": list(answered.reasoning_ids)} if answered.reasoning_ids else {}),
-            },
-            "scored": [
-                {
-                    "options": asdict(options),
-                    "scores": dict(scored.scores()),
-                    "semantic_token": asdict(scored.semantic_token),
-                    "computation": scored.computation,
-                    "computation_reason": scored.computation_reason,
-                    "seconds": costs.score_s.get(options),
-                    "bytes": costs.score_bytes.get(options),
-                }
-                for options, scored in answered.scored.items()
-            ],
-            "samples": [{**asdict(one), "embedding": packed(one.embedding)} for one in answered.samples],
-            "asides": dict(answered.asides),
-            "hidden": packed_hidden(answered.hidden),
-            "costs": {
-                "generate_s": costs.generate_s,
-                "samples_s": costs.samples_s,
-                "asides_s": costs.asides_s,
-                "samples_bytes": costs.samples_bytes,
-                "machine": costs.machine,
-            },
-            "maker": dict(self.maker),
-        }
-
-
-def parse_evaluated(line: str) -> EvaluatedAnswer:
-    """Read a record back.
-
-    Raises:
-        RecordError: It is none, or a part of it is missing.
-    """
-    values = json_object(line)
-    if not {"scored", "maker", "tokens", "digest"} <= set(values):
-        raise RecordError("It is no answer that guardrail evaluate stored.")
-    try:
-        return _parsed(values)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RecordError(f"A part of it is missing or was changed: {error}.") from error
-
-
-def _parsed(values: Mapping[str, Any]) -> EvaluatedAnswer:
-    correct = values["correct"]
-    if correct is not None and not isinstance(correct, bool):
-        raise RecordError(f"correct is {kind_of(correct)}; it can be true, false or null.")
-    tokens, costs, maker = values["tokens"], values["costs"], values["maker"]
-    if "semantic_token" not in maker:
-        raise KeyError("semantic_token")
-    ways = {_scoring_options(one["options"]): one for one in values["scored"]}
-    answered = AnsweredQuestion(
-        question=values["question"],
-        messages=values["messages"],
-        response=values["response"],
-        token_ids=tokens["ids"],
-        token_texts=tokens["texts"],
-        log_probabilities=[_finite(value) for value in tokens["log_probabilities"]],
-        entropies=[_finite(value) for value in tokens["entropies"]],
-        scored={options: _uncertainty(options, one, tokens) for options, one in ways.items()},
-        samples=[Sample(**{**one, "embedding": unpacked(one["embedding"])}) for one in values["samples"]],
-        asides={name: _finite(value) for name, value in values["asides"].items()},
-        hidden=unpacked_hidden(values["hidden"]),
-        reasoning_ids=tokens.get("reasoning_ids", ()),
-    )
-    return EvaluatedAnswer(
-        digest=values["digest"],
-        answered=answered,
-        accepted=tuple(values["accepted"]),
-        judgement=Judgement(correct, values["judged_by"], values["reason"], values["judge_failed"]),
-        finish_reason=values["finish_reason"],
-        costs=Costs(
-            costs["generate_s"],
-            {options: one["seconds"] for options, one in ways.items() if one["seconds"] is not None},
-            costs["samples_s"],
-            costs["asides_s"],
-            {options: one["bytes"] for options, one in ways.items() if one["bytes"] is not None},
-            costs["samples_bytes"],
-            costs["machine"],
-        ),
-        maker=maker,
-    )
-
-
-def _scoring_options(values: Mapping[str, Any]) -> ScoringOptions:
-    return ScoringOptions(**{**values, "computation": computation_named(values["computation"])})
-
-
-def _uncertainty(
-    options: ScoringOptions, values: Mapping[str, Any], tokens: Mapping[str, Any]
-) -> Uncertainty:
-    scores: dict[str, Any] = {name: _finite(value) for name, value in values["scores"].items()}
-    columns = (tokens[name] for name in ("texts", "ids", "log_probabilities", "entropies"))
-    return Uncertainty(
-        **{"exgrad": None, **scores},
-        tokens=tuple(
-            TokenScore(*token)
-            for token in zip(*columns, token_weights(tokens["entropies"], options), strict=True)
-        ),
-        semantic_token=SemanticToken(**values["semantic_token"]),
-        options=options,
-        computation=computation_named(values["computation"]),
-        computation_reason=values["computation_reason"],
-        score_s=values["seconds"] or 0.0,
-    )
-
-
-def _finite(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-        raise ValueError(f"{kind_of(value)} stands where a finite number is expected")
-    return float(value)
+__all__ = ["EvaluationOptions", "Missing", "Needs", "needs_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,30 +107,26 @@ class Needs:
         """Whether there is an answer, and nothing is missing of it."""
         return record is not None and self.missing(record).is_nothing
 
-    def maker(self, model: Mapping[str, Any]) -> dict[str, Any]:
-        """What makes the answers of this run, as plain values; the model's name is among them."""
+    def provenance(self, model: ModelFingerprint) -> Provenance[ScorerVersion]:
+        """The provenance of the answers of this run."""
         drawn = None if self.samples is None else {**asdict(self.samples), "count": self.count}
         if drawn is not None:
             drawn["stop"] = list(drawn["stop"])
-        return {
-            "model": dict(model),
-            "scorer": SCORER_VERSION,
-            "semantic_token": self.semantic_token,
-            "generation": dict(self.generation),
-            "samples": drawn,
-        }
+        scorer = ScorerVersion(SCORER_VERSION, self.semantic_token)
+        return Provenance(model, scorer, self.generation, samples=drawn)
 
-    def difference(self, record: EvaluatedAnswer, model: Mapping[str, Any] | None) -> str:
-        """What keeps a record from being of this run, in words; empty where nothing does.
+    def difference(self, record: EvaluatedAnswer, model: ModelFingerprint | None) -> str:
+        """In words, what keeps a record from being of this run; empty if nothing does.
 
         Args:
             record: The record.
-            model: The model's fingerprint; None where it is not open, and is not compared.
+            model: The model; None where it is not open, and is not compared.
         """
-        made, now = record.maker, self.maker(model or record.maker["model"])
+        made = record.provenance
+        now = self.provenance(model or made.model)
         if self.samples is None or not record.answered.samples:
-            now = {**now, "samples": made["samples"]}
-        return difference_in(_flat(made), _flat(now))
+            now = now.with_samples(made.samples)
+        return made.difference(now)
 
 
 def needs_of(methods: Iterable[Method], options: EvaluationOptions, token: int | None = None) -> Needs:
@@ -346,9 +157,3 @@ def needs_of(methods: Iterable[Method], options: EvaluationOptions, token: int |
         semantic_token=token,
         generation=options.generation,
     )
-
-
-def _flat(maker: Mapping[str, Any]) -> dict[str, Any]:
-    samples = {f"samples.{name}": value for name, value in (maker["samples"] or {}).items()}
-    scorer = {name: maker[name] for name in ("scorer", "semantic_token")}
-    return {**maker["model"], **scorer, **maker["generation"], **samples}

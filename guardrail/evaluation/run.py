@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from guardrail.errors import GuardrailError
+from guardrail.evaluation.evaluated_answers import Costs, EvaluatedAnswer
 from guardrail.evaluation.methods import AnsweredQuestion
-from guardrail.evaluation.requirements import Costs, EvaluatedAnswer, EvaluationOptions, Missing, Needs
+from guardrail.evaluation.requirements import EvaluationOptions, Missing, Needs
 from guardrail.evaluation.samples import ask_asides, draw_samples
 from guardrail.labelling.answering import (
     answer_traces,
@@ -18,6 +19,7 @@ from guardrail.labelling.answering import (
     sampling_for,
 )
 from guardrail.labelling.judge import AnswerToJudge, Judge, judge_answers
+from guardrail.labelling.provenance import Provenance, ScorerVersion
 from guardrail.labelling.questions import Question
 from guardrail.models.devices import peak_memory, runtime_of
 from guardrail.scoring.batches import Encoded, Failure, Outcome, run_batches
@@ -62,7 +64,7 @@ class _Evaluation:
         needs: What is to be known of each answer.
         options: How to answer.
         kept: Records of an earlier run, by digest.
-        maker: What the records say of how they were made.
+        provenance: What the records say of how they were made.
     """
 
     def __init__(
@@ -72,14 +74,14 @@ class _Evaluation:
         needs: Needs,
         options: EvaluationOptions,
         kept: Mapping[str, EvaluatedAnswer],
-        maker: Mapping[str, Any],
+        provenance: Provenance[ScorerVersion],
     ) -> None:
         self.model = model
         self.judge = judge
         self.needs = needs
         self.options = options
         self.kept = kept
-        self.maker = maker
+        self.provenance = provenance
         costs = [record.costs for record in kept.values()]
         ways = {way for one in costs for way in one.score_bytes}
         drawn = needs.samples is None or any(one.samples_bytes is not None for one in costs)
@@ -161,7 +163,7 @@ class _Evaluation:
                     judgement=next(judgements) if record is None else record.judgement,
                     finish_reason=one.finish_reason,
                     costs=one.costs,
-                    maker=self.maker if record is None else self._maker_with_samples(record),
+                    provenance=self._provenance_with_samples(record),
                 )
             )
         return results
@@ -210,9 +212,11 @@ class _Evaluation:
             drawn = memory.peak_bytes
         one.add({}, {"score_bytes": {**one.costs.score_bytes, **sizes}, "samples_bytes": drawn})
 
-    def _maker_with_samples(self, record: EvaluatedAnswer) -> Mapping[str, Any]:
+    def _provenance_with_samples(self, record: EvaluatedAnswer | None) -> Provenance[ScorerVersion]:
         """The samples that are there were drawn as they were, also where this run needs none."""
-        return {**self.maker, "samples": self.maker["samples"] or record.maker["samples"]}
+        if record is None or self.provenance.samples:
+            return self.provenance
+        return self.provenance.with_samples(record.provenance.samples)
 
 
 def evaluate_answers(
@@ -222,7 +226,7 @@ def evaluate_answers(
     needs: Needs,
     options: EvaluationOptions,
     kept: Mapping[str, EvaluatedAnswer],
-    maker: Mapping[str, Any],
+    provenance: Provenance[ScorerVersion],
     *,
     done: int = 0,
     progress: ProgressCallback | None = None,
@@ -239,11 +243,11 @@ def evaluate_answers(
         needs: What is to be known of each answer.
         options: How to answer.
         kept: Records of an earlier run, by digest.
-        maker: What the records say of how they were made.
+        provenance: What the records say of how they were made.
         done: How many were done before, for the progress.
         progress: Told after each batch.
     """
-    evaluation = _Evaluation(model, judge, needs, options, kept, maker)
+    evaluation = _Evaluation(model, judge, needs, options, kept, provenance)
     return run_batches(
         model,
         questions,

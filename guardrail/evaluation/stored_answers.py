@@ -1,14 +1,13 @@
 """The answers that figures are made of: those stored, and those missing or incomplete."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from guardrail.errors import CalibrationError, OptionError
-from guardrail.evaluation.requirements import EvaluatedAnswer, EvaluationOptions, Needs, parse_evaluated
+from guardrail.evaluation.evaluated_answers import EvaluatedAnswer, parse_evaluated
+from guardrail.evaluation.requirements import EvaluationOptions, Needs
 from guardrail.labelling.answers import LABELLED
-from guardrail.labelling.judge import AnswerToJudge, Judge, judge_answers
+from guardrail.labelling.collection import Collected, answers_to, check_answers, no_answers
+from guardrail.labelling.judge import AnswerToJudge, Judge, judge_again
 from guardrail.labelling.questions import Question, Questions
 from guardrail.scoring.batches import Failure
 from guardrail.utils.json_lines import as_json
@@ -18,48 +17,10 @@ from guardrail.utils.record_store import RecordStore
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
 
-__all__ = ["REMEDY", "Evaluated", "collect_answers", "default_token", "stored_answers"]
+__all__ = ["REMEDY", "collect_answers", "default_token", "stored_answers"]
 
 
 REMEDY = "Choose another file with --output, or start afresh with --overwrite."
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluated:
-    """Answers to questions.
-
-    Attributes:
-        records: The answers, judged or not, in the order of the questions.
-        failures: Lines that no answer came out for.
-        kept: How many of the answers were stored before.
-        judged_again: How many of those were judged anew.
-    """
-
-    records: Sequence[EvaluatedAnswer]
-    failures: Sequence[Failure]
-    kept: int
-    judged_again: int
-
-    @property
-    def judge(self) -> str:
-        """Who said what is right."""
-        names = {
-            record.judgement.judged_by for record in self.records if record.judgement.correct is not None
-        }
-        return ", ".join(sorted(map(str, names))) or "nobody"
-
-    @property
-    def judge_failures(self) -> int:
-        """Answers without a label because the judge failed."""
-        return sum(record.judgement.failed for record in self.records)
-
-    @property
-    def exit_status(self) -> int:
-        """0 if all went well, 2 if only lines were wrong, 1 if something failed."""
-        statuses = {failure.exit_status for failure in self.failures}
-        if self.judge_failures or statuses - {2}:
-            return 1
-        return 2 if statuses else 0
 
 
 def collect_answers(
@@ -74,7 +35,7 @@ def collect_answers(
     model_name: str | None = None,
     recheck: bool = False,
     progress: ProgressCallback | None = None,
-) -> Evaluated:
+) -> Collected[EvaluatedAnswer]:
     """Answer, score and judge questions, going on with what a file of results holds already.
 
     An answer in the file stays; what methods need of it and it lacks is added. It is judged again where the
@@ -97,19 +58,19 @@ def collect_answers(
         CalibrationError: Not one question could be answered.
     """
     if not questions.usable:
-        raise CalibrationError(_nothing("No line can be used", questions.refused))
+        raise no_answers("No line can be used", questions.refused, "evaluate")
     asked = {question.digest: question for question in questions.usable}
-    _check(kept.values(), needs, None, store.path)
-    again = _judged_again(kept, asked, judge)
+    check_answers((needs.difference(one, None) for one in kept.values()), store.path, REMEDY)
+    again = _judged_again(kept, asked, judge, progress)
     results = {**kept, **again}
     incomplete = [one for one in questions.usable if not needs.are_met(results.get(one.digest))]
     failures = list(questions.refused)
-    names = {record.maker["model"]["name"] for record in kept.values()}
+    names = {record.provenance.model.name for record in kept.values()}
     for record in again.values():
         store.append(record.as_plain())
     if incomplete or recheck or (model_name and names - {model_name}):
         model = open_model()
-        for result in _completed(model, incomplete, judge, needs, options, results, store.path, progress):
+        for result in _completed(model, incomplete, judge, needs, options, results, store, progress):
             if isinstance(result, Failure):
                 failures.append(result)
             else:
@@ -117,8 +78,8 @@ def collect_answers(
                 results[result.digest] = result
     complete = [results[digest] for digest in asked if needs.are_met(results.get(digest))]
     if not complete:
-        raise CalibrationError(_nothing("Not one question was answered", failures))
-    return Evaluated(complete, sorted(failures), len(kept), len(again))
+        raise no_answers("Not one question was answered", failures, "evaluate")
+    return Collected(complete, sorted(failures), len(kept), len(again))
 
 
 def stored_answers(store: RecordStore, questions: Questions) -> dict[str, EvaluatedAnswer]:
@@ -135,12 +96,9 @@ def stored_answers(store: RecordStore, questions: Questions) -> dict[str, Evalua
         RecordError: The file holds something else.
         OptionError: It holds answers to other questions, or cannot be read.
     """
+    stored = answers_to(questions, store, parse_evaluated, _start, REMEDY)
     asked = {question.digest for question in questions.usable}
-    records = store.records(parse_evaluated, map(_start, questions.usable))
-    kept = {record.digest: record for record in records if record.digest in asked}
-    if records and not kept:
-        raise OptionError(f"{store.path} holds answers to other questions. {REMEDY}")
-    return kept
+    return {digest: record for digest, record in stored.items() if digest in asked}
 
 
 def default_token(kept: Mapping[str, EvaluatedAnswer], of_model: Callable[[], int | None]) -> int | None:
@@ -155,8 +113,7 @@ def default_token(kept: Mapping[str, EvaluatedAnswer], of_model: Callable[[], in
         The position, counted from the end of the prompt, or None.
     """
     for record in kept.values():
-        position: int | None = record.maker["semantic_token"]
-        return position
+        return record.provenance.scorer.semantic_token
     return of_model()
 
 
@@ -167,14 +124,14 @@ def _completed(
     needs: Needs,
     options: EvaluationOptions,
     results: Mapping[str, EvaluatedAnswer],
-    path: Path,
+    store: RecordStore,
     progress: ProgressCallback | None,
 ) -> Iterator[EvaluatedAnswer | Failure]:
     from guardrail.evaluation.run import evaluate_answers
     from guardrail.models.fingerprint import fingerprint_model
 
-    fingerprint = fingerprint_model(model).as_plain()
-    _check(results.values(), needs, fingerprint, path)
+    fingerprint = fingerprint_model(model)
+    check_answers((needs.difference(one, fingerprint) for one in results.values()), store.path, REMEDY)
     lacking = {one.digest for one in questions}
     kept = {digest: record for digest, record in results.items() if digest in lacking}
     return evaluate_answers(
@@ -184,7 +141,7 @@ def _completed(
         needs,
         options,
         kept,
-        needs.maker(fingerprint),
+        needs.provenance(fingerprint),
         done=len(results) - len(kept),
         progress=progress,
     )
@@ -196,7 +153,10 @@ def _start(question: Question) -> str:
 
 
 def _judged_again(
-    kept: Mapping[str, EvaluatedAnswer], asked: Mapping[str, Question], judge: Judge
+    kept: Mapping[str, EvaluatedAnswer],
+    asked: Mapping[str, Question],
+    judge: Judge,
+    progress: ProgressCallback | None,
 ) -> dict[str, EvaluatedAnswer]:
     cases = []
     for digest, record in kept.items():
@@ -208,21 +168,8 @@ def _judged_again(
         if changed or before.failed or before.judged_by not in (by, None):
             case = AnswerToJudge(question.text, record.answered.response, question.accepted, question.correct)
             cases.append((record, question, case))
-    judgements = judge_answers(judge, [case for _, _, case in cases])
+    judgements = judge_again(judge, [case for _, _, case in cases], progress)
     return {
         record.digest: record.judged(judgement, question.accepted)
         for (record, question, _), judgement in zip(cases, judgements, strict=True)
     }
-
-
-def _check(
-    records: Iterable[EvaluatedAnswer], needs: Needs, model: Mapping[str, Any] | None, path: Path
-) -> None:
-    for record in records:
-        if difference := needs.difference(record, model):
-            raise OptionError(f"An answer in {path} {difference}. {REMEDY}")
-
-
-def _nothing(what: str, failures: Sequence[Failure]) -> str:
-    first = f" Line {failures[0].line}: {failures[0].reason}" if failures else ""
-    return f"{what}, so there is nothing to evaluate.{first}"

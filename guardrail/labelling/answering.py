@@ -5,13 +5,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from guardrail.errors import GuardrailError
-from guardrail.labelling.answers import AnswerMaker, AnswerRecord, Judgement
+from guardrail.labelling.answers import AnswerRecord, Judgement
 from guardrail.labelling.judge import AnswerToJudge, Judge, judge_answers
 from guardrail.labelling.observation import HiddenState
-from guardrail.labelling.questions import LabelOptions, Question, generation_arguments
-from guardrail.models.fingerprint import fingerprint_model
+from guardrail.labelling.provenance import Provenance, provenance_of
+from guardrail.labelling.questions import LabelOptions, Question
 from guardrail.scoring.batches import Encoded, Failure, Outcome, run_batches
-from guardrail.scoring.options import fingerprint_scorer
+from guardrail.scoring.options import ScorerFingerprint
 from guardrail.scoring.score import no_answer, score_batch
 from guardrail.utils.progress import ProgressCallback
 from guardrail.utils.record_store import RecordStore
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from guardrail.scoring.uncertainty import Uncertainty
 
 __all__ = [
-    "answer_maker",
     "answer_traces",
     "encode_question",
     "hidden_state",
@@ -49,6 +48,7 @@ def label(
     judge: Judge,
     options: LabelOptions | None = None,
     *,
+    provenance: Provenance[ScorerFingerprint] | None = None,
     output: RecordStore | None = None,
     done: int = 0,
     progress: ProgressCallback | None = None,
@@ -65,15 +65,16 @@ def label(
         questions: The questions; those that come with a response are scored by teacher forcing.
         judge: Decides what is right, where the question does not say.
         options: How to answer and score.
+        provenance: What the records say of how they were made, where that is known already.
         output: Each record is appended to it before it comes out.
         done: How many were done before, for the progress.
         progress: Told after each batch.
     """
     options = options or LabelOptions()
-    maker = answer_maker(model, options)
+    provenance = provenance or provenance_of(options, model)
 
     def judged(outcomes: Sequence[Outcome[Question, _ScoredAnswer]]) -> list[AnswerRecord | Failure]:
-        records = _judged(outcomes, judge, options, maker)
+        records = _judged(outcomes, judge, options, provenance)
         for record in records:
             if output is not None and isinstance(record, AnswerRecord):
                 output.append(record.as_plain())
@@ -91,13 +92,6 @@ def label(
         done=done,
         progress=progress,
     )
-
-
-def answer_maker(model: "LocalModel", options: LabelOptions) -> AnswerMaker:
-    """What makes the answers of a run."""
-    scorer = fingerprint_scorer(options.scoring)
-    generation = generation_arguments(options)
-    return AnswerMaker(fingerprint_model(model), scorer, generation, options.answered_by)
 
 
 def encode_question(model: "LocalModel", question: Question, system: str | None) -> Encoded[Question]:
@@ -174,7 +168,7 @@ def _judged(
     outcomes: Sequence[Outcome[Question, _ScoredAnswer]],
     judge: Judge,
     options: LabelOptions,
-    maker: AnswerMaker,
+    provenance: Provenance[ScorerFingerprint],
 ) -> list[AnswerRecord | Failure]:
     answers = [result for _, result in outcomes if not isinstance(result, GuardrailError)]
     cases = [
@@ -200,7 +194,7 @@ def _judged(
                 scores=uncertainty.scores() if uncertainty else {},
                 usage=trace.token_counts,
                 hidden=hidden_state(trace, options.depth) if uncertainty else None,
-                maker=maker,
+                provenance=provenance,
                 digest=question.digest,
             )
         )

@@ -3,23 +3,25 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from math import isfinite
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BeforeValidator, ConfigDict
 
 from guardrail.errors import RecordError
 from guardrail.labelling.author import name_problem
-from guardrail.labelling.observation import HiddenState, Observation, packed_hidden, unpacked_hidden
+from guardrail.labelling.observation import HiddenState, Observation
+from guardrail.labelling.provenance import Provenance
 from guardrail.labelling.questions import ANSWER_FIELDS, question_text
-from guardrail.models.fingerprint import ModelFingerprint, difference_in
+from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.scoring.batches import Failure
 from guardrail.scoring.options import ScorerFingerprint
-from guardrail.utils.json_lines import json_object, kind_of, shown, text_of
+from guardrail.utils.frozen_model import FiniteFloat, FrozenModel, StrictBool, read_model
+from guardrail.utils.json_lines import json_object, shown, text_of
 from guardrail.utils.record_store import UnreadLine, read_records
 
 __all__ = [
     "LABELLED",
-    "AnswerMaker",
     "AnswerRecord",
     "Judgement",
     "LabelledAnswer",
@@ -52,32 +54,6 @@ class LabelledAnswer:
     response: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerMaker:
-    """What made an answer: a profile holds for answers of one maker.
-
-    Attributes:
-        model: The model that scored it.
-        scorer: How the answer was scored.
-        generation: Arguments that it was generated with.
-        answered_by: Who gave it, by a declared name; None for the model itself.
-    """
-
-    model: ModelFingerprint
-    scorer: ScorerFingerprint
-    generation: Mapping[str, Any]
-    answered_by: str | None = None
-
-    def difference(self, other: "AnswerMaker") -> str:
-        """What keeps another from being the same, in words; empty where nothing does."""
-        return difference_in(self._arguments(), other._arguments())
-
-    def _arguments(self) -> dict[str, Any]:
-        author = (self.answered_by or "the model itself").casefold()
-        made = {**self.model.as_plain(), **self.scorer.as_plain(), **self.generation}
-        return {**made, "answered_by": author}
-
-
 class Judgement(NamedTuple):
     """What came of judging an answer.
 
@@ -108,7 +84,7 @@ class AnswerRecord:
         scores: Its uncertainty scores by name; none where there is no answer.
         usage: Tokens read and written, and thought.
         hidden: Its hidden state at one depth, if it was kept.
-        maker: What made it.
+        provenance: What made it.
         digest: The question's digest.
     """
 
@@ -120,7 +96,7 @@ class AnswerRecord:
     scores: Mapping[str, float]
     usage: Mapping[str, int]
     hidden: HiddenState | None
-    maker: AnswerMaker
+    provenance: Provenance[ScorerFingerprint]
     digest: str
 
     @property
@@ -151,33 +127,93 @@ class AnswerRecord:
         return LabelledAnswer(self.observation, self.correct, self.question, self.response)
 
     def as_plain(self) -> dict[str, Any]:
-        """The record as values for JSON."""
-        model = self.maker.model.as_plain()
-        name = model.pop("name")
-        judgement = self.judgement
-        return {
-            **self.fields,
-            "response": self.response,
-            "correct": self.correct,
-            "judged_by": judgement.judged_by,
-            "reason": judgement.reason,
-            "finish_reason": self.finish_reason,
-            "uncertainty": dict(self.scores),
-            "usage": dict(self.usage),
-            "model": name,
-            # Answers of before who gave them was recorded are taken to be the model's.
-            **({} if self.maker.answered_by is None else {"answered_by": self.maker.answered_by}),
-            "scoring": {
-                "line": self.digest,
-                "response": _digest(self.response),
-                "verdict": judgement.correct,
-                "judge_failed": judgement.failed,
-                "model": model,
-                "scorer": self.maker.scorer.as_plain(),
-                "generation": dict(self.maker.generation),
-            },
-            "hidden": packed_hidden(self.hidden),
-        }
+        """The record as values for JSON: the question line's own fields first."""
+        judgement, provenance = self.judgement, self.provenance
+        line = _AnswerLine(
+            response=self.response,
+            correct=self.correct,
+            judged_by=judgement.judged_by,
+            reason=judgement.reason,
+            finish_reason=self.finish_reason,
+            uncertainty=dict(self.scores),
+            usage=dict(self.usage),
+            model=provenance.model.name,
+            answered_by=provenance.answered_by,
+            scoring=_ScoringLine(
+                line=self.digest,
+                response=_digest(self.response),
+                verdict=judgement.correct,
+                judge_failed=judgement.failed,
+                model=_ModelLine.model_validate(provenance.model, from_attributes=True),
+                scorer=provenance.scorer,
+                generation=dict(provenance.generation),
+            ),
+            hidden=self.hidden,
+        )
+        # Where it was the model itself, nobody is named, as in files of before anybody else could be.
+        unnamed = {"answered_by"} if provenance.answered_by is None else set()
+        return {**self.fields, **line.model_dump(exclude=unnamed)}
+
+
+class _ModelLine(FrozenModel):
+    """The model that scored an answer; its name has a field of its own."""
+
+    weights: str
+    chat_template: str | None
+    dtype: str
+    quantization: str | None
+
+
+class _ScoringLine(FrozenModel):
+    """What a line says of how its answer was made and judged. Nobody edits it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    line: str
+    response: str
+    verdict: StrictBool | None
+    judge_failed: StrictBool = False
+    model: _ModelLine
+    scorer: ScorerFingerprint
+    generation: dict[str, Any]
+
+
+class _AnswerLine(FrozenModel):
+    """A line of a file of answers, but for what it passes through from its question.
+
+    People edit ``correct``, and what an editor did to ``reason`` or ``judged_by`` harms nothing.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    response: str
+    correct: StrictBool | None = None
+    judged_by: str | None = None
+    reason: Annotated[str, BeforeValidator(str)] = ""
+    finish_reason: str | None = None
+    uncertainty: dict[str, FiniteFloat]
+    usage: dict[str, int]
+    model: str
+    answered_by: str | None = None
+    scoring: _ScoringLine
+    hidden: HiddenState | None = None
+
+    def record(self, fields: Mapping[str, Any]) -> AnswerRecord:
+        """The answer that the line holds."""
+        scoring = self.scoring
+        model = ModelFingerprint(self.model, **scoring.model.model_dump())
+        return AnswerRecord(
+            fields=fields,
+            response=self.response,
+            correct=self.correct,
+            judgement=Judgement(scoring.verdict, self.judged_by, self.reason, scoring.judge_failed),
+            finish_reason=self.finish_reason,
+            scores=self.uncertainty,
+            usage=self.usage,
+            hidden=self.hidden,
+            provenance=Provenance(model, scoring.scorer, scoring.generation, self.answered_by),
+            digest=scoring.line,
+        )
 
 
 def is_answer(values: Mapping[str, Any]) -> bool:
@@ -212,44 +248,12 @@ def parse_answer(line: str) -> AnswerRecord:
     response = text_of(values.get("response"), "response")
     if scoring.get("response") != _digest(response):
         raise RecordError("The response was changed, and its scores are those of the one before.")
-    try:
-        return AnswerRecord(
-            fields={name: value for name, value in values.items() if name not in ANSWER_FIELDS},
-            response=response,
-            correct=correct,
-            judgement=Judgement(
-                scoring["verdict"],
-                values.get("judged_by"),
-                str(values.get("reason", "")),
-                bool(scoring.get("judge_failed")),
-            ),
-            finish_reason=values.get("finish_reason"),
-            scores=_scores(values["uncertainty"]),
-            usage={name: int(count) for name, count in values["usage"].items()},
-            hidden=unpacked_hidden(values.get("hidden")),
-            maker=AnswerMaker(
-                ModelFingerprint(name=values["model"], **scoring["model"]),
-                ScorerFingerprint(**scoring["scorer"]),
-                dict(scoring["generation"]),
-                _author(values.get("answered_by")),
-            ),
-            digest=scoring["line"],
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RecordError(f"A part of it is missing or was changed: {error}.") from error
-
-
-def _author(name: Any) -> str | None:
-    if name is not None and (problem := name_problem(name)):
+    author = values.get("answered_by")
+    if author is not None and (problem := name_problem(author)):
         raise RecordError(f"answered_by {problem}.")
-    return None if name is None else str(name)
-
-
-def _scores(values: Mapping[str, Any]) -> dict[str, float]:
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-            raise RecordError(f"uncertainty.{name} is {kind_of(value)}, and a finite number is expected.")
-    return {name: float(value) for name, value in values.items()}
+    return read_model(_AnswerLine, values).record(
+        {name: value for name, value in values.items() if name not in ANSWER_FIELDS}
+    )
 
 
 def _digest(text: str) -> str:

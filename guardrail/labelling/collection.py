@@ -1,92 +1,168 @@
-"""The answers that a profile is made of: those stored, judged again where need be, and those missing."""
+"""The answers that a profile is made of: those stored, judged again where need be, and those missing.
 
-from collections.abc import Callable, Mapping, Sequence
+What a run came to is described here for calibration and for evaluation alike.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from guardrail.errors import CalibrationError, OptionError, RecordError
 from guardrail.labelling.answers import (
     LABELLED,
-    AnswerMaker,
     AnswerRecord,
-    last_answers,
+    Judgement,
     parse_answer,
     read_answers,
 )
-from guardrail.labelling.judge import AnswerToJudge, Judge, judge_answers
+from guardrail.labelling.judge import AnswerToJudge, Judge, judge_again
 from guardrail.labelling.matching import ContainsJudge
-from guardrail.labelling.questions import (
-    LabelOptions,
-    Question,
-    Questions,
-    accepted_answers,
-    generation_arguments,
-)
-from guardrail.scoring.batches import Failure
-from guardrail.scoring.options import fingerprint_scorer
+from guardrail.labelling.provenance import provenance_of
+from guardrail.labelling.questions import LabelOptions, Question, Questions, accepted_answers
+from guardrail.scoring.batches import Failure, exit_status_of
 from guardrail.utils.json_lines import as_json
-from guardrail.utils.progress import ProgressCallback, report
+from guardrail.utils.progress import ProgressCallback
 from guardrail.utils.record_store import RecordStore
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
 
-__all__ = ["Collected", "collect", "reuse"]
+__all__ = ["Collected", "LabelCounts", "answers_to", "check_answers", "collect", "no_answers", "reuse"]
 
 
 _OTHER_FILE = "Choose another file with --answers, or start afresh with --overwrite."
 _DAMAGED = "Mend or remove it, choose another file with --answers, or start afresh with --overwrite."
-# Answers judged between two reports of progress.
-_JUDGED_AT_ONCE = 32
+
+
+class JudgedAnswer(Protocol):
+    """A record of an answer that was judged."""
+
+    @property
+    def digest(self) -> str:
+        """What tells its question from another."""
+
+    @property
+    def correct(self) -> bool | None:
+        """Whether it is right: what counts."""
+
+    @property
+    def judgement(self) -> Judgement:
+        """What the judge said."""
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether a person changed the label."""
+
+
+Record = TypeVar("Record", bound=JudgedAnswer)
+
+
+class LabelCounts(NamedTuple):
+    """How many answers there are, and how they are labelled."""
+
+    answers: int
+    correct: int
+    wrong: int
+    unlabelled: int
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
+class Collected(Generic[Record]):
     """Answers to questions.
 
     Attributes:
         records: The answers, labelled or not.
-        maker: What made them.
         failures: Lines that no answer came out for.
         kept: How many of the answers were stored before.
         judged_again: How many of those were judged anew.
     """
 
-    records: Sequence[AnswerRecord]
-    maker: AnswerMaker
+    records: Sequence[Record]
     failures: Sequence[Failure]
     kept: int
     judged_again: int
 
     @property
     def judge(self) -> str:
-        """Who said what is correct, for the profile."""
+        """Who decided what is correct, for the profile or the report."""
         counting = [record for record in self.records if record.correct is not None]
         names = sorted({str(one.judgement.judged_by) for one in counting if not one.is_corrected})
         by_hand = sum(one.is_corrected for one in counting)
         return ", ".join([*names, f"{by_hand} by hand"] if by_hand else names) or "nobody"
 
     @property
+    def counts(self) -> LabelCounts:
+        """How the answers are labelled."""
+        labels = [record.correct for record in self.records]
+        return LabelCounts(len(labels), labels.count(True), labels.count(False), labels.count(None))
+
+    @property
     def judge_failures(self) -> int:
         """Answers without a label because the judge failed."""
-        return sum(record.judgement.failed and record.correct is None for record in self.records)
+        return len(self._failed_judgements)
+
+    @property
+    def judge_failure(self) -> str:
+        """Why the judge failed the first time; empty if it never did."""
+        return next((judgement.reason for judgement in self._failed_judgements), "")
 
     @property
     def exit_status(self) -> int:
         """0 if all went well, 2 if only lines were wrong, 1 if something failed."""
-        statuses = {failure.exit_status for failure in self.failures}
-        if self.judge_failures or statuses - {2}:
-            return 1
-        return 2 if statuses else 0
+        return exit_status_of(self.failures, something_else_failed=self.judge_failures > 0)
+
+    @property
+    def _failed_judgements(self) -> list[Judgement]:
+        return [one.judgement for one in self.records if one.judgement.failed and one.correct is None]
 
 
-class _Case(NamedTuple):
-    """A stored answer as it is to be judged now, and its question's fields."""
+def answers_to(
+    questions: Questions,
+    store: RecordStore,
+    parse: Callable[[str], Record],
+    start: Callable[[Question], str],
+    remedy: str,
+    *,
+    by_hand: bool = False,
+) -> dict[str, Record]:
+    """All answers that a file holds, by digest; of several to one question, the last.
 
-    record: AnswerRecord
-    case: AnswerToJudge
-    fields: Mapping[str, Any]
+    Args:
+        questions: The questions of this run.
+        store: The file, open. Records to come are appended to those that are there.
+        parse: Reads a line of it.
+        start: How the record of a question's answer begins.
+        remedy: What to do where the file is of other questions.
+        by_hand: Whether people edit the file.
+
+    Raises:
+        RecordError: The file holds something else.
+        OptionError: It holds answers to other questions only, or cannot be read.
+    """
+    records = store.records(parse, map(start, questions.usable), by_hand=by_hand)
+    stored = {record.digest: record for record in records}
+    if stored and not any(question.digest in stored for question in questions.usable):
+        raise OptionError(f"{store.path} holds answers to other questions. {remedy}")
+    return stored
+
+
+def check_answers(differences: Iterable[str], path: Path, remedy: str) -> None:
+    """Refuse to go on with answers whose provenance is another.
+
+    Args:
+        differences: Of each answer, how its provenance differs, in words; empty where it does not.
+        path: The file that holds them.
+        remedy: What to do then.
+    """
+    for difference in filter(None, differences):
+        raise OptionError(f"An answer in {path} {difference}. {remedy}")
+
+
+def no_answers(what: str, failures: Sequence[Failure], purpose: str) -> CalibrationError:
+    """The error that nothing came out of all lines."""
+    first = f" Line {failures[0].line}: {failures[0].reason}" if failures else ""
+    return CalibrationError(f"{what}, so there is nothing to {purpose}.{first}")
 
 
 def collect(
@@ -100,7 +176,7 @@ def collect(
     recheck: bool = False,
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
-) -> Collected:
+) -> Collected[AnswerRecord]:
     """Answer, score and judge questions, going on with the answers that a file holds already.
 
     A label that a person changed stays. Stored answers are judged again where the accepted answers are others
@@ -116,7 +192,7 @@ def collect(
         model_name: What the model is called; None to take that of stored answers on trust.
         recheck: Open the model, and compare it, also where it has this name and no answer is missing.
         overwrite: Start afresh, whatever is in the file.
-        progress: Told of each batch.
+        progress: Told after each batch.
 
     Raises:
         RecordError: The file holds something else.
@@ -125,63 +201,72 @@ def collect(
         FileInUseError: Another run writes the file.
     """
     if not questions.usable:
-        raise CalibrationError(_nothing("No line can be used", questions.refused))
+        raise no_answers("No line can be used", questions.refused, "calibrate with")
     with RecordStore(Path(path), _DAMAGED) as store:
-        return _collect(
-            questions,
-            judge,
-            store,
-            open_model,
-            options,
-            model_name=model_name,
-            recheck=recheck,
-            overwrite=overwrite,
-            progress=progress,
+        stored = (
+            {} if overwrite else answers_to(questions, store, parse_answer, _start, _OTHER_FILE, by_hand=True)
         )
-
-
-def _collect(
-    questions: Questions,
-    judge: Judge | None,
-    store: RecordStore,
-    open_model: Callable[[], "LocalModel"],
-    options: LabelOptions,
-    *,
-    model_name: str | None,
-    recheck: bool,
-    overwrite: bool,
-    progress: ProgressCallback | None,
-) -> Collected:
-    path = store.path
-    kept, judged_again = ([], 0) if overwrite else _keep(questions.usable, judge, store, options, progress)
-    results = {record.digest: record for record in kept}
-    missing = [question for question in questions.usable if question.digest not in results]
-    failures = list(questions.refused)
-    if missing or recheck or any(model_name not in (None, record.maker.model.name) for record in kept):
-        from guardrail.labelling.answering import answer_maker, label
-
-        if missing:
-            _check_one_judge(kept, judge, path)
-        model = open_model()
-        options = _where_scored(kept, options, model)
-        _check_maker(kept, answer_maker(model, options), path)
-        for result in label(
-            model,
-            missing,
-            judge or ContainsJudge(),
-            options,
-            output=store,
-            done=len(kept),
-            progress=progress,
-        ):
-            if isinstance(result, Failure):
-                failures.append(result)
-            else:
-                results[result.digest] = result
+        asked = {question.digest: question for question in questions.usable}
+        kept = [record for digest, record in stored.items() if digest in asked]
+        if kept and options.scoring.semantic_token is None:
+            position = kept[0].provenance.scorer.semantic_token
+            options = replace(options, scoring=replace(options.scoring, semantic_token=position))
+        check_answers(
+            (one.provenance.difference(provenance_of(options, one.provenance.model)) for one in kept),
+            store.path,
+            _OTHER_FILE,
+        )
+        cases = [_asked_case(record, asked[record.digest]) for record in kept]
+        again = _judged_again(cases, judge, store.path, progress)
+        if again:
+            store.rewrite(record.as_plain() for record in {**stored, **again}.values())
+        results = {**{record.digest: record for record in kept}, **again}
+        missing = [question for question in questions.usable if question.digest not in results]
+        failures = list(questions.refused)
+        if missing or recheck or any(model_name not in (None, one.provenance.model.name) for one in kept):
+            if missing:
+                _check_one_judge(results.values(), judge, store.path)
+            for result in _answered(
+                missing, results.values(), judge or ContainsJudge(), store, open_model(), options, progress
+            ):
+                if isinstance(result, Failure):
+                    failures.append(result)
+                else:
+                    results[result.digest] = result
     if not results:
-        raise CalibrationError(_nothing("Not one question was answered", failures))
+        raise no_answers("Not one question was answered", failures, "calibrate with")
     records = [results[question.digest] for question in questions.usable if question.digest in results]
-    return Collected(records, records[0].maker, sorted(failures), len(kept), judged_again)
+    return Collected(records, sorted(failures), len(kept), len(again))
+
+
+def _answered(
+    questions: Sequence[Question],
+    kept: Iterable[AnswerRecord],
+    judge: Judge,
+    store: RecordStore,
+    model: "LocalModel",
+    options: LabelOptions,
+    progress: ProgressCallback | None,
+) -> "Iterable[AnswerRecord | Failure]":
+    """Answers to questions, if those that are kept are of the same model."""
+    from guardrail.labelling.answering import label
+    from guardrail.scoring.semantic_tokens import with_known_token
+
+    kept = list(kept)
+    if not kept:
+        options = replace(options, scoring=with_known_token(options.scoring, model))
+    provenance = provenance_of(options, model)
+    check_answers((one.provenance.difference(provenance) for one in kept), store.path, _OTHER_FILE)
+    return label(
+        model,
+        questions,
+        judge,
+        options,
+        provenance=provenance,
+        output=store,
+        done=len(kept),
+        progress=progress,
+    )
 
 
 def reuse(
@@ -189,7 +274,7 @@ def reuse(
     judge: Judge | None,
     output: str | Path | None = None,
     progress: ProgressCallback | None = None,
-) -> Collected:
+) -> Collected[AnswerRecord]:
     """Take the answers of a file, without the questions that they were made of and without the model.
 
     A line that holds none is among the failures.
@@ -211,64 +296,33 @@ def reuse(
 
 def _reuse(
     path: Path, judge: Judge | None, store: RecordStore, progress: ProgressCallback | None
-) -> Collected:
+) -> Collected[AnswerRecord]:
     stored = read_answers(path)
     records = stored.records
     if not records:
         raise RecordError(f"{path} holds no answers.")
-    maker = records[0].maker
-    _check_maker(records, maker, path)
+    first = records[0].provenance
+    check_answers((record.provenance.difference(first) for record in records), path, _OTHER_FILE)
     cases = [_Case(record, _stored_case(record), record.fields) for record in records]
-    fresh = _judge_again(cases, judge, path, progress)
-    records = [fresh.get(record.digest, record) for record in records]
-    if fresh or store.path != path:
+    again = _judged_again(cases, judge, path, progress)
+    records = [again.get(record.digest, record) for record in records]
+    if again or store.path != path:
         unread = [line.text for line in stored.unread] if store.path == path else []
         store.rewrite([record.as_plain() for record in records], unread)
-    return Collected(records, maker, stored.failures, len(records), len(fresh))
+    return Collected(records, stored.failures, len(records), len(again))
 
 
-def _keep(
-    questions: Sequence[Question],
-    judge: Judge | None,
-    store: RecordStore,
-    options: LabelOptions,
-    progress: ProgressCallback | None,
-) -> tuple[list[AnswerRecord], int]:
-    """The stored answers to these questions, up to date with them and the judge, and how many that changed.
+class _Case(NamedTuple):
+    """A stored answer as it is to be judged now, and its question's fields."""
 
-    The file is left ready for more.
-    """
-    path = store.path
-    # What is passed through stands first in a record.
-    starts = (as_json(question.fields).removesuffix("}") for question in questions)
-    stored = last_answers(store.records(parse_answer, starts, by_hand=True))
-    asked = {question.digest: question for question in questions}
-    kept = [record for record in stored if record.digest in asked]
-    if stored and not kept:
-        raise OptionError(f"{path} holds answers to other questions. {_OTHER_FILE}")
-    options = _where_scored(kept, options)
-    scorer, generation = fingerprint_scorer(options.scoring), generation_arguments(options)
-    for record in kept:
-        _check_maker([record], AnswerMaker(record.maker.model, scorer, generation, options.answered_by), path)
-    cases = [_asked_case(record, asked[record.digest]) for record in kept]
-    fresh = _judge_again(cases, judge, path, progress)
-    if fresh:
-        store.rewrite(fresh.get(record.digest, record).as_plain() for record in stored)
-    return [fresh.get(record.digest, record) for record in kept], len(fresh)
+    record: AnswerRecord
+    case: AnswerToJudge
+    fields: Mapping[str, Any]
 
 
-def _where_scored(
-    kept: Sequence[AnswerRecord], options: LabelOptions, model: "LocalModel | None" = None
-) -> LabelOptions:
-    """The options with a t* where they name none: that of stored answers, or what is known of the model."""
-    scoring = options.scoring
-    if kept and scoring.semantic_token is None:
-        scoring = replace(scoring, semantic_token=kept[0].maker.scorer.semantic_token)
-    elif model is not None:
-        from guardrail.scoring.semantic_tokens import with_known_token
-
-        scoring = with_known_token(scoring, model)
-    return replace(options, scoring=scoring)
+def _start(question: Question) -> str:
+    """How the record of an answer to a question begins: what is passed through stands first."""
+    return as_json(question.fields).removesuffix("}")
 
 
 def _asked_case(record: AnswerRecord, question: Question) -> _Case:
@@ -282,20 +336,17 @@ def _stored_case(record: AnswerRecord) -> AnswerToJudge:
     return AnswerToJudge(record.question, record.response, accepted_answers(record.fields))
 
 
-def _judge_again(
+def _judged_again(
     cases: Sequence[_Case], judge: Judge | None, path: Path, progress: ProgressCallback | None
 ) -> dict[str, AnswerRecord]:
-    """Those whose label does not hold any more, judged anew, by their digest."""
+    """Those whose label does not hold any more, judged anew, by digest."""
     due = [one for one in cases if _is_due(one.record, one.case, judge)]
     _check_one_judge([one.record for one in due if one.case.label is None], judge, path)
-    judged: dict[str, AnswerRecord] = {}
-    for low in range(0, len(due), _JUDGED_AT_ONCE):
-        report(progress, "judging again", low, len(due))
-        some = due[low : low + _JUDGED_AT_ONCE]
-        judgements = judge_answers(judge or ContainsJudge(), [one.case for one in some])
-        for one, judgement in zip(some, judgements, strict=True):
-            judged[one.record.digest] = one.record.judged(judgement, one.fields)
-    return judged
+    judgements = judge_again(judge or ContainsJudge(), [one.case for one in due], progress)
+    return {
+        one.record.digest: one.record.judged(judgement, one.fields)
+        for one, judgement in zip(due, judgements, strict=True)
+    }
 
 
 def _is_due(record: AnswerRecord, case: AnswerToJudge, judge: Judge | None) -> bool:
@@ -312,7 +363,7 @@ def _is_due(record: AnswerRecord, case: AnswerToJudge, judge: Judge | None) -> b
     return before.failed or before.judged_by != judge.name
 
 
-def _check_one_judge(records: Sequence[AnswerRecord], judge: Judge | None, path: Path) -> None:
+def _check_one_judge(records: Iterable[AnswerRecord], judge: Judge | None, path: Path) -> None:
     """Without being told, nobody goes on where another judge stopped."""
     ours = {None, LABELLED, ContainsJudge().name}
     others = {record.judgement.judged_by for record in records} - ours
@@ -322,14 +373,3 @@ def _check_one_judge(records: Sequence[AnswerRecord], judge: Judge | None, path:
             f"The answers in {path} were judged by {names}. Name it with --judge, or another one to have all "
             "of them judged again."
         )
-
-
-def _check_maker(records: Sequence[AnswerRecord], maker: AnswerMaker, path: Path) -> None:
-    for record in records:
-        if difference := record.maker.difference(maker):
-            raise OptionError(f"An answer in {path} {difference}. {_OTHER_FILE}")
-
-
-def _nothing(what: str, failures: Sequence[Failure]) -> str:
-    first = f" Line {failures[0].line}: {failures[0].reason}" if failures else ""
-    return f"{what}, so there is nothing to calibrate with.{first}"

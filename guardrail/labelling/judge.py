@@ -6,8 +6,9 @@ from typing import NamedTuple, Protocol
 
 from guardrail.labelling.answers import LABELLED, Judgement
 from guardrail.models.reasoning import answer_of
+from guardrail.utils.progress import ProgressCallback, report
 
-__all__ = ["AnswerToJudge", "Judge", "Ruling", "judge_answer", "judge_answers"]
+__all__ = ["AnswerToJudge", "Judge", "Ruling", "judge_again", "judge_answer", "judge_answers"]
 
 
 class Ruling(NamedTuple):
@@ -52,7 +53,10 @@ class Judge(Protocol):
         """
 
 
+# Characters of what a judge failed with that a record keeps.
 _SHOWN = 200
+# Answers judged again between two reports of progress.
+_JUDGED_AT_ONCE = 32
 
 
 class AnswerToJudge(NamedTuple):
@@ -74,6 +78,23 @@ class AnswerToJudge(NamedTuple):
 def judge_answers(judge: Judge, cases: Sequence[AnswerToJudge]) -> list[Judgement]:
     """Judge several answers, as many at once as the judge allows."""
     return _each(lambda case: judge_answer(judge, case), cases, judge.at_once)
+
+
+def judge_again(
+    judge: Judge, cases: Sequence[AnswerToJudge], progress: ProgressCallback | None
+) -> list[Judgement]:
+    """Judge answers that were stored before.
+
+    Args:
+        judge: The judge.
+        cases: The answers.
+        progress: Told before each few of them.
+    """
+    judgements: list[Judgement] = []
+    for first in range(0, len(cases), _JUDGED_AT_ONCE):
+        report(progress, "judging again", first, len(cases))
+        judgements += judge_answers(judge, cases[first : first + _JUDGED_AT_ONCE])
+    return judgements
 
 
 def judge_answer(judge: Judge, case: AnswerToJudge) -> Judgement:

@@ -1,45 +1,19 @@
-"""What one pass tells of an answer: scores and hidden states, and their packed form in a line of JSON."""
+"""What one pass tells about an answer: scores and hidden states, and how a line of JSON packs them."""
 
 import sys
 from array import array
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-__all__ = ["HiddenState", "Observation", "packed", "packed_hidden", "unpacked", "unpacked_hidden"]
+from pydantic import PlainSerializer, PlainValidator
 
-
-@dataclass(frozen=True, slots=True)
-class HiddenState:
-    """Input of one decoder layer over a response, as plain numbers (see ``models.trace.HiddenSummary``).
-
-    Attributes:
-        depth: Fraction of the layers at which it was taken.
-        mean: Mean over the response, d values.
-        last: At the last position, d values.
-    """
-
-    depth: float
-    mean: Sequence[float]
-    last: Sequence[float]
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What one pass tells of one answer.
-
-    Attributes:
-        scores: Scores by name, as ``Uncertainty.scores()`` gives them, and ``tokens``, the answer's length.
-        hidden: Hidden state for a probe, where one is used.
-    """
-
-    scores: Mapping[str, float]
-    hidden: HiddenState | None = field(default=None)
+__all__ = ["HiddenState", "Observation", "PackedFloats", "packed", "unpacked"]
 
 
 def packed(values: Sequence[float]) -> str:
-    """Numbers as text."""
+    """Numbers as text: float32, little-endian, in base 64."""
     return b64encode(_little_endian(array("f", values)).tobytes()).decode()
 
 
@@ -54,23 +28,44 @@ def unpacked(text: str) -> "array[float]":
     return _little_endian(values)
 
 
-def packed_hidden(hidden: HiddenState | None) -> dict[str, Any] | None:
-    """A hidden state as values for JSON."""
-    if hidden is None:
-        return None
-    return {"depth": hidden.depth, "mean": packed(hidden.mean), "last": packed(hidden.last)}
+def _read(values: Any) -> Sequence[float]:
+    if isinstance(values, str):
+        return unpacked(values)
+    if isinstance(values, Sequence):
+        return values
+    raise ValueError("Numbers in base 64 are expected")
 
 
-def unpacked_hidden(values: Mapping[str, Any] | None) -> HiddenState | None:
-    """The hidden state of such values.
+PackedFloats = Annotated[Sequence[float], PlainValidator(_read), PlainSerializer(packed)]
+"""Numbers that a line of JSON holds packed as text."""
 
-    Raises:
-        KeyError: A part of it is missing.
-        ValueError: A part of it is not what it was.
+
+@dataclass(frozen=True, slots=True)
+class HiddenState:
+    """Input of one decoder layer over a response, as plain numbers (see ``models.trace.HiddenSummary``).
+
+    Attributes:
+        depth: Fraction of the layers at which it was taken.
+        mean: Mean over the response, d values.
+        last: At the last position, d values.
     """
-    if values is None:
-        return None
-    return HiddenState(float(values["depth"]), unpacked(values["mean"]), unpacked(values["last"]))
+
+    depth: float
+    mean: PackedFloats
+    last: PackedFloats
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one pass tells of one answer.
+
+    Attributes:
+        scores: Scores by name, as ``Uncertainty.scores()`` gives them, and ``tokens``, the answer's length.
+        hidden: Hidden state for a probe, where one is used.
+    """
+
+    scores: Mapping[str, float]
+    hidden: HiddenState | None = field(default=None)
 
 
 def _little_endian(values: "array[float]") -> "array[float]":

@@ -85,12 +85,13 @@ def main() -> None:
     records = read_answers(given.answers).records
     answers = [answer for record in records if (answer := record.labelled())]
     right = mean(answer.correct for answer in answers)
-    print(f"{given.answers.name}: {len(answers)} answers of {records[0].maker.model.name}, {right:.1%} right")
+    made = records[0].provenance
+    print(f"{given.answers.name}: {len(answers)} answers of {made.model.name}, {right:.1%} right")
     print(f"Probabilities: means over {given.splits} splits")
-    probabilities(answers, records[0].maker, given.splits, given.held_out)
+    probabilities(answers, made, given.splits, given.held_out)
     print("Guarantee")
     wanted = [Guarantee(error, given.confidence) for error in given.target_error or (0.1, 0.2, 0.3)]
-    guarantee(answers, records[0].maker, wanted, given.splits, given.draws, given.size)
+    guarantee(answers, records[0].provenance, wanted, given.splits, given.draws, given.size)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ from dataclasses import replace
 import pytest
 
 from guardrail.errors import OptionError, RecordError
+from guardrail.evaluation.evaluated_answers import Costs, parse_evaluated
 from guardrail.evaluation.methods import Method, Sample
-from guardrail.evaluation.requirements import Costs, EvaluationOptions, needs_of, parse_evaluated
+from guardrail.evaluation.requirements import EvaluationOptions, needs_of
 from guardrail.labelling.observation import HiddenState
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.options import ScoringOptions
@@ -96,7 +97,7 @@ def test_methods_that_draw_in_different_ways_are_not_run_together():
 def test_samples_are_as_long_as_answers_and_another_number_of_them_is_another_run(whole):
     ten = needs_of([method(samples=Sampling(temperature=1.0))], OPTIONS)
     assert ten.samples.max_tokens == 8
-    made = replace(whole, maker=ten.maker(whole.maker["model"]))
+    made = replace(whole, provenance=ten.provenance(whole.provenance.model))
     assert not ten.difference(made, None)
     five = needs_of(
         [method(samples=Sampling(temperature=1.0))], EvaluationOptions(Sampling(max_tokens=8), samples=5)

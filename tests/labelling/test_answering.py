@@ -81,8 +81,8 @@ def test_options_are_handed_on(model, one_thread):
         next(label(model, questions(MIXED[0]), ContainsJudge(), replace(OPTIONS, scoring=scoring)))
         for scoring in (ScoringOptions(), ScoringOptions(reduction="mean"))
     )
-    assert plain.maker.scorer.reduction == "sum"
-    assert averaged.maker.scorer.reduction == "mean"
+    assert plain.provenance.scorer.reduction == "sum"
+    assert averaged.provenance.scorer.reduction == "mean"
     assert averaged.scores["hybridgrad"] != pytest.approx(plain.scores["hybridgrad"], rel=1e-3)
     (bare,) = label(model, questions(MIXED[0]), ContainsJudge(), replace(OPTIONS, depth=None))
     assert bare.hidden is None
@@ -95,7 +95,7 @@ def test_a_system_message_goes_before_conversations_that_have_none(model, one_th
     one, two = label(model, given, ContainsJudge(), replace(OPTIONS, system="Be brief."))
     assert one.usage["prompt_tokens"] == two.usage["prompt_tokens"]
     assert one.response == two.response
-    assert one.maker.generation["system_sha256"]
+    assert one.provenance.generation["system_sha256"]
     assert "Be brief" not in as_json({"made": one.as_plain()["scoring"]})
 
 

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from guardrail.errors import RecordError
 from guardrail.labelling.answers import (
-    AnswerMaker,
     AnswerRecord,
     Judgement,
     holds_answers,
@@ -15,12 +14,13 @@ from guardrail.labelling.answers import (
     read_answers,
 )
 from guardrail.labelling.observation import HiddenState
+from guardrail.labelling.provenance import Provenance
 from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.scoring.options import ScoringOptions, fingerprint_scorer
 from guardrail.utils.json_lines import as_json
 from guardrail.utils.record_store import RecordStore
 
-MAKER = AnswerMaker(
+PROVENANCE = Provenance(
     ModelFingerprint("tiny", "ab" * 32, None, "float32", None),
     fingerprint_scorer(ScoringOptions()),
     {"max_tokens": 64, "stop": []},
@@ -34,7 +34,7 @@ RECORD = AnswerRecord(
     scores={"hybridgrad": 0.25, "mean_entropy": 1.5},
     usage={"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
     hidden=HiddenState(0.5, (0.5, -1.0), (2.0, 0.0)),
-    maker=MAKER,
+    provenance=PROVENANCE,
     digest="0" * 16,
 )
 
@@ -121,24 +121,27 @@ def test_what_was_changed_beyond_the_label_is_refused(changes, sentence):
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        (replace(MAKER, model=replace(MAKER.model, name="big", weights="cd" * 32)), "big (weights cdcdcdcd)"),
         (
-            replace(MAKER, model=replace(MAKER.model, dtype="float16")),
+            replace(PROVENANCE, model=replace(PROVENANCE.model, name="big", weights="cd" * 32)),
+            "big (weights cdcdcdcd)",
+        ),
+        (
+            replace(PROVENANCE, model=replace(PROVENANCE.model, dtype="float16")),
             "dtype float32, and this run has float16",
         ),
         (
-            replace(MAKER, scorer=replace(MAKER.scorer, reduction="mean")),
+            replace(PROVENANCE, scorer=replace(PROVENANCE.scorer, reduction="mean")),
             "reduction sum, and this run has mean",
         ),
-        (replace(MAKER, generation={"max_tokens": 9, "stop": []}), "max_tokens 64, and this run has 9"),
+        (replace(PROVENANCE, generation={"max_tokens": 9, "stop": []}), "max_tokens 64, and this run has 9"),
     ],
 )
-def test_the_first_difference_of_two_makers_is_named(other, words):
-    assert words in MAKER.difference(other)
+def test_the_first_difference_of_two_provenances_is_named(other, words):
+    assert words in PROVENANCE.difference(other)
 
 
 def test_the_name_of_a_model_is_no_difference():
-    assert MAKER.difference(replace(MAKER, model=replace(MAKER.model, name="./tiny"))) == ""
+    assert PROVENANCE.difference(replace(PROVENANCE, model=replace(PROVENANCE.model, name="./tiny"))) == ""
 
 
 def test_a_file_of_answers_is_told_from_one_of_questions():

@@ -81,11 +81,11 @@ def test_answers_keep_their_author_in_the_file_and_none_goes_on_with_anothers(on
     others = LabelOptions(plain.sampling, batch_size=2, answered_by=OTHER)
     questions = parsed(given(1), given(2))
     collected = collect(questions, None, path, lambda: model, others)
-    assert collected.maker.answered_by == OTHER
+    assert collected.records[0].provenance.answered_by == OTHER
     (record, _) = read_answers(path).records
-    assert (record.maker.answered_by, record.maker.model.name) == (OTHER, OWN)
+    assert (record.provenance.answered_by, record.provenance.model.name) == (OTHER, OWN)
     assert json.loads(path.read_text().splitlines()[0])["answered_by"] == OTHER
-    assert reuse(path, None).maker.answered_by == OTHER
+    assert reuse(path, None).records[0].provenance.answered_by == OTHER
     with pytest.raises(OptionError, match="answered_by gpt-4o-mini, and this run has the model itself"):
         collect(questions, None, path, lambda: model, plain)
     own = tmp_path / "own.jsonl"

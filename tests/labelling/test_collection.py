@@ -68,7 +68,7 @@ def test_answers_come_in_the_order_of_the_questions_and_are_kept(collected):
 def test_the_same_again_opens_no_model_and_generates_nothing(collected):
     first = collected()
     before = collected.path.read_bytes()
-    again = collected(model_name=first.maker.model.name)
+    again = collected(model_name=first.records[0].provenance.model.name)
     assert collected.opened == 1
     assert again.kept == 5
     assert [record.as_plain() for record in again.records] == [record.as_plain() for record in first.records]
@@ -202,7 +202,7 @@ def test_answers_are_reused_without_questions_and_model(collected, tmp_path):
     edit(collected.path, "Who?", correct=True)
     before = collected.path.read_bytes()
     result = reuse(collected.path, None)
-    assert result.maker == first.maker
+    assert result.records[0].provenance == first.records[0].provenance
     assert sorted(record.question for record in result.records if record.correct) == [
         *("When?", "Where?", "Who?", "Why?")
     ]
@@ -228,13 +228,13 @@ def test_answers_are_scored_at_the_token_that_is_known_and_go_on_where_they_bega
 ):
     monkeypatch.setenv("GUARDRAIL_CACHE_DIR", str(tmp_path / "cache"))
     begun = collected(LINES[:2])
-    assert begun.maker.scorer.semantic_token is None
+    assert begun.records[0].provenance.scorer.semantic_token is None
     save_known(token_of(model, -2))
-    tokens = {record.maker.scorer.semantic_token for record in collected().records}
+    tokens = {record.provenance.scorer.semantic_token for record in collected().records}
     assert tokens == {None}
-    assert collected(overwrite=True).maker.scorer.semantic_token == -2
+    assert collected(overwrite=True).records[0].provenance.scorer.semantic_token == -2
     given = LabelOptions(OPTIONS.sampling, scoring=ScoringOptions(semantic_token=-1))
-    assert collected(overwrite=True, options=given).maker.scorer.semantic_token == -1
+    assert collected(overwrite=True, options=given).records[0].provenance.scorer.semantic_token == -1
     with pytest.raises(OptionError, match="semantic_token -1, and this run has -3"):
         collected(options=replace(given, scoring=ScoringOptions(semantic_token=-3)))
 

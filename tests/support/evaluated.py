@@ -2,23 +2,15 @@
 
 from dataclasses import replace
 
+from guardrail.evaluation.evaluated_answers import Costs, EvaluatedAnswer
 from guardrail.evaluation.methods import AnsweredQuestion
-from guardrail.evaluation.requirements import Costs, EvaluatedAnswer
 from guardrail.labelling.answers import Judgement
+from guardrail.labelling.provenance import Provenance, ScorerVersion
+from guardrail.models.fingerprint import ModelFingerprint
 
-MAKER = {
-    "model": {
-        "name": "tiny",
-        "weights": "0" * 64,
-        "chat_template": None,
-        "dtype": "float32",
-        "quantization": None,
-    },
-    "scorer": 1,
-    "semantic_token": None,
-    "generation": {"max_tokens": 8},
-    "samples": None,
-}
+PROVENANCE = Provenance(
+    ModelFingerprint("tiny", "0" * 64, None, "float32", None), ScorerVersion(1, None), {"max_tokens": 8}
+)
 
 
 def answered(entropies=(1.0, 2.0), log_probabilities=(-0.5, -1.5), question="Why?", **others):
@@ -44,5 +36,5 @@ def record(correct, digest="0", costs=None, **others):
         judgement=Judgement(correct, "contains"),
         finish_reason="stop",
         costs=costs or Costs(),
-        maker=MAKER,
+        provenance=PROVENANCE,
     )
