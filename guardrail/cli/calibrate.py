@@ -10,11 +10,15 @@ from guardrail.cli.options import (
     ChatTemplateKwargs,
     Device,
     Dtype,
+    Limit,
     MaxReasoningTokens,
+    MaxTokens,
     Model,
     Quantization,
+    QuestionBatchSize,
     Reduction,
     SemanticToken,
+    SystemMessage,
     asks_otherwise,
     open_model,
     readable,
@@ -96,125 +100,127 @@ _OF_GENERATION = (
 _TARGET_ERRORS = (0.05, 0.1, 0.2, 0.3)
 
 
+_File = Annotated[
+    Path,
+    typer.Argument(
+        help="One JSON object a line: a question with accepted answers, or a prompt with a response and "
+        "whether that is correct. Or the answers that an earlier run kept: no model is then needed.",
+        metavar="QUESTIONS.jsonl",
+        show_default=False,
+    ),
+]
+_Output = Annotated[
+    Path,
+    typer.Option("--output", "-o", help="Write the profile here.", show_default=False),
+]
+_Judge = Annotated[
+    str | None,
+    typer.Option(
+        help="Who says what is right: exact, contains (the default), f1[:THRESHOLD], "
+        "embedding[:MODEL[:THRESHOLD]], chat:PROVIDER:MODEL, or module:function.",
+        callback=readable,
+        show_default=False,
+        rich_help_panel=_ANSWERS,
+    ),
+]
+_Answers = Annotated[
+    Path | None,
+    typer.Option(
+        help="Keep answers and labels here; by default beside the profile, as PROFILE.answers.jsonl. "
+        "Labels corrected there by hand count in the next run.",
+        show_default=False,
+        rich_help_panel=_ANSWERS,
+    ),
+]
+_Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume/--overwrite",
+        help="Go on with the answers that are kept already, or start afresh.",
+        rich_help_panel=_ANSWERS,
+    ),
+]
+_AnsweredBy = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help='Who gave the responses of lines that do not say it (as "model"), if it was not --model: '
+        "the profile then holds for that model's answers. Lines of others are left out.",
+        callback=readable,
+        show_default=False,
+        rich_help_panel=_ANSWERS,
+    ),
+]
+_Temperature = Annotated[
+    float,
+    typer.Option(help="0 for greedy decoding; above it, tokens are drawn.", rich_help_panel=_ANSWERS),
+]
+_TopP = Annotated[
+    float,
+    typer.Option(
+        help="Draw from the smallest set of tokens with this much probability.", rich_help_panel=_ANSWERS
+    ),
+]
+_TargetError = Annotated[
+    list[float] | None,
+    typer.Option(
+        help="Certify a threshold: of the answers let through, at most this share is wrong. Can be given "
+        f"again; without it, {', '.join(f'{error:g}' for error in _TARGET_ERRORS)}.",
+        show_default=False,
+        rich_help_panel=_PROFILE,
+    ),
+]
+_Confidence = Annotated[
+    float, typer.Option(help="How sure to be of each threshold.", rich_help_panel=_PROFILE)
+]
+_Inputs = Annotated[
+    Literal["auto", "hybridgrad", "signals", "probe"],
+    typer.Option(
+        help="What the confidence is made of: HybridGrad, several scores, or those and a probe of hidden "
+        "states. auto takes what does best.",
+        rich_help_panel=_PROFILE,
+    ),
+]
+_Calibrator = Annotated[
+    Literal["auto", "isotonic", "platt", "venn_abers"],
+    typer.Option(help="What makes a probability of it.", rich_help_panel=_PROFILE),
+]
+_Seed = Annotated[
+    int,
+    typer.Option(min=0, help="What answers and parts are drawn by.", rich_help_panel=_PROFILE),
+]
+_Report = Annotated[
+    Path | None,
+    typer.Option(help="Write a report here, as one HTML file.", show_default=False, rich_help_panel=_PROFILE),
+]
+
+
 def calibrate(
     ctx: typer.Context,
-    file: Annotated[
-        Path,
-        typer.Argument(
-            help="One JSON object a line: a question with accepted answers, or a prompt with a response and "
-            "whether that is correct. Or the answers that an earlier run kept: no model is then needed.",
-            metavar="QUESTIONS.jsonl",
-            show_default=False,
-        ),
-    ],
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="Write the profile here.", show_default=False),
-    ],
+    file: _File,
+    output: _Output,
     model: Model = DEFAULT_MODEL,
     device: Device = "auto",
     dtype: Dtype = "auto",
     quantization: Quantization = None,
     chat_template_kwargs: ChatTemplateKwargs = None,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="How many questions the model reads at once.", rich_help_panel="Model")
-    ] = 16,
-    judge: Annotated[
-        str | None,
-        typer.Option(
-            help="Who says what is right: exact, contains (the default), f1[:THRESHOLD], "
-            "embedding[:MODEL[:THRESHOLD]], chat:PROVIDER:MODEL, or module:function.",
-            callback=readable,
-            show_default=False,
-            rich_help_panel=_ANSWERS,
-        ),
-    ] = None,
-    answers: Annotated[
-        Path | None,
-        typer.Option(
-            help="Keep answers and labels here; by default beside the profile, as PROFILE.answers.jsonl. "
-            "Labels corrected there by hand count in the next run.",
-            show_default=False,
-            rich_help_panel=_ANSWERS,
-        ),
-    ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume/--overwrite",
-            help="Go on with the answers that are kept already, or start afresh.",
-            rich_help_panel=_ANSWERS,
-        ),
-    ] = True,
-    limit: Annotated[
-        int | None,
-        typer.Option(min=1, help="Take only so many lines.", show_default=False, rich_help_panel=_ANSWERS),
-    ] = None,
-    answered_by: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help='Who gave the responses of lines that do not say it (as "model"), if it was not --model: '
-            "the profile then holds for that model's answers. Lines of others are left out.",
-            callback=readable,
-            show_default=False,
-            rich_help_panel=_ANSWERS,
-        ),
-    ] = None,
-    system: Annotated[
-        str | None,
-        typer.Option(
-            help="A system message before every conversation that has none.",
-            callback=readable,
-            rich_help_panel=_ANSWERS,
-        ),
-    ] = None,
-    max_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.", rich_help_panel=_ANSWERS)] = 64,
+    batch_size: QuestionBatchSize = 16,
+    judge: _Judge = None,
+    answers: _Answers = None,
+    resume: _Resume = True,
+    limit: Limit = None,
+    answered_by: _AnsweredBy = None,
+    system: SystemMessage = None,
+    max_tokens: MaxTokens = 64,
     max_reasoning_tokens: MaxReasoningTokens = None,
-    temperature: Annotated[
-        float,
-        typer.Option(help="0 for greedy decoding; above it, tokens are drawn.", rich_help_panel=_ANSWERS),
-    ] = 0.0,
-    top_p: Annotated[
-        float,
-        typer.Option(
-            help="Draw from the smallest set of tokens with this much probability.", rich_help_panel=_ANSWERS
-        ),
-    ] = 1.0,
-    target_error: Annotated[
-        list[float] | None,
-        typer.Option(
-            help="Certify a threshold: of the answers let through, at most this share is wrong. Can be given "
-            f"again; without it, {', '.join(f'{error:g}' for error in _TARGET_ERRORS)}.",
-            show_default=False,
-            rich_help_panel=_PROFILE,
-        ),
-    ] = None,
-    confidence: Annotated[
-        float, typer.Option(help="How sure to be of each threshold.", rich_help_panel=_PROFILE)
-    ] = 0.95,
-    inputs: Annotated[
-        Literal["auto", "hybridgrad", "signals", "probe"],
-        typer.Option(
-            help="What the confidence is made of: HybridGrad, several scores, or those and a probe of hidden "
-            "states. auto takes what does best.",
-            rich_help_panel=_PROFILE,
-        ),
-    ] = "auto",
-    calibrator: Annotated[
-        Literal["auto", "isotonic", "platt", "venn_abers"],
-        typer.Option(help="What makes a probability of it.", rich_help_panel=_PROFILE),
-    ] = "auto",
-    seed: Annotated[
-        int,
-        typer.Option(min=0, help="What answers and parts are drawn by.", rich_help_panel=_PROFILE),
-    ] = 0,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write a report here, as one HTML file.", show_default=False, rich_help_panel=_PROFILE
-        ),
-    ] = None,
+    temperature: _Temperature = 0.0,
+    top_p: _TopP = 1.0,
+    target_error: _TargetError = None,
+    confidence: _Confidence = 0.95,
+    inputs: _Inputs = "auto",
+    calibrator: _Calibrator = "auto",
+    seed: _Seed = 0,
+    report: _Report = None,
     semantic_token: SemanticToken = None,
     reduction: Reduction = "sum",
     as_json: AsJson = False,

@@ -11,9 +11,13 @@ from guardrail.cli.options import (
     ChatTemplateKwargs,
     Device,
     Dtype,
+    Limit,
     MaxReasoningTokens,
+    MaxTokens,
     Model,
     Quantization,
+    QuestionBatchSize,
+    SystemMessage,
     asks_otherwise,
     open_model,
     readable,
@@ -72,128 +76,131 @@ _METHODS = "Methods"
 _REPORT = "Report"
 
 
+_Questions = Annotated[
+    str,
+    typer.Argument(
+        help="A file with one JSON object a line, a question with accepted answers or a response to be "
+        "judged; or sciq, triviaqa, truthfulqa, nq_open.",
+        metavar="QUESTIONS.jsonl|NAME",
+        show_default=False,
+    ),
+]
+_Methods = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Methods or groups of them (one_pass, ablations, sampling, all), with commas between. A "
+        "gradient's method takes arguments: hybridgrad[semantic_token=-1,reduction=mean]. By default "
+        "one_pass.",
+        show_default=False,
+        rich_help_panel=_METHODS,
+    ),
+]
+_Samples = Annotated[
+    int,
+    typer.Option(min=2, help="Answers drawn for methods that need others.", rich_help_panel=_METHODS),
+]
+_Nli = Annotated[
+    str | None,
+    typer.Option(
+        help="Model that tells whether one text follows from another, for methods that compare meanings.",
+        show_default=False,
+        rich_help_panel=_METHODS,
+    ),
+]
+_CrossEncoder = Annotated[
+    str | None,
+    typer.Option(
+        help="Model that tells how alike two texts are, likewise.",
+        show_default=False,
+        rich_help_panel=_METHODS,
+    ),
+]
+_Profile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Add this profile's confidence as the method confidence. It must not be made of these "
+        "questions.",
+        show_default=False,
+        rich_help_panel=_METHODS,
+    ),
+]
+_Reference = Annotated[
+    str | None,
+    typer.Option(
+        help="The method that differences are to; by default hybridgrad.",
+        show_default=False,
+        rich_help_panel=_METHODS,
+    ),
+]
+_Judge = Annotated[
+    str,
+    typer.Option(
+        help="Who says what is right: exact, contains, f1[:THRESHOLD], embedding[:MODEL[:THRESHOLD]], "
+        "chat:PROVIDER:MODEL, or module:function.",
+        callback=readable,
+        rich_help_panel=_ANSWERS,
+    ),
+]
+_Temperature = Annotated[
+    float,
+    typer.Option(help="Of the answers that are judged: 0 for greedy decoding.", rich_help_panel=_ANSWERS),
+]
+_Seed = Annotated[
+    int, typer.Option(min=0, help="What answers and resamples are drawn by.", rich_help_panel=_ANSWERS)
+]
+_Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Keep answers and what was found of them here; by default QUESTIONS.evaluation.jsonl in "
+        "this folder. More methods later go on with them.",
+        show_default=False,
+        rich_help_panel=_REPORT,
+    ),
+]
+_Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume/--overwrite",
+        help="Go on with the answers that are kept already, or start afresh.",
+        rich_help_panel=_REPORT,
+    ),
+]
+_Report = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Write a report here: a page (.html) or Markdown (.md). Can be given again.",
+        show_default=False,
+        rich_help_panel=_REPORT,
+    ),
+]
+
+
 def evaluate(
-    questions: Annotated[
-        str,
-        typer.Argument(
-            help="A file with one JSON object a line, a question with accepted answers or a response to be "
-            "judged; or sciq, triviaqa, truthfulqa, nq_open.",
-            metavar="QUESTIONS.jsonl|NAME",
-            show_default=False,
-        ),
-    ],
+    questions: _Questions,
     model: Model = DEFAULT_MODEL,
     device: Device = "auto",
     dtype: Dtype = "auto",
     quantization: Quantization = None,
     chat_template_kwargs: ChatTemplateKwargs = None,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="How many questions the model reads at once.", rich_help_panel="Model")
-    ] = 16,
-    methods: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Methods or groups of them (one_pass, ablations, sampling, all), with commas between. A "
-            "gradient's method takes arguments: hybridgrad[semantic_token=-1,reduction=mean]. By default "
-            "one_pass.",
-            show_default=False,
-            rich_help_panel=_METHODS,
-        ),
-    ] = None,
-    samples: Annotated[
-        int,
-        typer.Option(min=2, help="Answers drawn for methods that need others.", rich_help_panel=_METHODS),
-    ] = 10,
-    nli: Annotated[
-        str | None,
-        typer.Option(
-            help="Model that tells whether one text follows from another, for methods that compare meanings.",
-            show_default=False,
-            rich_help_panel=_METHODS,
-        ),
-    ] = None,
-    cross_encoder: Annotated[
-        str | None,
-        typer.Option(
-            help="Model that tells how alike two texts are, likewise.",
-            show_default=False,
-            rich_help_panel=_METHODS,
-        ),
-    ] = None,
-    profile: Annotated[
-        Path | None,
-        typer.Option(
-            help="Add this profile's confidence as the method confidence. It must not be made of these "
-            "questions.",
-            show_default=False,
-            rich_help_panel=_METHODS,
-        ),
-    ] = None,
-    reference: Annotated[
-        str | None,
-        typer.Option(
-            help="The method that differences are to; by default hybridgrad.",
-            show_default=False,
-            rich_help_panel=_METHODS,
-        ),
-    ] = None,
-    judge: Annotated[
-        str,
-        typer.Option(
-            help="Who says what is right: exact, contains, f1[:THRESHOLD], embedding[:MODEL[:THRESHOLD]], "
-            "chat:PROVIDER:MODEL, or module:function.",
-            callback=readable,
-            rich_help_panel=_ANSWERS,
-        ),
-    ] = "contains",
-    limit: Annotated[
-        int | None,
-        typer.Option(min=1, help="Take only so many lines.", show_default=False, rich_help_panel=_ANSWERS),
-    ] = None,
-    system: Annotated[
-        str | None,
-        typer.Option(
-            help="A system message before every conversation that has none.",
-            callback=readable,
-            rich_help_panel=_ANSWERS,
-        ),
-    ] = None,
-    max_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.", rich_help_panel=_ANSWERS)] = 64,
+    batch_size: QuestionBatchSize = 16,
+    methods: _Methods = None,
+    samples: _Samples = 10,
+    nli: _Nli = None,
+    cross_encoder: _CrossEncoder = None,
+    profile: _Profile = None,
+    reference: _Reference = None,
+    judge: _Judge = "contains",
+    limit: Limit = None,
+    system: SystemMessage = None,
+    max_tokens: MaxTokens = 64,
     max_reasoning_tokens: MaxReasoningTokens = None,
-    temperature: Annotated[
-        float,
-        typer.Option(help="Of the answers that are judged: 0 for greedy decoding.", rich_help_panel=_ANSWERS),
-    ] = 0.0,
-    seed: Annotated[
-        int, typer.Option(min=0, help="What answers and resamples are drawn by.", rich_help_panel=_ANSWERS)
-    ] = 0,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Keep answers and what was found of them here; by default QUESTIONS.evaluation.jsonl in "
-            "this folder. More methods later go on with them.",
-            show_default=False,
-            rich_help_panel=_REPORT,
-        ),
-    ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume/--overwrite",
-            help="Go on with the answers that are kept already, or start afresh.",
-            rich_help_panel=_REPORT,
-        ),
-    ] = True,
-    report: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Write a report here: a page (.html) or Markdown (.md). Can be given again.",
-            show_default=False,
-            rich_help_panel=_REPORT,
-        ),
-    ] = None,
+    temperature: _Temperature = 0.0,
+    seed: _Seed = 0,
+    output: _Output = None,
+    resume: _Resume = True,
+    report: _Report = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare methods of telling right from wrong answers: how well each does, and what it costs.

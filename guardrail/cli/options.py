@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _MODEL = "Model"
 _SCORE = "Uncertainty"
+_ANSWERS = "Answers"
 
 
 def readable(value: str | list[str] | None) -> str | list[str] | None:
@@ -85,6 +86,22 @@ Reduction = Annotated[
         rich_help_panel=_SCORE,
     ),
 ]
+QuestionBatchSize = Annotated[
+    int, typer.Option(min=1, help="How many questions the model reads at once.", rich_help_panel=_MODEL)
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, help="Take only so many lines.", show_default=False, rich_help_panel=_ANSWERS),
+]
+SystemMessage = Annotated[
+    str | None,
+    typer.Option(
+        help="A system message before every conversation that has none.",
+        callback=readable,
+        rich_help_panel=_ANSWERS,
+    ),
+]
+MaxTokens = Annotated[int, typer.Option(help="Most tokens of an answer.", rich_help_panel=_ANSWERS)]
 AsJson = Annotated[
     bool,
     typer.Option("--json", help="Print JSON instead.", is_eager=True, callback=remember_json),

@@ -28,65 +28,75 @@ if TYPE_CHECKING:
 _ABLATIONS = "Ablations"
 
 
+_File = Annotated[
+    Path,
+    typer.Argument(
+        help="One JSON object a line: messages and response, prompt and response, or prompt_ids and "
+        "response_ids. Other fields are passed through.",
+        metavar="FILE.jsonl",
+        show_default=False,
+    ),
+]
+_BatchSize = Annotated[
+    int, typer.Option(min=1, help="How many lines the model reads at once.", rich_help_panel="Model")
+]
+_Norm = Annotated[
+    Literal["l1", "l2"],
+    typer.Option(
+        help="Size of a gradient: mean absolute value or root mean square.", rich_help_panel=_ABLATIONS
+    ),
+]
+_Layers = Annotated[
+    Literal["upper", "lower", "last", "all"],
+    typer.Option(help="Decoder layers that SemGrad looks at.", rich_help_panel=_ABLATIONS),
+]
+_NoEntropyWeight = Annotated[
+    bool,
+    typer.Option(
+        "--no-entropy-weight",
+        help="Do not weigh the tokens' losses by their entropies.",
+        rich_help_panel=_ABLATIONS,
+    ),
+]
+_TiedEmbedding = Annotated[
+    bool,
+    typer.Option(
+        "--tied-embedding",
+        help="Let ParaGrad collect the input-embedding path of a tied head too, as the public code does. "
+        "Slow.",
+        rich_help_panel=_ABLATIONS,
+    ),
+]
+_Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Write the lines here. The same command again goes on where it was interrupted.",
+        show_default=False,
+    ),
+]
+_Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Start afresh, whatever is in the output file.")
+]
+
+
 def score(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            help="One JSON object a line: messages and response, prompt and response, or prompt_ids and "
-            "response_ids. Other fields are passed through.",
-            metavar="FILE.jsonl",
-            show_default=False,
-        ),
-    ],
+    file: _File,
     model: Model = DEFAULT_MODEL,
     device: Device = "auto",
     dtype: Dtype = "auto",
     quantization: Quantization = None,
     chat_template_kwargs: ChatTemplateKwargs = None,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="How many lines the model reads at once.", rich_help_panel="Model")
-    ] = 8,
+    batch_size: _BatchSize = 8,
     semantic_token: SemanticToken = None,
     reduction: Reduction = "sum",
-    norm: Annotated[
-        Literal["l1", "l2"],
-        typer.Option(
-            help="Size of a gradient: mean absolute value or root mean square.", rich_help_panel=_ABLATIONS
-        ),
-    ] = "l1",
-    layers: Annotated[
-        Literal["upper", "lower", "last", "all"],
-        typer.Option(help="Decoder layers that SemGrad looks at.", rich_help_panel=_ABLATIONS),
-    ] = "upper",
-    no_entropy_weight: Annotated[
-        bool,
-        typer.Option(
-            "--no-entropy-weight",
-            help="Do not weigh the tokens' losses by their entropies.",
-            rich_help_panel=_ABLATIONS,
-        ),
-    ] = False,
-    tied_embedding: Annotated[
-        bool,
-        typer.Option(
-            "--tied-embedding",
-            help="Let ParaGrad collect the input-embedding path of a tied head too, as the public code does. "
-            "Slow.",
-            rich_help_panel=_ABLATIONS,
-        ),
-    ] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Write the lines here. The same command again goes on where it was interrupted.",
-            show_default=False,
-        ),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start afresh, whatever is in the output file.")
-    ] = False,
+    norm: _Norm = "l1",
+    layers: _Layers = "upper",
+    no_entropy_weight: _NoEntropyWeight = False,
+    tied_embedding: _TiedEmbedding = False,
+    output: _Output = None,
+    overwrite: _Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Score responses that the model gave before: a line out for each line in, in order.
