@@ -1,6 +1,5 @@
 """``guardrail score``: a file of prompts and responses, scored."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -23,7 +22,7 @@ from guardrail.models.files.reference import DEFAULT_MODEL
 from guardrail.scoring.options import ScoringOptions
 
 if TYPE_CHECKING:
-    from guardrail.scoring.bulk import Tally
+    from guardrail.scoring.records import Tally
 
 _ABLATIONS = "Ablations"
 
@@ -105,59 +104,39 @@ def score(
 
     Exit status: 0 if all were scored, 2 if only lines were wrong, 1 if scoring failed.
     """
-    from guardrail.scoring.records import REMEDY, read_lines, stored_results
-    from guardrail.utils.files import check_destination
-    from guardrail.utils.record_store import RecordStore
+    from guardrail.scoring.records import ScoreRequest, score_file
 
-    options = ScoringOptions(
-        semantic_token=semantic_token,
-        reduction=reduction,
-        norm=norm,
-        layers=layers,
-        entropy_weight=not no_entropy_weight,
-        include_tied_embedding=tied_embedding,
+    request = ScoreRequest(
+        file=file,
+        options=ScoringOptions(
+            semantic_token=semantic_token,
+            reduction=reduction,
+            norm=norm,
+            layers=layers,
+            entropy_weight=not no_entropy_weight,
+            include_tied_embedding=tied_embedding,
+        ),
+        batch_size=batch_size,
+        output=output,
+        overwrite=overwrite,
     )
-    lines = read_lines(file)
-    if output is not None:
-        check_destination(output, file)
-    with (
-        RecordStore(output, REMEDY) if output is not None else nullcontext() as store,
-        progress_bar(quiet=output is None and stdout_is_terminal()) as progress,
-    ):
-        local = open_model(model, device, dtype, quantization, progress, chat_template_kwargs)
-        from guardrail.scoring.bulk import Tally, provenance_of, score_lines
-        from guardrail.scoring.semantic_tokens import with_known_token
-
-        options = with_known_token(options, local)
-        tally, provenance = Tally(), provenance_of(local, options)
-        if store is not None and not overwrite:
-            for record in stored_results(store, lines, provenance):
-                tally.add(record)
-            tally.kept = tally.lines
-        for record in score_lines(
-            local,
-            lines,
-            options,
-            batch_size=batch_size,
-            start=tally.kept,
-            provenance=provenance,
-            progress=progress,
-        ):
-            if store is None:
-                print_json(record)
-            else:
-                store.append(record)
-            tally.add(record)
+    with progress_bar(quiet=output is None and stdout_is_terminal()) as progress:
+        tally = score_file(
+            request,
+            lambda: open_model(model, device, dtype, quantization, progress, chat_template_kwargs),
+            print_json if output is None else None,
+            progress,
+        )
     print_failures(tally.failures, f"of {tally.lines:,} lines were not scored", "see their error fields")
     if output is not None and as_json:
-        print_json({**tally.summary(), "model": local.name, "output": str(output)})
+        print_json({**tally.summary(), "model": tally.model, "output": str(output)})
     elif output is not None:
-        _print_summary(tally, local.name, output)
+        _print_summary(tally, output)
     if tally.exit_status:
         raise typer.Exit(tally.exit_status)
 
 
-def _print_summary(tally: "Tally", model: str, output: Path) -> None:
+def _print_summary(tally: "Tally", output: Path) -> None:
     summary = tally.summary()
     table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim")
@@ -171,7 +150,7 @@ def _print_summary(tally: "Tally", model: str, output: Path) -> None:
             "HybridGrad",
             f"median {spread['median']:.3g}, from {spread['min']:.3g} to {spread['max']:.3g}",
         )
-    table.add_row("Model", model)
+    table.add_row("Model", tally.model)
     console = results()
     console.print(table)
     # Not in the table, which would break a path to fit the terminal.

@@ -211,11 +211,11 @@ def collect(
         if kept and options.scoring.semantic_token is None:
             position = kept[0].provenance.scorer.semantic_token
             options = replace(options, scoring=replace(options.scoring, semantic_token=position))
-        check_answers(
-            (one.provenance.difference(provenance_of(options, one.provenance.model)) for one in kept),
-            store.path,
-            _OTHER_FILE,
-        )
+        if kept:
+            # No model is open yet: that of each answer is taken on trust.
+            now = provenance_of(options, kept[0].provenance.model)
+            differences = (one.provenance.difference(now.with_model(one.provenance.model)) for one in kept)
+            check_answers(differences, store.path, _OTHER_FILE)
         cases = [_asked_case(record, asked[record.digest]) for record in kept]
         again = _judged_again(cases, judge, store.path, progress)
         if again:

@@ -56,6 +56,10 @@ class Provenance(Generic[Scorer]):
         """In words, how another provenance differs from this one; empty if it does not."""
         return difference_in(self._arguments(), other._arguments())
 
+    def with_model(self, model: ModelFingerprint) -> Self:
+        """The same, of another model."""
+        return replace(self, model=model)
+
     def with_samples(self, samples: Mapping[str, Any] | None) -> Self:
         """The same, with other answers drawn in this way."""
         return replace(self, samples=samples)

@@ -1,13 +1,12 @@
 """Lines of a data file scored in batches: a record for each, in their order."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from statistics import median
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from guardrail.errors import GuardrailError, OptionError
 from guardrail.models.fingerprint import fingerprint_model
-from guardrail.scoring.batches import Encoded, Failure, Outcome, exit_status_of, run_batches
+from guardrail.scoring.batches import Encoded, Outcome, run_batches
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.records import (
     Line,
@@ -15,7 +14,6 @@ from guardrail.scoring.records import (
     TextRequest,
     encode,
     error_record,
-    failure_status,
     line_record,
 )
 from guardrail.scoring.score import score_batch
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
     from guardrail.models.trace import Trace
 
-__all__ = ["Tally", "provenance_of", "score_lines"]
+__all__ = ["provenance_of", "score_lines"]
 
 
 class _PlacedLine(NamedTuple):
@@ -139,44 +137,3 @@ def _as_given(model: "LocalModel", line: Line, trace: "Trace") -> "Trace":
     if isinstance(request, TextRequest) and not trace.answer_start:
         text = model.said(request.response)
     return replace(trace, finish_reason=trace.ended(request.finish_reason), text=text)
-
-
-@dataclass(slots=True)
-class Tally:
-    """Counts records as they come.
-
-    Attributes:
-        kept: How many were there from an earlier run.
-        values: HybridGrad of each that was scored.
-        failures: Of each that was not: the number of its line (from 1), why, and its exit status.
-    """
-
-    kept: int = 0
-    values: list[float] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    lines: int = 0
-
-    def add(self, record: Mapping[str, Any]) -> None:
-        """Count the record of the next line."""
-        self.lines += 1
-        if status := failure_status(record):
-            self.failures.append(Failure(self.lines, str(record["error"]), status))
-        else:
-            self.values.append(record["uncertainty"]["hybridgrad"])
-
-    @property
-    def exit_status(self) -> int:
-        """0 if all were scored, 2 if the lines themselves were wrong that were not, 1 otherwise."""
-        return exit_status_of(self.failures)
-
-    def summary(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        values = sorted(self.values)
-        return {
-            "lines": self.lines,
-            "scored": len(values),
-            "failed": len(self.failures),
-            "kept": self.kept,
-            "failures": [{"line": failure.line, "error": failure.reason} for failure in self.failures],
-            "hybridgrad": {"min": values[0], "median": median(values), "max": values[-1]} if values else None,
-        }

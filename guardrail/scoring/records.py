@@ -1,19 +1,22 @@
 """Lines of a data file, the records that come out for them, and the files of both."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import guardrail.errors
 from guardrail.errors import GuardrailError, OptionError, RecordError
 from guardrail.models.fingerprint import ModelFingerprint, difference_in
-from guardrail.scoring.batches import Encoded
+from guardrail.scoring.batches import Encoded, Failure, exit_status_of
 from guardrail.scoring.options import SCORER_VERSION, ScoringOptions, computation_named
 from guardrail.scoring.uncertainty import SCORES
+from guardrail.utils.files import check_destination
 from guardrail.utils.json_lines import as_json, is_text, json_object, kind_of, read_json_lines, shown, text_of
+from guardrail.utils.progress import ProgressCallback
 from guardrail.utils.record_store import RecordStore
 
 if TYPE_CHECKING:
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from guardrail.models.trace import FinishReason, Trace
     from guardrail.scoring.uncertainty import Uncertainty
 
-__all__ = ["REMEDY", "read_lines", "stored_results"]
+__all__ = ["ScoreRequest", "Tally", "read_lines", "score_file", "stored_results"]
 
 
 # What a record holds of ours; a field of the input by one of these names gives way.
@@ -269,3 +272,129 @@ def _parsed(line: str) -> Mapping[str, Any]:
     if not ("error" in record or "uncertainty" in record) or not isinstance(record.get("scoring"), dict):
         raise RecordError("It is not a result of guardrail score.")
     return record
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts records as they come.
+
+    Attributes:
+        kept: How many were there from an earlier run.
+        values: HybridGrad of each that was scored.
+        failures: Those that were not.
+        lines: How many there are.
+        model: What the model is called that scored them.
+    """
+
+    kept: int = 0
+    values: list[float] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    lines: int = 0
+    model: str = ""
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Count the record of the next line."""
+        self.lines += 1
+        if status := failure_status(record):
+            self.failures.append(Failure(self.lines, str(record["error"]), status))
+        else:
+            self.values.append(record["uncertainty"]["hybridgrad"])
+
+    @property
+    def exit_status(self) -> int:
+        """0 if all were scored, 2 if the lines themselves were wrong that were not, 1 otherwise."""
+        return exit_status_of(self.failures)
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        values = sorted(self.values)
+        return {
+            "lines": self.lines,
+            "scored": len(values),
+            "failed": len(self.failures),
+            "kept": self.kept,
+            "failures": [{"line": failure.line, "error": failure.reason} for failure in self.failures],
+            "hybridgrad": {"min": values[0], "median": median(values), "max": values[-1]} if values else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """A file to be scored.
+
+    Attributes:
+        file: The file.
+        options: How to score.
+        batch_size: How many lines the model reads at once.
+        output: Where records go, so that an interrupted run can be gone on with; None to hand them on only.
+        overwrite: Start afresh, whatever is in the output file.
+    """
+
+    file: Path
+    options: ScoringOptions
+    batch_size: int = 8
+    output: Path | None = None
+    overwrite: bool = False
+
+
+def score_file(
+    request: ScoreRequest,
+    open_model: Callable[[], "LocalModel"],
+    on_record: Callable[[Mapping[str, Any]], None] | None = None,
+    progress: ProgressCallback | None = None,
+) -> Tally:
+    """Score the lines of a file, in their order, going on where an earlier run stopped.
+
+    Args:
+        request: What is asked for.
+        open_model: Opens the model.
+        on_record: Given each record of this run as it comes.
+        progress: Told after each batch.
+
+    Raises:
+        RecordError: The file holds no lines, or the output file something else than records.
+        OptionError: The records in the output file are of another model, of other lines or other options, or
+            it cannot be written.
+        FileInUseError: Another run writes the output file.
+    """
+    lines = read_lines(request.file)
+    if request.output is None:
+        return _score_into(None, request, lines, open_model(), on_record, progress)
+    check_destination(request.output, request.file)
+    with RecordStore(request.output, REMEDY) as store:
+        return _score_into(store, request, lines, open_model(), on_record, progress)
+
+
+def _score_into(
+    store: RecordStore | None,
+    request: ScoreRequest,
+    lines: Sequence[Line],
+    model: "LocalModel",
+    on_record: Callable[[Mapping[str, Any]], None] | None,
+    progress: ProgressCallback | None,
+) -> Tally:
+    # They load torch.
+    from guardrail.scoring.bulk import provenance_of, score_lines
+    from guardrail.scoring.semantic_tokens import with_known_token
+
+    options = with_known_token(request.options, model)
+    tally, provenance = Tally(model=model.name), provenance_of(model, options)
+    if store is not None and not request.overwrite:
+        for record in stored_results(store, lines, provenance):
+            tally.add(record)
+        tally.kept = tally.lines
+    for record in score_lines(
+        model,
+        lines,
+        options,
+        batch_size=request.batch_size,
+        start=tally.kept,
+        provenance=provenance,
+        progress=progress,
+    ):
+        if store is not None:
+            store.append(record)
+        if on_record is not None:
+            on_record(record)
+        tally.add(record)
+    return tally

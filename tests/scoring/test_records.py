@@ -3,9 +3,9 @@ import json
 import pytest
 
 from guardrail.errors import OptionError
-from guardrail.scoring.bulk import Tally, score_lines
+from guardrail.scoring.bulk import score_lines
 from guardrail.scoring.options import ScoringOptions
-from guardrail.scoring.records import IdsRequest, TextRequest, as_record, failure_status, parse_line
+from guardrail.scoring.records import IdsRequest, Tally, TextRequest, as_record, failure_status, parse_line
 from guardrail.scoring.score import score
 from guardrail.utils.json_lines import as_json
 from tests.support.chat import tiny_chat_model
