@@ -179,7 +179,13 @@ def ask(
         raise OptionError("--tag and --show-draft go with --policy.")
     with progress_bar() as progress:
         local = open_model(model, device, dtype, quantization, progress, chat_template_kwargs)
-        from guardrail.cli.render import as_plain, print_answer, print_segmented, profile_for, score_sentences
+        from guardrail.cli.render import print_answer
+        from guardrail.cli.sentence_scores import (
+            print_segmented,
+            profile_for,
+            score_sentences,
+            segmented_document,
+        )
         from guardrail.scoring.records import as_record
         from guardrail.scoring.score import score
         from guardrail.scoring.semantic_tokens import with_known_token
@@ -197,7 +203,7 @@ def ask(
         )
     if as_json:
         record = as_record(trace, uncertainty)
-        print_json({**record, **as_plain(trace, segmented)} if segmented else record)
+        print_json({**record, **segmented_document(trace, segmented)} if segmented else record)
     elif segmented:
         print_segmented(results(), trace, uncertainty, segmented)
     else:

@@ -1,4 +1,4 @@
-"""A case: an answer that somebody else is to give or to judge; its item in a queue, and labels of people."""
+"""Cases that somebody else is to answer or review, their items in a queue, and the labels people give."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One answer that somebody else is to give or to judge.
+    """One question that somebody else is to answer, or whose draft they are to review.
 
     Attributes:
         id: Of the request; the ticket of a queue and the decision log have the same.

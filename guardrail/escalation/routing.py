@@ -1,4 +1,4 @@
-"""Escalation targets opened from a policy, and called in turn until one of them takes the case."""
+"""Open a policy's escalation targets, and call them in turn until one takes the case."""
 
 import importlib
 import time

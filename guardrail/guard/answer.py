@@ -1,4 +1,4 @@
-"""What a guard gives: the text that may be shown, the decision and why, and the words for it."""
+"""The guarded answer: the text that may be shown, what was decided and why, and its confidence in words."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

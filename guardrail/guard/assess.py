@@ -1,4 +1,4 @@
-"""From a scored draft to a policy decision, by the profile that applies. Pure, and fails closed."""
+"""Turn a scored draft into a policy decision, by the profile that applies. Pure, and fails closed."""
 
 import time
 from collections.abc import Mapping, Sequence

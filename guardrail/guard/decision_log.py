@@ -1,4 +1,4 @@
-"""Every decision as one line of JSON, whole or not at all.
+"""The decision log: every decision as one line of JSON, written whole or not at all.
 
     {"time": "2026-01-31T12:00:00.000+00:00", "request": "…", "policy": {"name": "…", "sha256": "…"},
      "profile": "…", "model": "…", "answered_by": "…", "action": "abstain", "rule": "…", "reason": "…", …}

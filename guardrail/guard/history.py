@@ -1,4 +1,4 @@
-"""What of a conversation was said: turns whose answer was withheld are none.
+"""A conversation as a model is asked: without the turns whose answers were withheld.
 
 A model that finds a policy's words in its own mouth says them again, and is sure of them. What was put in an
 answer's place is the policy's, and the question before it got no answer: neither is part of a later prompt.

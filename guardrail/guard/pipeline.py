@@ -1,4 +1,4 @@
-"""Every stage in its order: produce, assess, escalate, record; and from a decision to what is shown."""
+"""The guard's stages in order: produce, assess, escalate, record; and what is shown of a decided answer."""
 
 import asyncio
 import warnings

@@ -1,4 +1,4 @@
-"""Answers of the model, or answers given elsewhere and read, with scores of each and of its sentences."""
+"""Generate answers, or read those given elsewhere, and score each and its sentences."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence

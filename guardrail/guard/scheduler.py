@@ -1,4 +1,4 @@
-"""Requests that wait for one model, run together where possible; what a caller asks, as jobs."""
+"""The queue of requests for one model, batched where possible; and what a caller asks, as jobs."""
 
 from asyncio import CancelledError, timeout, wrap_future
 from collections import deque

@@ -1,4 +1,4 @@
-"""One turn of an agent's model, unheard until it is decided on; a policy's targets within an agent."""
+"""One model call of an agent, buffered until it is decided on; escalation targets within an agent."""
 
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager

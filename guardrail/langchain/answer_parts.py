@@ -1,4 +1,4 @@
-"""What an answer of any provider's holds: its text, and everything that is more than text.
+"""The parts of any provider's answer: its text, and everything that is more than text.
 
 LangChain reads some calls of tools into ``tool_calls``. Providers also write calls elsewhere (a legacy
 ``function_call``, blocks of calls that their servers run), and other things beside the text: pictures, sound,

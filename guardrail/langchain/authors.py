@@ -1,4 +1,4 @@
-"""Who gave the answer of a call: what the call says of its model, and what somebody declared.
+"""Who gave an answer: what the call says of its model, and what the user declared.
 
 A model within a chain is somebody else than the one that scores its answers, whatever it is called: a profile
 holds for it only if it is declared to be the profile's, and if nothing that the call says contradicts that.

@@ -1,4 +1,4 @@
-"""Callback events of a chain, buffered until the policy allows their release, or released without text."""
+"""Buffer a chain's callback events until the policy allows their release, or release them without text."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

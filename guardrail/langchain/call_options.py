@@ -1,4 +1,4 @@
-"""What a chat model is told at call time, and what it was told when it was made."""
+"""Options of one call of the chat model, over those that it was made with."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields

@@ -1,4 +1,4 @@
-"""Configs of calls, in which nobody would look at an option of the model: there it is an error."""
+"""Refuse options of the chat model in a call's config, where they would be ignored."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import aclosing

@@ -1,4 +1,4 @@
-"""One run of a guarded chain, watched while it goes on and decided on when it has ended."""
+"""One run of a guarded chain: watched while it runs, decided on when it ends."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator

@@ -1,4 +1,4 @@
-"""What keeps a chain and its callers apart: copies, errors without their cause, streams that are closed."""
+"""Keep a chain and its callers apart: copied inputs, errors without their cause, streams that are closed."""
 
 import copy
 from collections import deque

@@ -1,4 +1,4 @@
-"""The middleware for agents."""
+"""Middleware for agents: every answer of the model is decided on before anybody sees it."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Every call of a model within a chain, and the decision on each: by its own verdict or the local scorer."""
+"""Decide on every model call in a chain: by its own verdict, or by the local scorer."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""From the decisions on a chain's calls to its outcome, and how the run ends with it."""
+"""Combine the decisions on a chain's model calls into one outcome, and end the run with it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
