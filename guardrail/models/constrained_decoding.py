@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor
@@ -85,8 +86,14 @@ class _Held(LogitsProcessor):
 
     def __init__(self, runnable: "RunnableModel", grammar: str, *, after_reasoning: bool) -> None:
         self.after_reasoning = after_reasoning
-        self._matcher = _llguidance().LLMatcher(_tokenizer(runnable), grammar)
+        tokenizer = _tokenizer(runnable)
+        self._matcher = _llguidance().LLMatcher(tokenizer, grammar)
         self._check()
+        # Not llguidance.torch, whose kernel is compiled in C++ when it is first called.
+        from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
+
+        self._fill, self._tokens = fill_next_token_bitmask, tokenizer.vocab_size
+        self._bitmask = allocate_token_bitmask(1, self._tokens)
         self._began = False
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -94,12 +101,13 @@ class _Held(LogitsProcessor):
         if self._began:
             self._matcher.consume_token(int(input_ids[0, -1]))
         self._began = True
-        bias = bytearray(self._matcher.compute_logit_bias())
+        self._fill(self._matcher, self._bitmask)
         self._check()
-        allowed = torch.zeros(scores.shape[-1], dtype=torch.bool)
+        bits = np.unpackbits(self._bitmask[0].view(np.uint8), count=self._tokens, bitorder="little")
         # A model may have more logits than its tokenizer has tokens.
-        allowed[: len(bias)] = torch.frombuffer(bias, dtype=torch.uint8)[: len(allowed)] > 0
-        return scores.masked_fill(~allowed.to(scores.device), -torch.inf)
+        ruled_out = torch.ones(scores.shape[-1], dtype=torch.bool)
+        ruled_out[: len(bits)] = torch.from_numpy(bits)[: len(ruled_out)] == 0
+        return scores.masked_fill(ruled_out.to(scores.device), -torch.inf)
 
     def _check(self) -> None:
         if self._matcher.is_error():

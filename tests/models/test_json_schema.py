@@ -3,12 +3,14 @@
 import json
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrail.errors import OptionError
+from guardrail.errors import GenerationError, OptionError
 from guardrail.models.constrained_decoding import calls_grammar, held_to, json_grammar
 from guardrail.models.json_schema import closed, untitled
+from tests.support.chat import tiny_chat_model
 from tests.support.templates import HERMES, LLAMA31
 
 llguidance = pytest.importorskip("llguidance", reason="llguidance is not installed")
@@ -210,3 +212,15 @@ def test_titles_go_and_properties_of_that_name_stay():
         "properties": {"title": {"title": "Title", "type": "string", "default": {"title": 1}}},
     }
     assert untitled(schema) == {"properties": {"title": {"type": "string", "default": {"title": 1}}}}
+
+
+def test_what_the_grammar_does_not_allow_is_ruled_out_and_an_answer_beyond_it_is_an_error():
+    model = tiny_chat_model()
+    held = held_to('start: "ab"')(model.runnable)
+    (first,), (second,) = model.token_ids("a"), model.token_ids("b")
+    # More logits than the tokenizer has tokens: the last ones can never follow.
+    logits = torch.zeros(1, len(model.tokenizer) + 3)
+    assert held(torch.tensor([[0]]), logits).isfinite().nonzero()[:, 1].tolist() == [first]
+    assert held(torch.tensor([[0, first]]), logits).isfinite().nonzero()[:, 1].tolist() == [second]
+    with pytest.raises(GenerationError, match="cannot be held to its grammar"):
+        held(torch.tensor([[0, first, first]]), logits)
