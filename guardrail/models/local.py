@@ -9,32 +9,27 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from guardrail.errors import GenerationError, OptionError, PromptError, ResponseError
+from guardrail.errors import GenerationError, OptionError
 from guardrail.models.chat_template import check_chat_template_kwargs
 from guardrail.models.control_tokens import Region, encode_with
-from guardrail.models.decoding import has_stop
 from guardrail.models.files.reference import DEFAULT_MODEL, ModelReference
 from guardrail.models.generation import Run, generate, read
 from guardrail.models.generation_controls import NO_CONTROLS, GenerationControls
+from guardrail.models.limits import ReadingLimits
 from guardrail.models.loading import LoadOptions, open_model
-from guardrail.models.prompt import (
-    EncodedPrompt,
-    Prompt,
-    encode_ids,
-    encode_prompt,
-    end_of_turn,
-    up_to_end,
-    without_end,
-)
-from guardrail.models.reasoning import DEFAULT_REASONING_TOKENS, Division, reasoning_format
+from guardrail.models.prompt import EncodedPrompt, Prompt, encode_ids, encode_prompt, without_end
 from guardrail.models.replay.architecture import Anatomy, dissect
-from guardrail.models.replay.cached_activations import BatchActivations, RowActivations
-from guardrail.models.response import ResponseReader
+from guardrail.models.response import (
+    ResponseReader,
+    encode_response,
+    finish_reason,
+    read_reason,
+    token_budget,
+)
 from guardrail.models.runnable_model import RunnableModel, make_runnable, sees_padding
 from guardrail.models.sampling import Sampling
-from guardrail.models.trace import FinishReason, Trace
+from guardrail.models.trace import FinishReason, Trace, traces_of
 from guardrail.utils.arguments import takes_no_others
-from guardrail.utils.json_lines import is_text
 from guardrail.utils.threads import renew_after_fork
 
 if TYPE_CHECKING:
@@ -77,7 +72,7 @@ class LocalModel:
         self.chat_template_kwargs = check_chat_template_kwargs(tokenizer, chat_template_kwargs)
         self.anatomy: Anatomy = dissect(model)
         self.lock = RLock()
-        # What it can be opened by once more; None where it was not opened by a name.
+        # What opens it once more; None where it was not opened by a name.
         self.opened_by: tuple[str, LoadOptions] | None = None
         # Whether this process was forked off while another thread used it.
         self.is_torn = False
@@ -198,6 +193,10 @@ class LocalModel:
         """Number of token ids the model can read."""
         return int(self.model.get_input_embeddings().weight.shape[0])
 
+    @property
+    def _limits(self) -> ReadingLimits:
+        return ReadingLimits(self.name, self.vocabulary_size, self.anatomy.context_length)
+
     def generate(
         self,
         prompt: Prompt,
@@ -230,8 +229,8 @@ class LocalModel:
     ) -> list[Trace]:
         """Answer several prompts in one run; see :meth:`generate`."""
         sampling, controls = sampling or Sampling(), controls or NO_CONTROLS
-        kwargs = controls.chat_template_kwargs
-        encoded = [self.encode_prompt(prompt, controls.tools, kwargs) for prompt in prompts]
+        tools, kwargs = controls.tools, controls.chat_template_kwargs
+        encoded = [self.encode_prompt(prompt, tools, kwargs) for prompt in prompts]
         return self.generate_encoded(encoded, sampling, depths=depths, controls=controls)
 
     def generate_encoded(
@@ -247,8 +246,8 @@ class LocalModel:
             return []
         if controls.is_for_one and len(prompts) > 1:
             raise OptionError("Live text and grammars are for one prompt at a time.")
-        most, answer = self._budget(prompts, sampling)
-        rooms = {min(self._room(prompt), most) for prompt in prompts}
+        most, answer = token_budget(self.tokenizer, prompts, sampling)
+        rooms = {min(self._limits.room(prompt), most) for prompt in prompts}
         with self.alone():
             if len(rooms) > 1 or not self._fit_together(prompts, [len(prompt.ids) for prompt in prompts]):
                 ones = ([prompt] for prompt in prompts)
@@ -256,10 +255,10 @@ class LocalModel:
                     self.generate_encoded(one, sampling, depths=depths, controls=controls)[0] for one in ones
                 ]
             whole = replace(sampling, max_tokens=rooms.pop())
-            run = generate(self.runnable, prompts, whole, self._layers_at(depths), controls, answer)
+            run = generate(self.runnable, prompts, whole, self.anatomy.layers_at(depths), controls, answer)
             readers = [self._reader(prompt, sampling.stop) for prompt in prompts]
             reasons = [
-                self._finish_reason(response, reader.divide(response), whole, reads_answer=answer is not None)
+                finish_reason(reader, response, self.runnable.end_ids, whole, reads_answer=answer is not None)
                 for response, reader in zip(run.responses, readers, strict=True)
             ]
             if self._switched_on_the_way(prompts, run.responses):
@@ -317,20 +316,21 @@ class LocalModel:
         if not prompts:
             return []
         for prompt, response in zip(prompts, responses, strict=True):
-            self.check_response(prompt, response)
+            self._limits.check_response(prompt, response)
         with self.alone():
             pairs = list(zip(prompts, responses, strict=True))
             if not self._fit_together(prompts, [len(p.ids) + len(r) - 1 for p, r in pairs]):
                 return [self.read_encoded([p], [r], depths=depths)[0] for p, r in pairs]
-            run = read(self.runnable, prompts, responses, self._layers_at(depths))
-        reasons = [self._read_reason(prompt, response) for prompt, response in pairs]
+            run = read(self.runnable, prompts, responses, self.anatomy.layers_at(depths))
+        ends = self.runnable.end_ids
+        reasons = [read_reason(self._reader(prompt), response, ends) for prompt, response in pairs]
         return self._traces(prompts, run, reasons, ())
 
     def token_ids(self, text: str) -> list[int]:
         """The ids of a text's tokens, as they are in a message: none of them is a control token.
 
         Raises:
-            PromptError: It spells a control token that this tokenizer cannot write in any other way.
+            PromptError: It spells a control token that this tokenizer can only write as such.
         """
         return encode_with(self.tokenizer, text, [Region(0, len(text))])
 
@@ -354,29 +354,7 @@ class LocalModel:
         Raises:
             ResponseError: It holds what is no character, or what cannot be read as text.
         """
-        ends = self.runnable.end_ids
-        if not isinstance(response, str):
-            return up_to_end(self.tokenizer, response, ends)
-        if not is_text(response):
-            raise ResponseError("The response holds half of a surrogate pair, which is no character.")
-        text, end = without_end(self.tokenizer, response, ends)
-        try:
-            ids = encode_with(self.tokenizer, text, self._words(text))
-        except PromptError as error:
-            raise ResponseError(str(error)) from error
-        if end is None and finish_reason not in ("length", "reasoning_length"):
-            end = end_of_turn(self.tokenizer, ends)
-            if end is None and finish_reason == "stop":
-                end = next(iter(ends), None)
-        return ids if not ids or end is None else [*ids, end]
-
-    def _words(self, text: str) -> list[Region]:
-        """What of a response's text can be no control token: all but the markers of its reasoning."""
-        markers = reasoning_format(self.tokenizer).spelled_in(text)
-        ends = [0, *(end for marker in markers for end in marker), len(text)]
-        return [
-            Region(*region) for region in zip(ends[::2], ends[1::2], strict=True) if region[0] < region[1]
-        ]
+        return encode_response(self.tokenizer, response, self.runnable.end_ids, finish_reason)
 
     def said(self, response: str) -> str:
         """The words of a response given as text, without the end that it may have been logged with."""
@@ -389,32 +367,9 @@ class LocalModel:
         reasons: Sequence[FinishReason | None],
         stop: Sequence[str],
     ) -> list[Trace]:
-        batch = BatchActivations(run.states)
-        read_responses = [
-            self._reader(prompt, stop).read(response)
-            for prompt, response in zip(prompts, run.responses, strict=True)
-        ]
-        log_probabilities, entropies = run.statistics.log_probabilities, run.statistics.entropies
-        return [
-            Trace(
-                model=self.name,
-                prompt_ids=prompt.ids,
-                response_ids=response,
-                text=read_responses[row].answer,
-                token_texts=read_responses[row].token_texts,
-                log_probabilities=log_probabilities[row, : len(response)].tolist(),
-                entropies=entropies[row, : len(response)].tolist(),
-                finish_reason=reasons[row],
-                semantic_token=prompt.semantic_token,
-                generate_s=run.seconds,
-                hidden=run.hidden[row],
-                kept=RowActivations(batch, row),
-                reasoning=read_responses[row].reasoning,
-                answer_start=read_responses[row].division.start,
-                opens_reasoning=prompt.opens_reasoning,
-            )
-            for row, (prompt, response) in enumerate(zip(prompts, run.responses, strict=True))
-        ]
+        pairs = zip(prompts, run.responses, strict=True)
+        read_responses = [self._reader(prompt, stop).read(response) for prompt, response in pairs]
+        return traces_of(self.name, prompts, run, read_responses, reasons)
 
     def _fit_together(self, prompts: Sequence[EncodedPrompt], lengths: Sequence[int]) -> bool:
         """Whether a batch gives each row its own numbers; ``lengths`` is how many tokens each row feeds."""
@@ -439,77 +394,6 @@ class LocalModel:
         ends = self.runnable.silent_ends
         return ResponseReader(self.tokenizer, stop, ends, opened=prompt.opens_reasoning)
 
-    def _budget(self, prompts: Sequence[EncodedPrompt], sampling: Sampling) -> tuple[int, int | None]:
-        """Most tokens of a response, and most of its answer where the model may reason before it."""
-        reasons = reasoning_format(self.tokenizer).is_declared or any(one.opens_reasoning for one in prompts)
-        if not reasons or sampling.ignore_end:
-            return sampling.max_tokens, None
-        thoughts = sampling.max_reasoning_tokens or DEFAULT_REASONING_TOKENS
-        return sampling.max_tokens + thoughts, sampling.max_tokens
-
-    def _finish_reason(
-        self, response: Sequence[int], division: Division, sampling: Sampling, *, reads_answer: bool
-    ) -> FinishReason:
-        if not division.is_closed:
-            return "reasoning_length"
-        # One that reads answers ends them before the whole response is as long as it may be.
-        cut_off = reads_answer or len(response) >= sampling.max_tokens
-        if response[-1] in self.runnable.end_ids or not cut_off:
-            return "stop"
-        answer = response[division.start :]
-        return "stop" if has_stop(self.tokenizer, answer, sampling.stop) else "length"
-
-    def _read_reason(self, prompt: EncodedPrompt, response: Sequence[int]) -> FinishReason | None:
-        if not self._reader(prompt).divide(response).is_closed:
-            return "reasoning_length"
-        return "stop" if response[-1] in self.runnable.end_ids else None
-
-    def _room(self, prompt: EncodedPrompt) -> int:
-        """How many tokens of an answer fit behind the prompt."""
-        self._check_prompt(prompt)
-        context = self.anatomy.context_length
-        if context is None:
-            return 2**31
-        if len(prompt.ids) >= context:
-            raise PromptError(
-                f"The prompt has {len(prompt.ids):,} tokens and {self.name} reads {context:,} with the "
-                "answer. Shorten the prompt, or choose a model with a longer context."
-            )
-        return context - len(prompt.ids)
-
-    def _check_prompt(self, prompt: EncodedPrompt) -> None:
-        if not prompt.ids:
-            raise PromptError("The prompt has no tokens.")
-        self._check_vocabulary(prompt.ids, "prompt", PromptError)
-
     def check_response(self, prompt: EncodedPrompt, response: Sequence[int]) -> None:
-        """See that a response can be read behind a prompt.
-
-        Raises:
-            PromptError: The prompt has no tokens, some that there are not, or too many.
-            ResponseError: The response has.
-        """
-        if not response:
-            raise ResponseError("The response has no tokens, so there is nothing to score.")
-        self._check_vocabulary(response, "response", ResponseError)
-        room = self._room(prompt)
-        if len(response) > room:
-            raise ResponseError(
-                f"Prompt and response have {len(prompt.ids) + len(response):,} tokens and {self.name} reads "
-                f"{self.anatomy.context_length:,}."
-            )
-
-    def _check_vocabulary(
-        self, ids: Sequence[int], what: str, error: type[PromptError] | type[ResponseError]
-    ) -> None:
-        size = self.vocabulary_size
-        for at, token in enumerate(ids):
-            if not 0 <= token < size:
-                raise error(f"Token {at} of the {what} is {token}; {self.name} knows ids 0 to {size - 1}.")
-
-    def _layers_at(self, depths: Sequence[float]) -> list[int]:
-        count = len(self.anatomy.layers)
-        for depth in depths:
-            if not 0 <= depth < 1:
-                raise OptionError(f"depth {depth} is not a fraction of the layers, at least 0 and below 1.")
-        return sorted({min(round(depth * count), count - 1) for depth in depths})
+        """Raise an error unless a response can be read behind a prompt."""
+        self._limits.check_response(prompt, response)

@@ -7,13 +7,35 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, StoppingCriteria
 
+from guardrail.errors import PromptError, ResponseError
+from guardrail.models.control_tokens import Region, encode_with
 from guardrail.models.decoding import INCOMPLETE, decode, has_stop, response_text, token_texts
-from guardrail.models.reasoning import Division, ReasoningFormat, reasoning_format
+from guardrail.models.prompt import EncodedPrompt, end_of_turn, up_to_end, without_end
+from guardrail.models.reasoning import (
+    DEFAULT_REASONING_TOKENS,
+    Division,
+    ReasoningFormat,
+    reasoning_format,
+)
+from guardrail.models.sampling import Sampling
+from guardrail.utils.json_lines import is_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["AfterReasoning", "AnswerLimits", "ReadResponse", "ResponseReader", "TextStream"]
+    from guardrail.models.trace import FinishReason
+
+__all__ = [
+    "AfterReasoning",
+    "AnswerLimits",
+    "ReadResponse",
+    "ResponseReader",
+    "TextStream",
+    "encode_response",
+    "finish_reason",
+    "read_reason",
+    "token_budget",
+]
 
 
 # Tokens that are looked at to see whether a model that is not known to reason does: markers are short.
@@ -261,3 +283,79 @@ class TextStream(StoppingCriteria):
         longest = max(map(len, held), default=1) - 1
         ends = (size for size in range(min(longest, len(text)), 0, -1))
         return next((size for size in ends if any(s.startswith(text[-size:]) for s in held)), 0)
+
+
+def encode_response(
+    tokenizer: "PreTrainedTokenizerBase",
+    response: str | Sequence[int],
+    end_ids: Sequence[int],
+    finish_reason: "FinishReason | None" = None,
+) -> list[int]:
+    """Token ids of a response; see :meth:`guardrail.models.local.LocalModel.encode_response`."""
+    if not isinstance(response, str):
+        return up_to_end(tokenizer, response, end_ids)
+    if not is_text(response):
+        raise ResponseError("The response holds half of a surrogate pair, which is no character.")
+    text, end = without_end(tokenizer, response, end_ids)
+    try:
+        ids = encode_with(tokenizer, text, _words(tokenizer, text))
+    except PromptError as error:
+        raise ResponseError(str(error)) from error
+    if end is None and finish_reason not in ("length", "reasoning_length"):
+        end = end_of_turn(tokenizer, end_ids)
+        if end is None and finish_reason == "stop":
+            end = next(iter(end_ids), None)
+    return ids if not ids or end is None else [*ids, end]
+
+
+def _words(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[Region]:
+    """What of a response's text can be no control token: all but the markers of its reasoning."""
+    markers = reasoning_format(tokenizer).spelled_in(text)
+    ends = [0, *(end for marker in markers for end in marker), len(text)]
+    return [Region(*region) for region in zip(ends[::2], ends[1::2], strict=True) if region[0] < region[1]]
+
+
+def token_budget(
+    tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[EncodedPrompt], sampling: Sampling
+) -> tuple[int, int | None]:
+    """Most tokens of a response, and most of its answer where the model may reason before it."""
+    reasons = reasoning_format(tokenizer).is_declared or any(prompt.opens_reasoning for prompt in prompts)
+    if not reasons or sampling.ignore_end:
+        return sampling.max_tokens, None
+    thoughts = sampling.max_reasoning_tokens or DEFAULT_REASONING_TOKENS
+    return sampling.max_tokens + thoughts, sampling.max_tokens
+
+
+def finish_reason(
+    reader: ResponseReader,
+    response: Sequence[int],
+    end_ids: Sequence[int],
+    sampling: Sampling,
+    *,
+    reads_answer: bool,
+) -> "FinishReason":
+    """Why a generated response ended.
+
+    Args:
+        reader: Reads the responses to its prompt.
+        response: Its token ids.
+        end_ids: The tokens that end a response.
+        sampling: How it was drawn; its ``max_tokens`` are those of the whole response.
+        reads_answer: Whether the answer was counted by itself, and ended before the whole was that long.
+    """
+    division = reader.divide(response)
+    if not division.is_closed:
+        return "reasoning_length"
+    cut_off = reads_answer or len(response) >= sampling.max_tokens
+    if response[-1] in end_ids or not cut_off:
+        return "stop"
+    return "stop" if has_stop(reader.tokenizer, response[division.start :], sampling.stop) else "length"
+
+
+def read_reason(
+    reader: ResponseReader, response: Sequence[int], end_ids: Sequence[int]
+) -> "FinishReason | None":
+    """Why a response of elsewhere ended, as far as its tokens tell."""
+    if not reader.divide(response).is_closed:
+        return "reasoning_length"
+    return "stop" if response[-1] in end_ids else None

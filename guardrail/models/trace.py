@@ -1,13 +1,18 @@
 """What a generation leaves behind: the Trace, its token statistics and hidden states."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from guardrail.models.replay.cached_activations import CachedActivations, RowActivations
+from guardrail.models.replay.cached_activations import BatchActivations, CachedActivations, RowActivations
+
+if TYPE_CHECKING:
+    from guardrail.models.generation import Run
+    from guardrail.models.prompt import EncodedPrompt
+    from guardrail.models.response import ReadResponse
 
 # Bounds the float32 copies made along the way, by cutting time. On a CPU they had best stay in its cache.
 _CHUNK_ELEMENTS = 1 << 24
@@ -177,3 +182,43 @@ class Trace:
         if self.kept:
             self.kept.batch.release(self.kept.row)
             self.kept = None
+
+
+def traces_of(
+    model: str,
+    prompts: "Sequence[EncodedPrompt]",
+    run: "Run",
+    responses: "Sequence[ReadResponse]",
+    reasons: Sequence[FinishReason | None],
+) -> list[Trace]:
+    """The traces of a batch, which share what the run kept.
+
+    Args:
+        model: Name of the model.
+        prompts: The prompts.
+        run: What came of them.
+        responses: The responses, read.
+        reasons: Why each of them ended.
+    """
+    batch = BatchActivations(run.states)
+    log_probabilities, entropies = run.statistics.log_probabilities, run.statistics.entropies
+    return [
+        Trace(
+            model=model,
+            prompt_ids=prompt.ids,
+            response_ids=response,
+            text=responses[row].answer,
+            token_texts=responses[row].token_texts,
+            log_probabilities=log_probabilities[row, : len(response)].tolist(),
+            entropies=entropies[row, : len(response)].tolist(),
+            finish_reason=reasons[row],
+            semantic_token=prompt.semantic_token,
+            generate_s=run.seconds,
+            hidden=run.hidden[row],
+            kept=RowActivations(batch, row),
+            reasoning=responses[row].reasoning,
+            answer_start=responses[row].division.start,
+            opens_reasoning=prompt.opens_reasoning,
+        )
+        for row, (prompt, response) in enumerate(zip(prompts, run.responses, strict=True))
+    ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from guardrail.errors import ModelReferenceError
+from guardrail.errors import ModelReferenceError, OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,6 +36,18 @@ class Anatomy:
         """Indices of the upper half of the layers, L − ⌊L/2⌋ … L − 1."""
         count = len(self.layers)
         return range(count - count // 2, count)
+
+    def layers_at(self, depths: "Sequence[float]") -> list[int]:
+        """Indices of the layers at these fractions of the depth.
+
+        Raises:
+            OptionError: One is no fraction.
+        """
+        count = len(self.layers)
+        for depth in depths:
+            if not 0 <= depth < 1:
+                raise OptionError(f"depth {depth} is not a fraction of the layers, at least 0 and below 1.")
+        return sorted({min(round(depth * count), count - 1) for depth in depths})
 
     @property
     def context_length(self) -> int | None:
