@@ -89,13 +89,13 @@ def _tried(model: "PreTrainedModel", anatomy: Anatomy) -> tuple[bool, int]:
     return plain, returned[0]
 
 
-# A convolution that leaks looks back a few tokens; learned positions are off by as much as there is padding.
+# A convolution leaks over a few tokens; learned positions are off by as much as there is padding.
 _PADDING, _TOKENS = 5, 6
 
 
 @torch.no_grad()
 def sees_padding(model: "PreTrainedModel", anatomy: Anatomy) -> bool:
-    """Whether a prompt is read differently behind padding, as by decoders that count every column.
+    """Whether left padding changes what a model says; then prompts of unequal length are not batched.
 
     Args:
         model: The model.

@@ -119,7 +119,7 @@ class Trace:
             (−1 is its last token), by the rule for models that were never scanned.
         generate_s: Seconds that the batch of this response took to generate or to read.
         hidden: Hidden-state summaries by decoder layer, where they were asked for.
-        kept: Where the states needed for scoring are; None when none were kept.
+        kept: Where the cached activations that scoring needs are; None when there are none.
         reasoning: What was thought before the answer, as text.
         answer_start: The answer's first token; the number of tokens where there is no answer.
         opens_reasoning: Whether the prompt opened the reasoning.
@@ -174,11 +174,11 @@ class Trace:
 
     @property
     def states(self) -> CachedActivations | None:
-        """The kept states, if they were not released yet."""
+        """The cached activations, if they were not released yet."""
         return self.kept.batch.states if self.kept else None
 
     def release(self) -> None:
-        """Let go of the kept states; their memory is given back with the last trace of the batch."""
+        """Let go of the cached activations; the last trace of the batch gives their memory back."""
         if self.kept:
             self.kept.batch.release(self.kept.row)
             self.kept = None

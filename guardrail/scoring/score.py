@@ -72,7 +72,7 @@ def score(
         model: The model that the trace came from.
         trace: A response that was generated or read.
         options: How to score it.
-        release: Let go of the states kept for the trace. Scoring it again then reads the response once more.
+        release: Release the cached activations of the trace. Scoring it again reads the response again.
 
     Raises:
         OptionError: t* lies before the prompt, or the trace is another model's.
@@ -109,7 +109,7 @@ def score_batch(
 
 
 def _groups(model: LocalModel, traces: Sequence[Trace]) -> list[tuple[list[int], list[Trace]]]:
-    """Traces whose states were kept together; those without any are read again, together where they fit."""
+    """Traces that share cached activations; those without any are read again, together where they fit."""
     kept = list(traces)
     released = [index for index, trace in enumerate(traces) if trace.states is None]
     prompts = [

@@ -1,1 +1,1 @@
-"""What scoring needs of a finished run: kept states, and its last columns computed again with gradients."""
+"""The truncated backward: cached activations of a run, and its last columns computed again with gradients."""

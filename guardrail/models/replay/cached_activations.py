@@ -107,7 +107,7 @@ class BatchActivations:
 
 
 class RowActivations(NamedTuple):
-    """One trace's place among the kept states of its batch."""
+    """One trace's place among the cached activations of its batch."""
 
     batch: BatchActivations
     row: int
@@ -127,9 +127,8 @@ def last_columns(states: Tensor, count: int) -> Tensor:
 class CachedOutputs:
     """The outputs of some modules over the passes of a run, until they take too much room.
 
-    They are written into one list as they come, and sorted out when they are asked for. Between two calls a
-    layer's weights go through the cache, and what keeping touches has to be fetched again: one list for each
-    module took five times as long.
+    Outputs are appended to one list, and sorted by module when they are asked for. A list for each module
+    was five times as slow: a layer's weights evict it from the processor's cache between two calls.
 
     Args:
         modules: Whose outputs are kept.
