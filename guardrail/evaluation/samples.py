@@ -105,7 +105,7 @@ _SAME_ANSWER = F1Judge(0.25)
 def ask_asides(
     model: "LocalModel", names: Sequence[str], answered: Sequence[AnsweredQuestion]
 ) -> list[Mapping[str, float]]:
-    """Ask the model what methods want to know besides.
+    """Ask the model the further questions that methods need answered.
 
     Args:
         model: The model that gave the answers.

@@ -1,4 +1,4 @@
-"""An answer that was scored and judged, its line in a file of answers, and the reading of such a file."""
+"""Answers that were scored and judged, and the file that keeps them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 
-# Who judged, where the file of questions said what is correct.
+# Named as the judge where the file of questions says what is correct.
 LABELLED = "labelled"
 
 

@@ -1,4 +1,4 @@
-"""What a judge of answers is, and judging with one: a judge that fails leaves an answer unlabelled."""
+"""Judges of answers, and how they are asked: a judge that fails leaves the answer unlabelled."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +12,11 @@ __all__ = ["AnswerToJudge", "Judge", "Ruling", "judge_again", "judge_answer", "j
 
 
 class Ruling(NamedTuple):
-    """What a judge says of one answer.
+    """A judge's decision on one answer.
 
     Attributes:
-        correct: Whether it is right; None where the judge cannot tell, and then the answer does not count.
-        reason: Why, in words for a person.
+        correct: Whether it is right; None if the judge cannot tell. The answer then does not count.
+        reason: Why, for a person to read.
     """
 
     correct: bool | None
@@ -24,14 +24,14 @@ class Ruling(NamedTuple):
 
 
 class Judge(Protocol):
-    """Says whether a response answers a question correctly.
+    """Decides whether a response answers a question correctly.
 
-    It may raise: the answer then stays without a label.
+    It may raise; the answer then stays unlabelled.
     """
 
     @property
     def name(self) -> str:
-        """What records and profiles call it."""
+        """Its name in records and profiles."""
 
     @property
     def needs_answers(self) -> bool:
@@ -39,17 +39,16 @@ class Judge(Protocol):
 
     @property
     def at_once(self) -> int:
-        """How many answers it may be asked about at the same time, on threads."""
+        """How many answers it may be asked about at the same time, on several threads."""
 
     def __call__(self, question: str, response: str, accepted: Sequence[str]) -> Ruling:
         """Judge one answer.
 
         Args:
-            question: What was asked: of a conversation, the last thing the user said.
-            response: What the model said. It may say anything, also to the judge. What it thought before
-                it answered, if it is there, is no part of the answer:
-                :func:`guardrail.models.reasoning.answer_of` leaves it out.
-            accepted: Answers that are right; any of them will do.
+            question: What was asked; for a conversation, the last message of the user.
+            response: What the model said, which may be anything, even addressed to the judge. Reasoning
+                before the answer is not part of it: :func:`guardrail.models.reasoning.answer_of` removes it.
+            accepted: Correct answers, any of which will do.
         """
 
 
@@ -64,9 +63,9 @@ class AnswerToJudge(NamedTuple):
 
     Attributes:
         question: What was asked.
-        response: What was answered; what was thought before is not judged.
-        accepted: Answers that are right.
-        label: Whether it is right, where that is known.
+        response: What was answered; reasoning before the answer is not judged.
+        accepted: Correct answers.
+        label: Whether the answer is right, if that is known already.
     """
 
     question: str
@@ -76,7 +75,7 @@ class AnswerToJudge(NamedTuple):
 
 
 def judge_answers(judge: Judge, cases: Sequence[AnswerToJudge]) -> list[Judgement]:
-    """Judge several answers, as many at once as the judge allows."""
+    """Judge several answers, as many at the same time as the judge allows."""
     return _each(lambda case: judge_answer(judge, case), cases, judge.at_once)
 
 
@@ -98,7 +97,7 @@ def judge_again(
 
 
 def judge_answer(judge: Judge, case: AnswerToJudge) -> Judgement:
-    """Judge one answer. A judge that raises leaves it without a label, and so does one that says neither."""
+    """Judge one answer. It stays unlabelled if the judge raises or cannot tell."""
     if case.label is not None:
         return Judgement(case.label, LABELLED)
     if not case.accepted and judge.needs_answers:

@@ -1,4 +1,4 @@
-"""Lines of a data file, the records that come out for them, and the files of both."""
+"""Lines of a data file, the records that scoring makes of them, and a whole file scored."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["ScoreRequest", "Tally", "read_lines", "score_file", "stored_results"]
 
 
-# What a record holds of ours; a field of the input by one of these names gives way.
+# The fields that a record adds; an input field of one of these names is replaced.
 OUR_FIELDS = frozenset(
     {
         "answer",
@@ -53,7 +53,7 @@ _FORMS = "messages and response, prompt and response, or prompt_ids and response
 
 @dataclass(frozen=True, slots=True)
 class TextRequest:
-    """A question or conversation and the text that answered it."""
+    """A question or conversation, and the text that answered it."""
 
     prompt: "Prompt"
     response: str
@@ -62,7 +62,7 @@ class TextRequest:
 
 @dataclass(frozen=True, slots=True)
 class IdsRequest:
-    """The same as token ids, as they are to be read."""
+    """A prompt and a response as token ids, read exactly as they are."""
 
     prompt_ids: Sequence[int]
     response_ids: Sequence[int]
@@ -77,10 +77,10 @@ class Line:
     """One line of a data file.
 
     Attributes:
-        digest: What tells this line from another.
-        fields: What is passed through to its record.
-        request: What is to be scored; or
-        problem: why that cannot be told.
+        digest: Identifies the line by its text.
+        fields: Fields that are passed through to its record.
+        request: What is to be scored; None if the line has a problem.
+        problem: Why the line cannot be scored; None if it can.
         is_object: Whether the line is a JSON object at all.
     """
 
@@ -123,7 +123,7 @@ class ScoreProvenance:
 
 
 def parse_line(text: str) -> Line:
-    """Read a line. What is wrong with it becomes its ``problem``; nothing is raised."""
+    """Read a line. An error becomes its ``problem``; nothing is raised."""
     digest = sha256(text.strip().encode("utf-8", "surrogatepass")).hexdigest()[:16]
     try:
         values = json_object(text)
@@ -180,13 +180,13 @@ def line_record(
 
 
 def error_record(line: Line, error: GuardrailError, provenance: ScoreProvenance) -> dict[str, Any]:
-    """The record of a line that was not scored: why, and no number of any kind."""
+    """The record of a line that was not scored: the reason, and no numbers."""
     reason = {"error": " ".join(str(error).split()), "error_type": type(error).__name__}
     return {**line.fields, **reason, "model": provenance.model.name, "scoring": _scoring(line, provenance)}
 
 
 def failure_status(record: Mapping[str, Any]) -> int:
-    """0 for a record that was scored, 2 for one whose line was wrong, 1 for one that failed otherwise."""
+    """0 if the record was scored, 2 if its line was wrong, 1 if scoring failed for another reason."""
     if "error" not in record:
         return 0
     kind = getattr(guardrail.errors, str(record.get("error_type")), GuardrailError)
@@ -233,10 +233,10 @@ REMEDY = "Choose another file, or start afresh with --overwrite."
 
 
 def read_lines(path: str | Path) -> list[Line]:
-    """Read a file of JSON lines. A line that cannot be used is among them, with its problem.
+    """Read a file of JSON lines. Lines that cannot be used are included, each with its problem.
 
     Raises:
-        RecordError: There is no such file, or it is no file of JSON lines at all.
+        RecordError: The file does not exist, or is not a file of JSON lines at all.
     """
     return [parse_line(text) for text in read_json_lines(path)]
 
@@ -244,10 +244,10 @@ def read_lines(path: str | Path) -> list[Line]:
 def stored_results(
     store: RecordStore, lines: Sequence[Line], provenance: ScoreProvenance
 ) -> list[Mapping[str, Any]]:
-    """The records that an earlier run of the same left, one for each of the first lines.
+    """The records that an earlier run on the same lines left, one for each of the first lines.
 
     Args:
-        store: The file, open; records to come are appended to these.
+        store: The file, open; new records are appended to these.
         lines: The lines to be scored.
         provenance: What the records of this run say of how they were made.
 

@@ -1,4 +1,4 @@
-"""Telling the caller how far a long step has come, without knowing who is watching."""
+"""Progress of long steps, reported to a callback of the caller."""
 
 import threading
 import time
@@ -12,20 +12,20 @@ Result = TypeVar("Result")
 
 
 class ProgressCallback(Protocol):
-    """What a caller passes to be told about progress. It is always called from the caller's own thread."""
+    """A callback that is told about progress, always on the thread of the caller that passed it."""
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
-        """Take note of how far it is.
+        """Receive a report.
 
         Args:
-            stage: What is being done, in words; a new text means that a new stage began.
-            done: How much of this stage is done, in bytes for a download and in steps otherwise.
-            total: How much there is to do in the same unit; None where that is not known.
+            stage: What is being done, in words; a new text means that a new stage has begun.
+            done: How much of this stage is done: bytes of a download, steps otherwise.
+            total: How much there is in all, in the same unit; None if unknown.
         """
 
 
 def report(progress: ProgressCallback | None, stage: str, done: int = 0, total: int | None = None) -> None:
-    """Call ``progress``, where there is one."""
+    """Call ``progress`` if it is not None."""
     if progress is not None:
         progress(stage, done, total)
 
@@ -37,7 +37,7 @@ def in_background(
     seconds_between_ticks: float = 0.25,
     deadline_seconds: float | None = None,
 ) -> Result:
-    """Run ``job`` on a daemon thread, calling ``tick`` from this one, and return or raise what it did.
+    """Run ``job`` on a daemon thread, calling ``tick`` on this one; return its result or raise its error.
 
     Raises:
         TimeoutError: The deadline passed; the job is left behind on its thread.

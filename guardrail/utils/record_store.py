@@ -1,4 +1,4 @@
-"""Files of JSON lines that a run appends to as its results come, and that an interrupted one goes on with."""
+"""Files of JSON lines: a run appends each result as it comes, and an interrupted run resumes from them."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -20,7 +20,7 @@ Record = TypeVar("Record")
 
 
 class UnreadLine(NamedTuple):
-    """A line that holds no record: its number, why, and what stands there."""
+    """A line that is not a record: its number, why it is not, and its text."""
 
     number: int
     problem: RecordError
@@ -28,14 +28,14 @@ class UnreadLine(NamedTuple):
 
 
 class StoredRecords(NamedTuple, Generic[Record]):
-    """What a file of records holds.
+    """The contents of a file of records.
 
     Attributes:
-        records: The records of its whole lines, in their order.
-        problems: Each line that holds none.
-        end: The byte behind the last whole line.
-        last: The record behind that, whole but for the end of its line, as editors leave it.
-        torn: What stands there otherwise: a run that was killed may have left half a line.
+        records: The records of its complete lines, in order.
+        problems: Each complete line that is not a record.
+        end: The offset of the first byte after the last complete line.
+        last: The record after that offset, if only its line break is missing, as some editors leave it.
+        torn: The bytes after that offset: a run that was killed may have left half a line.
     """
 
     records: list[Record]
@@ -46,26 +46,26 @@ class StoredRecords(NamedTuple, Generic[Record]):
 
 
 class RecordStore:
-    """A file of records that one run at a time writes.
+    """A file of records that one run writes at a time.
 
-    Used as a context manager: within the block nobody else writes the file, and nothing of it is changed
-    before the first record is. Each record is one write of a whole line; at the end they are on the disk.
+    Used as a context manager: within the block no other run writes the file, and it is not changed before the
+    first record is appended. Each record is one write of a whole line, and is flushed to disk at the end.
 
     Args:
         path: The file.
-        remedy: What to do where it holds something else, as a sentence.
+        remedy: A sentence that says what to do if the file holds something else.
 
     Raises:
-        FileInUseError: Another run writes it.
-        OptionError: It cannot be written.
+        FileInUseError: Another run is writing the file.
+        OptionError: The file cannot be written.
     """
 
     def __init__(self, path: Path, remedy: str) -> None:
         self.path = path
         self._remedy = remedy
         real = Path(os.path.realpath(path))
-        # Beside the file, not in it: where records are written anew, another file takes its name. It stays,
-        # since who waits for a lock that is removed holds one that nobody else sees.
+        # Beside the file, because rewriting replaces the file itself. The lock file is never removed: a run
+        # that was waiting for a removed one would hold a lock that no other run sees.
         self._lock = FileLock(real.with_name(f".{real.name}.lock"), timeout=0)
         self._file: BinaryIO | None = None
         self._end = 0
@@ -74,17 +74,17 @@ class RecordStore:
     def records(
         self, parse: Callable[[str], Record], starts: Iterable[str] = (), *, by_hand: bool = False
     ) -> list[Record]:
-        """The records that are there; those to come are appended to them, or replace them without this call.
+        """Read the records in the file; new ones are then appended. Without this call they replace the file.
 
         Args:
-            parse: Reads a line; raises RecordError where it holds no record.
-            starts: How records of this run may begin: where not one in the file is whole, half a line tells
-                by that whether it is ours to cut off.
-            by_hand: Whether people edit the file, so that a last line without its end is to be kept.
+            parse: Reads a line, or raises RecordError if it is not a record.
+            starts: How records of this run may begin. If the file has no complete record, they decide whether
+                half a line was written by such a run and may be cut off.
+            by_hand: Whether people edit the file, so that a last line without a line break is kept.
 
         Raises:
             RecordError: The file holds something else.
-            OptionError: It cannot be read.
+            OptionError: The file cannot be read.
         """
         try:
             stored = read_records(self.path, parse)
@@ -107,11 +107,11 @@ class RecordStore:
         return records
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add a record; when this returns, it is there, whatever happens to this process.
+        """Append a record. Once this returns, the record survives the end of this process.
 
         Raises:
             OptionError: The file cannot be written.
-            GuardrailError: The disk is full, or gone. No half of the line is left.
+            GuardrailError: The disk is full or gone. No partial line is left behind.
         """
         line = self._lead + as_json(record).encode() + b"\n"
         file = self._file or self._opened()
@@ -121,7 +121,7 @@ class RecordStore:
         except OSError as error:
             raise GuardrailError(f"{self.path} cannot be written: {error.strerror}.") from error
         finally:
-            # Behind half a line nobody could go on.
+            # A run could not resume after half a line.
             with suppress(OSError):
                 if file.tell() not in (self._end, self._end + len(line)):
                     file.truncate(self._end)
@@ -130,11 +130,11 @@ class RecordStore:
         self._lead = b""
 
     def rewrite(self, records: Iterable[Mapping[str, Any]], unread: Iterable[str] = ()) -> None:
-        """Write all records anew, whole or not at all; those to come are appended to them.
+        """Replace all records, completely or not at all; new ones are appended after them.
 
         Args:
-            records: They.
-            unread: Lines that hold none, and are to stay behind them as they are.
+            records: The records.
+            unread: Lines that are not records, kept as they are after the records.
 
         Raises:
             OptionError: The file cannot be written.
@@ -190,14 +190,14 @@ class RecordStore:
 
 
 def read_records(path: Path, parse: Callable[[str], Record]) -> StoredRecords[Record]:
-    """Read a file of records, whoever writes it at the time. What cannot be used of it is told, not raised.
+    """Read a file of records, even while a run writes it. Unusable lines are returned, not raised.
 
     Args:
         path: The file.
-        parse: Reads a line; raises RecordError where it holds no record.
+        parse: Reads a line, or raises RecordError if it is not a record.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The file cannot be read.
     """
     data = path.read_bytes()
     end = data.rfind(b"\n") + 1
