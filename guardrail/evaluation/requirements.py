@@ -56,7 +56,7 @@ class EvaluationOptions:
 
 
 class Missing(NamedTuple):
-    """What is not known of an answer yet: ways of scoring it, samples, asides, a hidden state."""
+    """What is still unknown about an answer: ways of scoring it, samples, asides, a hidden state."""
 
     ways: Sequence[ScoringOptions]
     samples: bool
@@ -65,20 +65,20 @@ class Missing(NamedTuple):
 
     @property
     def is_nothing(self) -> bool:
-        """Whether all is known."""
+        """Whether everything is known."""
         return not (self.ways or self.samples or self.asides or self.hidden)
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What is to be known of each answer.
+    """What must be known about each answer.
 
     Attributes:
         ways: Ways of scoring.
-        samples: How other answers are drawn; None for none of them.
-        count: How many.
-        asides: What the model is asked besides.
-        depth: Where a hidden state is kept; None for nowhere.
+        samples: How other answers are drawn; None to draw none.
+        count: How many are drawn.
+        asides: Further questions to the model, by name.
+        depth: Fraction of the layers at which a hidden state is kept; None for none.
         semantic_token: t* of gradients that name none; None for the rule of the model's chat template.
         generation: Arguments that answers are generated with.
     """
@@ -92,7 +92,7 @@ class Needs:
     generation: Mapping[str, Any]
 
     def missing(self, record: EvaluatedAnswer | None) -> Missing:
-        """What is not known of an answer yet; of None, nothing is."""
+        """What is still unknown about an answer; for None, everything."""
         if record is None:
             return Missing(self.ways, self.samples is not None, self.asides, self.depth is not None)
         answered = record.answered
@@ -104,7 +104,7 @@ class Needs:
         )
 
     def are_met(self, record: EvaluatedAnswer | None) -> bool:
-        """Whether there is an answer, and nothing is missing of it."""
+        """Whether there is an answer, and nothing about it is missing."""
         return record is not None and self.missing(record).is_nothing
 
     def provenance(self, model: ModelFingerprint) -> Provenance[ScorerVersion]:
@@ -130,7 +130,7 @@ class Needs:
 
 
 def needs_of(methods: Iterable[Method], options: EvaluationOptions, token: int | None = None) -> Needs:
-    """What these methods need together.
+    """What these methods together need.
 
     Args:
         methods: The methods.

@@ -1,4 +1,4 @@
-"""The answers that figures are made of: those stored, and those missing or incomplete."""
+"""Answers collected for an evaluation: stored ones are reused and completed, and missing ones made."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -36,26 +36,26 @@ def collect_answers(
     recheck: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Collected[EvaluatedAnswer]:
-    """Answer, score and judge questions, going on with what a file of results holds already.
+    """Answer, score and judge questions, reusing what a file of results already holds.
 
-    An answer in the file stays; what methods need of it and it lacks is added. It is judged again where the
-    accepted answers are others than before, where the judge failed, and where another judge is given.
+    An answer in the file stays, and whatever the methods need and it lacks is added. It is judged again if
+    its accepted answers changed, if the judge failed, or if a different judge is given.
 
     Args:
         questions: The questions.
         judge: The judge.
         store: The file of results, open.
         kept: The answers that it holds already: :func:`stored_answers`.
-        open_model: Opens the model. Not called where nothing is missing and the model has the same name.
+        open_model: Opens the model. Not called if nothing is missing and the model has the same name.
         needs: What is to be known of each answer.
         options: How to answer.
-        model_name: What the model is called; None to take that of stored answers on trust.
-        recheck: Open the model, and compare it, also where it has this name and nothing is missing.
+        model_name: The name of the model; None to trust that of stored answers.
+        recheck: Open the model and compare it even if its name is the same and nothing is missing.
         progress: Told of each batch.
 
     Raises:
         OptionError: Its answers were made by another model or with other arguments, or it cannot be written.
-        CalibrationError: Not one question could be answered.
+        CalibrationError: No question could be answered.
     """
     if not questions.usable:
         raise no_answers("No line can be used", questions.refused, "evaluate")
@@ -83,14 +83,14 @@ def collect_answers(
 
 
 def stored_answers(store: RecordStore, questions: Questions) -> dict[str, EvaluatedAnswer]:
-    """The answers to these questions that a file of results holds; to come are appended to them.
+    """The answers to these questions in a file of results; new ones are then appended to the file.
 
     Args:
         store: The file of results, open.
         questions: The questions.
 
     Returns:
-        The last of several to one question, by its digest.
+        The answers by digest; if there are several to one question, the last.
 
     Raises:
         RecordError: The file holds something else.
@@ -102,12 +102,12 @@ def stored_answers(store: RecordStore, questions: Questions) -> dict[str, Evalua
 
 
 def default_token(kept: Mapping[str, EvaluatedAnswer], of_model: Callable[[], int | None]) -> int | None:
-    """t* of gradients that name none: where a file of results was begun it goes on.
+    """t* of gradients that name none: the one that the file of results was begun with.
 
     Args:
-        kept: The answers that it holds.
-        of_model: Gives the position for a model, or None for its template's rule. Not called where there is
-            an answer.
+        kept: The answers in the file.
+        of_model: Gives the position for the model, or None for the rule of its chat template. Not called if
+            the file has an answer.
 
     Returns:
         The position, counted from the end of the prompt, or None.

@@ -1,6 +1,6 @@
-"""The answers that a profile is made of: those stored, judged again where need be, and those missing.
+"""Answers collected for a profile: stored ones are reused, judged again if necessary, and missing ones made.
 
-What a run came to is described here for calibration and for evaluation alike.
+The outcome of a run is described here for calibration and evaluation alike.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -73,9 +73,9 @@ class Collected(Generic[Record]):
 
     Attributes:
         records: The answers, labelled or not.
-        failures: Lines that no answer came out for.
-        kept: How many of the answers were stored before.
-        judged_again: How many of those were judged anew.
+        failures: Lines without an answer.
+        kept: How many of the answers had been stored before.
+        judged_again: How many of those were judged again.
     """
 
     records: Sequence[Record]
@@ -126,14 +126,14 @@ def answers_to(
     *,
     by_hand: bool = False,
 ) -> dict[str, Record]:
-    """All answers that a file holds, by digest; of several to one question, the last.
+    """All answers in a file by digest; if there are several to one question, the last.
 
     Args:
         questions: The questions of this run.
-        store: The file, open. Records to come are appended to those that are there.
+        store: The file, open. New records are appended to it.
         parse: Reads a line of it.
         start: How the record of a question's answer begins.
-        remedy: What to do where the file is of other questions.
+        remedy: What to do if the file belongs to other questions.
         by_hand: Whether people edit the file.
 
     Raises:
@@ -148,19 +148,22 @@ def answers_to(
 
 
 def check_answers(differences: Iterable[str], path: Path, remedy: str) -> None:
-    """Refuse to go on with answers whose provenance is another.
+    """Refuse to resume from answers of a different provenance.
 
     Args:
-        differences: Of each answer, how its provenance differs, in words; empty where it does not.
-        path: The file that holds them.
-        remedy: What to do then.
+        differences: For each answer, how its provenance differs, in words; empty if it does not.
+        path: The file that holds the answers.
+        remedy: What to do about it.
+
+    Raises:
+        OptionError: The provenance of an answer differs.
     """
     for difference in filter(None, differences):
         raise OptionError(f"An answer in {path} {difference}. {remedy}")
 
 
 def no_answers(what: str, failures: Sequence[Failure], purpose: str) -> CalibrationError:
-    """The error that nothing came out of all lines."""
+    """The error for a run in which no line led to an answer."""
     first = f" Line {failures[0].line}: {failures[0].reason}" if failures else ""
     return CalibrationError(f"{what}, so there is nothing to {purpose}.{first}")
 
@@ -177,28 +180,30 @@ def collect(
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Collected[AnswerRecord]:
-    """Answer, score and judge questions, going on with the answers that a file holds already.
+    """Answer, score and judge questions, reusing the answers that a file already holds.
 
-    A label that a person changed stays. Stored answers are judged again where the accepted answers are others
-    than before, where the judge failed, and where another judge is given.
+    A label that a person changed stays. Stored answers are judged again if their accepted answers changed, if
+    the judge failed, or if a different judge is given.
 
     Args:
         questions: The questions.
         judge: The judge. None for ``contains``; stored labels then stay, whoever gave them.
         path: The file of answers.
-        open_model: Opens the model. Not called where all answers are stored and by a model of this name.
-        options: How to answer and score. Without a t*, stored answers say where; or else what is known of
-            the model (:func:`guardrail.scoring.semantic_tokens.with_known_token`), or its template's rule.
-        model_name: What the model is called; None to take that of stored answers on trust.
-        recheck: Open the model, and compare it, also where it has this name and no answer is missing.
-        overwrite: Start afresh, whatever is in the file.
+        open_model: Opens the model. Not called if all answers are stored and were made by a model of this
+            name.
+        options: How to answer and score. If they name no t*, it is that of the stored answers; or else what
+            is known of the model (:func:`guardrail.scoring.semantic_tokens.with_known_token`), or the rule
+            for its chat template.
+        model_name: The name of the model; None to trust that of stored answers.
+        recheck: Open the model and compare it even if its name is the same and no answer is missing.
+        overwrite: Start afresh, whatever the file holds.
         progress: Told after each batch.
 
     Raises:
         RecordError: The file holds something else.
         OptionError: Its answers were made by another model or with other arguments, or it cannot be written.
-        CalibrationError: Not one question could be answered.
-        FileInUseError: Another run writes the file.
+        CalibrationError: No question could be answered.
+        FileInUseError: Another run is writing the file.
     """
     if not questions.usable:
         raise no_answers("No line can be used", questions.refused, "calibrate with")
@@ -248,7 +253,7 @@ def _answered(
     options: LabelOptions,
     progress: ProgressCallback | None,
 ) -> "Iterable[AnswerRecord | Failure]":
-    """Answers to questions, if those that are kept are of the same model."""
+    """Answer questions, after checking that the stored answers are of the same model."""
     from guardrail.labelling.answering import label
     from guardrail.scoring.semantic_tokens import with_known_token
 
@@ -275,20 +280,20 @@ def reuse(
     output: str | Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> Collected[AnswerRecord]:
-    """Take the answers of a file, without the questions that they were made of and without the model.
+    """Use the answers of a file, without their questions and without the model.
 
-    A line that holds none is among the failures.
+    Lines that are not answers are among the failures.
 
     Args:
         path: The file of answers.
-        judge: Judges answers that somebody else judged, or failed to. None to take the labels as they are.
-        output: The file that the answers are written to; by default the same, where some were judged again.
-        progress: Told of each answer judged.
+        judge: Judges answers again that another judge judged, or failed on. None to keep the labels.
+        output: The file that the answers are written to; by default the same file, if any were judged again.
+        progress: Told about the answers judged.
 
     Raises:
-        RecordError: It is no file of answers.
+        RecordError: The file holds no answers.
         OptionError: Its answers were made by several models, or in several ways.
-        FileInUseError: Another run writes the file that they are written to.
+        FileInUseError: Another run is writing the output file.
     """
     with RecordStore(Path(output or path), _DAMAGED) as store:
         return _reuse(Path(path), judge, store, progress)
@@ -313,7 +318,7 @@ def _reuse(
 
 
 class _Case(NamedTuple):
-    """A stored answer as it is to be judged now, and its question's fields."""
+    """A stored answer as it would be judged now, and the fields of its question."""
 
     record: AnswerRecord
     case: AnswerToJudge
@@ -339,7 +344,7 @@ def _stored_case(record: AnswerRecord) -> AnswerToJudge:
 def _judged_again(
     cases: Sequence[_Case], judge: Judge | None, path: Path, progress: ProgressCallback | None
 ) -> dict[str, AnswerRecord]:
-    """Those whose label does not hold any more, judged anew, by digest."""
+    """Answers whose label is out of date, judged again, by digest."""
     due = [one for one in cases if _is_due(one.record, one.case, judge)]
     _check_one_judge([one.record for one in due if one.case.label is None], judge, path)
     judgements = judge_again(judge or ContainsJudge(), [one.case for one in due], progress)
@@ -350,7 +355,7 @@ def _judged_again(
 
 
 def _is_due(record: AnswerRecord, case: AnswerToJudge, judge: Judge | None) -> bool:
-    """Whether the stored label is not that which would be given now."""
+    """Whether a stored label may differ from the one that would be given now."""
     before = record.judgement
     if record.is_corrected or not record.scores:
         return False
@@ -364,7 +369,7 @@ def _is_due(record: AnswerRecord, case: AnswerToJudge, judge: Judge | None) -> b
 
 
 def _check_one_judge(records: Iterable[AnswerRecord], judge: Judge | None, path: Path) -> None:
-    """Without being told, nobody goes on where another judge stopped."""
+    """Refuse to continue with the default judge where another judge began."""
     ours = {None, LABELLED, ContainsJudge().name}
     others = {record.judgement.judged_by for record in records} - ours
     if judge is None and others:
