@@ -7,7 +7,13 @@ from typing import Any, Literal, NotRequired, get_args
 from typing_extensions import TypedDict
 
 from guardrail.errors import OptionError
-from guardrail.escalation.verdict import Outcome, TargetKind, Verdict, VerdictAttempt, VerdictEscalation
+from guardrail.escalation.verdict import (
+    AttemptOutcome,
+    TargetKind,
+    Verdict,
+    VerdictAttempt,
+    VerdictEscalation,
+)
 from guardrail.utils.json_lines import plain_json
 
 __all__ = [
@@ -134,7 +140,7 @@ class Attempt:
 
     target: str
     kind: TargetKind
-    outcome: Outcome
+    outcome: AttemptOutcome
     error: str
     seconds: float
 

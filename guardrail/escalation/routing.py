@@ -15,7 +15,7 @@ from guardrail.policy.model import ABSTAIN
 from guardrail.utils.threads import call_within, wait_within
 
 if TYPE_CHECKING:
-    from guardrail.escalation.verdict import Outcome
+    from guardrail.escalation.verdict import AttemptOutcome
     from guardrail.policy.model import Target as Named
 
 __all__ = [
@@ -103,7 +103,7 @@ def _way(routes: Mapping[str, Route], to: str) -> Iterator[tuple[str, Route]]:
 
 
 def _succeeded(name: str, route: Route, began: float, reply: Answered | Queued) -> Attempt:
-    outcome: Outcome = "queued" if isinstance(reply, Queued) else "answered"
+    outcome: AttemptOutcome = "queued" if isinstance(reply, Queued) else "answered"
     return Attempt(name, route.target.kind, outcome, "", _since(began))
 
 

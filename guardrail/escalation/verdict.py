@@ -19,7 +19,7 @@ from guardrail.policy.evidence import Action
 
 __all__ = [
     "AnswerDocument",
-    "Outcome",
+    "AttemptOutcome",
     "TargetKind",
     "Verdict",
     "VerdictAttempt",
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 TargetKind = Literal["chat_model", "callable", "queue"]
-Outcome = Literal["answered", "queued", "failed"]
+AttemptOutcome = Literal["answered", "queued", "failed"]
 
 
 class VerdictScores(TypedDict):
@@ -135,7 +135,7 @@ class VerdictAttempt(TypedDict):
 
     target: str
     kind: TargetKind
-    outcome: Outcome
+    outcome: AttemptOutcome
     error: str
     seconds: float
 

@@ -22,7 +22,7 @@ from guardrail.langchain.call_options import CallOptions, named_fields
 from guardrail.langchain.checked_config import ConfigCheckedChatModel
 from guardrail.langchain.message_conversion import prompt_of
 from guardrail.langchain.reply import OnAbstain
-from guardrail.langchain.request import Request
+from guardrail.langchain.request import ChatRequest
 from guardrail.langchain.shared_models import Opened, Source, open_source
 from guardrail.langchain.structured_output import parsed_by, schema_of, told_to_tracers
 from guardrail.langchain.tool_parsing import offer
@@ -257,9 +257,9 @@ class ChatGuardrail(ConfigCheckedChatModel):
         stop: list[str] | None,
         given: Mapping[str, Any],
         run: BaseRunManager | None,
-    ) -> Request:
+    ) -> ChatRequest:
         options = self._options.changed(stop, given)
-        return Request(self.guard, messages, options, with_draft=self.with_draft, run=run)
+        return ChatRequest(self.guard, messages, options, with_draft=self.with_draft, run=run)
 
     def get_token_ids(self, text: str) -> list[int]:
         """The ids of a text's tokens, by the model's own tokenizer."""

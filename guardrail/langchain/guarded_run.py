@@ -21,7 +21,7 @@ from guardrail.langchain.verdicts import VERDICT_EVENT, CarriedVerdict, TracedVe
 if TYPE_CHECKING:
     from langchain_core.callbacks.base import BaseCallbackManager
 
-    from guardrail.langchain.outcome import Outcome
+    from guardrail.langchain.outcome import ChainOutcome
     from guardrail.langchain.wrapper import UncertaintyGuard
 
 __all__ = ["GuardedRun", "Watch", "finished"]
@@ -210,7 +210,7 @@ class GuardedRun:
             await around.on_custom_event(VERDICT_EVENT, event, run_id=self._manager.run_id)
         return ending
 
-    def _noted(self, outcome: "Outcome | None") -> list[CarriedVerdict]:
+    def _noted(self, outcome: "ChainOutcome | None") -> list[CarriedVerdict]:
         """The verdicts as events; the one that decided is written into the trace."""
         if outcome is None:
             return []
@@ -222,7 +222,7 @@ class GuardedRun:
         return error is None or self.watch.has_answers
 
 
-def _facts_of(outcome: "Outcome | None") -> dict[UUID, TracedVerdict]:
+def _facts_of(outcome: "ChainOutcome | None") -> dict[UUID, TracedVerdict]:
     return {verdict.run_id: traced(verdict.plain) for verdict in outcome.verdicts} if outcome else {}
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from langchain.agents.middleware import ToolCallRequest
 
     from guardrail.langchain.agent_turn import AgentTurn, Held
-    from guardrail.langchain.outcome import Outcome
+    from guardrail.langchain.outcome import ChainOutcome
 
 __all__ = [
     "REVIEW_KEY",
@@ -168,18 +168,24 @@ def _let_through(verdict: CarriedVerdict, decision: Literal["approve", "edit"]) 
 
 
 def _edited(message: AIMessage, decisions: Sequence[Any]) -> AIMessage:
-    facts: dict[str, Any] = {"name": message.name, "usage_metadata": message.usage_metadata}
     model = message.response_metadata.get("model_name")
-    facts["response_metadata"] = {"model_name": model} if model else {}
-    if not message.tool_calls:
-        return AIMessage(decisions[0]["edited_action"]["args"]["text"], **facts)
-    calls = [
-        {**call, "name": decision["edited_action"]["name"], "args": decision["edited_action"]["args"]}
-        if decision["type"] == "edit"
-        else call
-        for call, decision in zip(message.tool_calls, decisions, strict=True)
-    ]
-    return AIMessage(str(message.text), tool_calls=calls, **facts)
+    text, calls = str(message.text), message.tool_calls
+    if calls:
+        calls = [
+            {**call, "name": decision["edited_action"]["name"], "args": decision["edited_action"]["args"]}
+            if decision["type"] == "edit"
+            else call
+            for call, decision in zip(calls, decisions, strict=True)
+        ]
+    else:
+        text = decisions[0]["edited_action"]["args"]["text"]
+    return AIMessage(
+        text,
+        name=message.name,
+        tool_calls=calls,
+        usage_metadata=message.usage_metadata,
+        response_metadata={"model_name": model} if model else {},
+    )
 
 
 def _new(message: AIMessage, verdict: CarriedVerdict) -> AIMessage:
@@ -236,7 +242,7 @@ class TurnResult(NamedTuple):
     waiting: Waiting | None = None
 
 
-def result_of(turn: "AgentTurn", draft: "Held", outcome: "Outcome") -> TurnResult:
+def result_of(turn: "AgentTurn", draft: "Held", outcome: "ChainOutcome") -> TurnResult:
     """Act on what was decided.
 
     Args:

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CallDecision",
+    "ChainOnAbstain",
+    "ChainOutcome",
     "ChainResult",
     "Chunks",
     "Ending",
     "LastChunk",
-    "OnAbstain",
-    "Outcome",
     "Whole",
     "combined",
     "ending_of",
@@ -86,7 +86,7 @@ class CallDecision:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ChainOutcome:
     """What becomes of a chain's output.
 
     Attributes:
@@ -101,7 +101,7 @@ class Outcome:
     text: str | None = field(default=None, repr=False)
     withheld: bool = False
 
-    def with_turns_left_out(self, count: int) -> "Outcome":
+    def with_turns_left_out(self, count: int) -> "ChainOutcome":
         """The same, where turns were left out before a guard was asked."""
         if not count:
             return self
@@ -113,7 +113,7 @@ class Outcome:
         return replace(self, verdict=told(self.verdict), verdicts=[told(one) for one in self.verdicts])
 
 
-def combined(verdicts: Sequence[CallDecision], how: Literal["last", "worst"]) -> Outcome:
+def combined(verdicts: Sequence[CallDecision], how: Literal["last", "worst"]) -> ChainOutcome:
     """Let one of several verdicts decide.
 
     ``last``: that of the call which ended last. ``worst``: the strictest action, of these the one with the
@@ -130,28 +130,28 @@ def combined(verdicts: Sequence[CallDecision], how: Literal["last", "worst"]) ->
             if verdict.strictness > decisive.strictness:
                 decisive = verdict
     if not decisive.plain["enforced"] or decisive.plain["action"] not in _WITHHOLDING:
-        return Outcome(decisive, verdicts)
+        return ChainOutcome(decisive, verdicts)
     if decisive.answer is None:
         return _acted_already(decisive, verdicts)
     reply = decisive.answer.escalation.reply if decisive.answer.escalation else None
     if not isinstance(reply, Answered):
-        return Outcome(decisive, verdicts, decisive.answer.text, withheld=True)
+        return ChainOutcome(decisive, verdicts, decisive.answer.text, withheld=True)
     if decisive is last:
-        return Outcome(decisive, verdicts, decisive.answer.text)
+        return ChainOutcome(decisive, verdicts, decisive.answer.text)
     # It is an answer to a step on the way, and not to what the chain was asked.
-    return Outcome(decisive, verdicts, DEFAULT_MESSAGES["abstain"], withheld=True)
+    return ChainOutcome(decisive, verdicts, DEFAULT_MESSAGES["abstain"], withheld=True)
 
 
-def _acted_already(verdict: CallDecision, verdicts: Sequence[CallDecision]) -> Outcome:
+def _acted_already(verdict: CallDecision, verdicts: Sequence[CallDecision]) -> ChainOutcome:
     """Where the model has its own guard: what it let through in the draft's place went into the chain."""
     if verdict.plain["action"] == "escalate" and verdict.answered_by:
-        return Outcome(verdict, verdicts)
+        return ChainOutcome(verdict, verdicts)
     message = verdict.plain.get("message")
     words = message if isinstance(message, str) and message else DEFAULT_MESSAGES["abstain"]
-    return Outcome(verdict, verdicts, words, withheld=True)
+    return ChainOutcome(verdict, verdicts, words, withheld=True)
 
 
-OnAbstain = Literal["message", "raise"]
+ChainOnAbstain = Literal["message", "raise"]
 
 
 class ChainResult(Protocol):
@@ -238,10 +238,10 @@ class Ending:
 
 
 def ending_of(
-    outcome: Outcome | None,
+    outcome: ChainOutcome | None,
     result: ChainResult,
     error: Exception | None,
-    on_abstain: OnAbstain,
+    on_abstain: ChainOnAbstain,
     asked: Any = None,
 ) -> Ending:
     """End a run.
@@ -273,7 +273,7 @@ def ending_of(
     return Ending(error=_abstained(outcome, why))
 
 
-def _abstained(outcome: Outcome, why: str = "") -> AbstainedError:
+def _abstained(outcome: ChainOutcome, why: str = "") -> AbstainedError:
     verdict = outcome.verdict.plain
     parts = [f"The policy withheld the answer ({verdict['action']}, rule {verdict['rule']})."]
     if verdict.get("reason"):

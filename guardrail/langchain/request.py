@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from guardrail.models.prompt import Prompt
     from guardrail.models.sampling import Sampling
 
-__all__ = ["Ask", "Request", "alive", "live"]
+__all__ = ["Ask", "ChatRequest", "alive", "live"]
 
 
 T = TypeVar("T")
@@ -111,7 +111,7 @@ class _Asked(TypedDict):
     timeout: float | None
 
 
-class Request:
+class ChatRequest:
     """One request. It alone reads its draft's calls, so that requests that are run together do not mix.
 
     Args:

@@ -18,7 +18,7 @@ from guardrail.guard.history import notices_of
 from guardrail.langchain.authors import AnsweredBy, checked_declaration
 from guardrail.langchain.guarded_chain import GuardedChain
 from guardrail.langchain.model_calls import adecide_on_call, arefuse_chain, decide_on_call, refuse_chain
-from guardrail.langchain.outcome import CallDecision, OnAbstain, Outcome, combined
+from guardrail.langchain.outcome import CallDecision, ChainOnAbstain, ChainOutcome, combined
 from guardrail.langchain.shared_models import shared_model
 from guardrail.models.files.reference import DEFAULT_MODEL
 from guardrail.policy.lint import AUTO
@@ -111,13 +111,15 @@ class UncertaintyGuard:
         policy: str | Path | Policy,
         model: "str | LocalModel | None" = None,
         *,
-        on_abstain: OnAbstain = "message",
+        on_abstain: ChainOnAbstain = "message",
         targets: Mapping[str, Any] | None = None,
         answered_by: AnsweredBy | None = None,
         trace_drafts: bool = False,
     ) -> None:
-        if on_abstain not in get_args(OnAbstain):
-            raise OptionError(f"on_abstain is {on_abstain!r}; it can be {' or '.join(get_args(OnAbstain))}.")
+        if on_abstain not in get_args(ChainOnAbstain):
+            raise OptionError(
+                f"on_abstain is {on_abstain!r}; it can be {' or '.join(get_args(ChainOnAbstain))}."
+            )
         if not isinstance(trace_drafts, bool):
             # Any text would show drafts, "no" too.
             raise OptionError(f"trace_drafts is {trace_drafts!r}; it can be True or False.")
@@ -175,7 +177,7 @@ class UncertaintyGuard:
 
     def decide(
         self, calls: "Sequence[ModelCall]", asked: Any, *, run_id: UUID, tags: Iterable[str]
-    ) -> Outcome:
+    ) -> ChainOutcome:
         """Decide on what the models of one run of a chain answered.
 
         Args:
@@ -197,7 +199,7 @@ class UncertaintyGuard:
 
     async def adecide(
         self, calls: "Sequence[ModelCall]", asked: Any, *, run_id: UUID, tags: Iterable[str]
-    ) -> Outcome:
+    ) -> ChainOutcome:
         """As :meth:`decide`, within an event loop."""
         tags = tuple(tags)
 
@@ -241,10 +243,10 @@ class UncertaintyGuard:
         except GuardrailError:
             return False
 
-    def _outcome(self, verdicts: Sequence[CallDecision]) -> Outcome:
+    def _outcome(self, verdicts: Sequence[CallDecision]) -> ChainOutcome:
         outcome = combined(verdicts, self.policy.combine)
         # A policy that only observes changes nothing, whatever a guard within the chain did.
-        return Outcome(outcome.verdict, verdicts) if self.policy.mode == "observe" else outcome
+        return ChainOutcome(outcome.verdict, verdicts) if self.policy.mode == "observe" else outcome
 
     def _open(self) -> "Guard":
         with self._opening:
