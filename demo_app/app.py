@@ -1,4 +1,4 @@
-"""What ``streamlit run`` runs: the pages, with the side bar beside all of them."""
+"""The Streamlit script: page navigation and the side bar."""
 
 from importlib import import_module
 from pathlib import Path
@@ -21,8 +21,8 @@ _ICON = Path(__file__).with_name("icon.svg")
 
 
 def main() -> None:
-    """Draw the page that was chosen."""
-    # A symbol by name would be fetched from elsewhere.
+    """Draw the selected page."""
+    # An icon given by name would be fetched from the network.
     st.set_page_config(page_icon=_ICON)
     chosen = st.navigation([_page(title, icon) for title, icon in _PAGES.items()])
     wide = chosen.title in ("Compare", "Policy", "Calibration")
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def _page(title: str, icon: str) -> StreamlitPage:
-    """A page that is imported when it is opened: what only calibration needs takes a second."""
+    """A page whose module is imported when it is opened: calibration's imports alone take a second."""
     name = title.lower()
 
     def page() -> None:

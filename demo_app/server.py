@@ -1,4 +1,4 @@
-"""What ``guardrail demo`` runs: the pages, for those who ask for them by a name of this machine."""
+"""The server that ``guardrail demo`` runs: the app, for allowed host names only."""
 
 import os
 import webbrowser
@@ -14,10 +14,10 @@ from demo_app.hosts import OwnHosts, own_hosts
 
 @asynccontextmanager
 async def _shown(_app: st.App) -> AsyncIterator[None]:
-    """Open the page in a browser; Streamlit does so only for pages that it serves by itself."""
+    """Open the page in a browser; Streamlit does so only when started as ``streamlit run``."""
     if os.environ.get("GUARDRAIL_DEMO_OPENS"):
         address = f"http://{st.get_option('server.address')}:{st.get_option('server.port')}"
-        # It may wait for the browser to end.
+        # The call may block until the browser exits.
         Thread(target=webbrowser.open, args=(address,), daemon=True).start()
     yield
 

@@ -1,4 +1,4 @@
-"""What is done before a visitor needs it: the model opened, the page's program read by the browser."""
+"""Preparation before the first visit: the model, the pages' imports, and Streamlit's script files."""
 
 import json
 from contextlib import suppress
@@ -20,18 +20,18 @@ from guardrail.policy.load import check_policy
 __all__ = ["open_model", "read_ahead"]
 
 
-# In it a question that waited for the model takes its place in the line.
+# Long enough for a question that waited for the model to take its turn.
 _A_MOMENT = 0.2
 
 
 def open_model() -> None:
-    """Open what the demo was started with, then the other pages. What goes wrong is told who asks first."""
+    """Open the configured model, then import the other pages. Errors are shown to whoever asks first."""
     given = settings()
     policy = check_policy(given.policy, environment()).policy
     if policy is not None:
         with suppress(GuardrailError):
             house().guard(policy, given.model)
-    # Whoever asks meanwhile waits for the same interpreter.
+    # Imports hold the interpreter lock, so they wait until no question is being answered.
     sleep(_A_MOMENT)
     while house().is_asked:
         sleep(_A_MOMENT)
@@ -43,18 +43,18 @@ def open_model() -> None:
 
 
 def _read_known(policy: Policy, model: str) -> None:
-    """Work out what the policy page counts, for its first visitor."""
+    """Work out what the policy page shows, before its first visitor needs it."""
     profile = policy.profile_path or builtin_profile(model)
     if profile is not None and (found := known(profile)) is not None:
         decided(policy, found)
 
 
-# Streamlit's files for what the chat does not show. Their names go on with a hash of what is in them.
+# Streamlit's script files for elements that the chat does not use; a content hash follows each name.
 _FILES = ("TextArea", "Slider", "DownloadButton", "FileUploader", "ArrowVegaLiteChart", "embed")
 
 
 def read_ahead() -> None:
-    """Let the browser read Streamlit's files for the other pages; what another version lacks is left out."""
+    """Prefetch script files for the other pages; a name that this version of Streamlit lacks is skipped."""
     if names := _names():
         code = f"for (const name of {json.dumps(names)}) import('./static/js/' + name).catch(() => {{}})"
         st.html(f"<script>{code}</script>", unsafe_allow_javascript=True)

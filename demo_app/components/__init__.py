@@ -1,1 +1,1 @@
-"""What pages are made of."""
+"""Elements that pages are built from."""

@@ -1,4 +1,4 @@
-"""One answer on a page: its text, its badge, a withheld draft if asked for, and why it got that badge."""
+"""One answer on a page: its text, its badge, the reasons for it, and its draft if it is revealed."""
 
 from collections.abc import Iterator
 from math import exp
@@ -31,13 +31,13 @@ _OUTCOMES = {"true": "check", "false": "close", "unknown": "question_mark"}
 def why_html(
     answer: "GuardedAnswer", policy: "Policy", profile: "Profile | None", *, revealed: bool = False
 ) -> str:
-    """Everything that led to the badge, folded away until it is asked for.
+    """The folded "Why?" panel: everything that led to the badge.
 
     Args:
         answer: The answer.
         policy: The policy that decided.
-        profile: The profile that it decided by, if there was one.
-        revealed: Whether a withheld draft was asked for; its tokens are not shown otherwise.
+        profile: The profile it used, if any.
+        revealed: Whether the visitor revealed a withheld draft; its tokens are hidden otherwise.
     """
     parts = [_rule(answer, policy)]
     if answer.uncertainty is not None:
@@ -49,16 +49,15 @@ def why_html(
 
 
 def _rule(answer: "GuardedAnswer", policy: "Policy") -> str:
-    means = LOOKS[answer.action].means
-    decided = f"rule <b>{text(answer.rule)}</b> of policy <b>{text(policy.name)}</b>"
-    said = f"<h4>The rule</h4><p>{means[0].upper()}{means[1:]}, by {decided}: {text(answer.reason)}.</p>"
+    rule = f"rule <b>{text(answer.rule)}</b> of policy <b>{text(policy.name)}</b>"
+    said = f"<h4>The rule</h4><p>{LOOKS[answer.action].word} by {rule}: {text(answer.reason)}.</p>"
     if answer.error and answer.error not in answer.reason:
         said += f"<p>{text(answer.error)}</p>"
     return said + _tried(answer, policy)
 
 
 def _tried(answer: "GuardedAnswer", policy: "Policy") -> str:
-    """The rules as they were tried, up to the one that decided."""
+    """The rules in order, up to the one that decided."""
     rows = []
     for one in explain(policy, answer.evidence):
         held = ' class="gr-held"' if one.outcome == "true" else ""
@@ -74,53 +73,53 @@ def _tried(answer: "GuardedAnswer", policy: "Policy") -> str:
 def _scores(value: "Uncertainty") -> str:
     certain = exp(-value.mean_entropy)
     rows = (
-        ("<b>HybridGrad</b>", f"<b>{value.hybridgrad:.3g}</b>", "the two below, balanced by the entropy"),
+        ("<b>HybridGrad</b>", f"<b>{value.hybridgrad:.3g}</b>", "combined score"),
         (
             "SemGrad",
             f"{value.semgrad:.3g} × {1 - certain:.2f}",
-            "how much the question’s meaning sways the answer",
+            "sensitivity to the question’s meaning",
         ),
         (
             "ParaGrad",
             f"{value.paragrad:.3g} × {certain:.2f}",
-            "how much the model’s own weights sway it",
+            "sensitivity to the model’s weights",
         ),
-        ("Mean entropy", f"{value.mean_entropy:.3g} nats", "0 where only one word would do"),
+        ("Mean entropy", f"{value.mean_entropy:.3g} nats", "0 = no hesitation between words"),
     )
     cells = "".join(
         f'<tr><td>{name}</td><td class="gr-num">{number}</td><td class="gr-soft">{words}</td></tr>'
         for name, number, words in rows
     )
     table = f"<table><tbody>{cells}</tbody></table>"
-    return f'<h4>The uncertainty: higher is less sure</h4><div class="gr-scroll">{table}</div>'
+    return f'<h4>Uncertainty scores (higher = less sure)</h4><div class="gr-scroll">{table}</div>'
 
 
 def _places(answer: "GuardedAnswer", profile: "Profile | None") -> Iterator[str]:
-    """Where the answer lies among those of the calibration, if it was judged by this profile."""
-    is_judged_by = profile is not None and profile.digest == answer.profile_digest
-    if profile is None or not is_judged_by or answer.uncertainty is None or answer.outside_domain:
+    """Where the answer lies among the calibration answers, if this profile was used for it."""
+    is_of_profile = profile is not None and profile.digest == answer.profile_digest
+    if profile is None or not is_of_profile or answer.uncertainty is None or answer.outside_domain:
         return
     plots = []
     if among := profile.reference.get("hybridgrad"):
         value = answer.uncertainty.hybridgrad
-        caption = f"higher than {percent(among.quantile_of(value))} of {among.n:,} answers of its calibration"
+        caption = f"less sure than {percent(among.quantile_of(value))} of the {among.n:,} calibration answers"
         axis = Axis.of_score(among.values, ("surer", "less sure"))
         plots.append(histogram(f"HybridGrad {value:.3g}", value, among, axis, caption))
     if answer.confidence is not None and (among := profile.reference.get("confidence")):
-        caption = f"higher than {percent(among.quantile_of(answer.confidence))} of them"
+        caption = f"surer than {percent(among.quantile_of(answer.confidence))} of them"
         axis = Axis(0.0, 1.0, ("0 % likely right", "100 %"))
         plots.append(
             histogram(f"Confidence {percent(answer.confidence)}", answer.confidence, among, axis, caption)
         )
     if plots:
-        yield f'<h4>Among the answers of the calibration</h4><div class="gr-plots">{"".join(plots)}</div>'
+        yield f'<h4>Compared with the calibration answers</h4><div class="gr-plots">{"".join(plots)}</div>'
 
 
 def _tokens(answer: "GuardedAnswer", value: "Uncertainty", *, revealed: bool) -> str:
-    redder = "the redder a sentence, the less sure" if answer.sentences else "the redder, the more it adds"
-    title = f"<h4>Where in the answer: {redder}</h4>"
+    scale = "darker = less sure, by sentence" if answer.sentences else "darker = more"
+    title = f"<h4>Where the model hesitated ({scale})</h4>"
     if answer.is_withheld and not revealed:
-        return f'{title}<p class="gr-soft">The draft is withheld; its words are shown once you reveal it.</p>'
+        return f'{title}<p class="gr-soft">The draft is hidden; its words are shown once you reveal it.</p>'
     draft = answer.draft or ""
     shaded = tokens_html(draft, value.tokens, answer.sentences)
     return f"{title}{shaded}{token_table(draft, value.tokens)}"
@@ -135,11 +134,11 @@ def _circumstances(answer: "GuardedAnswer", policy: "Policy") -> str:
         if answer.sentences:
             rows.append(f"{times.get('sentences_s', 0.0):.2f} s for its sentences")
     if answer.usage is not None:
-        cut = ", cut off there" if answer.finish_reason == "length" else ""
+        cut = ", cut off" if answer.finish_reason == "length" else ""
         rows.append(f"{answer.usage.completion_tokens:,} tokens{cut}")
     if answer.turns_left_out:
         turns = "1 earlier turn" if answer.turns_left_out == 1 else f"{answer.turns_left_out} earlier turns"
-        rows.append(f"asked without {turns}, withheld")
+        rows.append(f"asked without {turns} that had been withheld")
     rows.append(f"model {answer.answered_by or answer.model}")
     if answer.answered_by not in ("", answer.model):
         rows.append(f"scored by {answer.model}")
@@ -149,19 +148,19 @@ def _circumstances(answer: "GuardedAnswer", policy: "Policy") -> str:
         rows += [
             f"escalated to {one.target}: {one.error or one.outcome}" for one in answer.escalation.attempts
         ]
-    return f'<h4>Circumstances</h4><p class="gr-soft">{text(" · ".join(rows))}</p>'
+    return f'<h4>Details</h4><p class="gr-soft">{text(" · ".join(rows))}</p>'
 
 
 def show_answer(
     answer: "GuardedAnswer", policy: "Policy", profile: "Profile | None", revealed: set[str]
 ) -> None:
-    """Show what the policy lets through, its badge, and why; a withheld draft only on purpose.
+    """Show what the policy allows, the badge and the reasons; a withheld draft only when revealed.
 
     Args:
         answer: The answer.
-        policy: What decided.
-        profile: The profile that is in use.
-        revealed: Ids of requests whose drafts were asked for; the button adds to it.
+        policy: The policy that decided.
+        profile: The profile in use.
+        revealed: Request ids whose drafts the visitor revealed; the button changes it.
     """
     is_revealed = answer.request in revealed
     why = why_html(answer, policy, profile, revealed=is_revealed)
@@ -171,7 +170,7 @@ def show_answer(
         f'<div class="gr-text">{text(answer.text)}</div>{_note(answer)}{badge_html(answer)}{draft}{why}</div>'
     )
     if answer.is_withheld and answer.draft:
-        label = "Hide the withheld draft" if is_revealed else "Reveal the withheld draft"
+        label = "Hide the draft" if is_revealed else "Reveal the hidden draft"
         symbol = ":material/visibility_off:" if is_revealed else ":material/visibility:"
         change = revealed.discard if is_revealed else revealed.add
         st.button(
@@ -185,7 +184,7 @@ def show_answer(
 
 
 def plain_text(value: str) -> None:
-    """Show a text as it is."""
+    """Show a text without interpreting it."""
     st.html(f'<div class="gr gr-text">{text(value)}</div>')
 
 
@@ -197,12 +196,12 @@ def _note(answer: "GuardedAnswer") -> str:
     if escalation is not None and escalation.source is not None:
         said.append(f"Answered by {text(escalation.source)}.")
     if escalation is not None and escalation.ticket is not None:
-        said.append(f"Ticket {text(escalation.ticket[:8])}: it waits on the Review page.")
+        said.append(f"Waiting for review → open the Review page ({text(escalation.ticket[:8])}).")
     return f'<div class="gr-note">{" ".join(said)}</div>' if said else ""
 
 
 def _draft(answer: "GuardedAnswer") -> str:
     return (
-        f'<div class="gr-draft"><b>{icon("visibility")} Withheld draft, shown because you asked: the policy '
-        f'did not let it through</b><div class="gr-text">{text(answer.draft or "")}</div></div>'
+        f'<div class="gr-draft"><b>{icon("visibility")} Hidden draft (not approved by the policy)</b>'
+        f'<div class="gr-text">{text(answer.draft or "")}</div></div>'
     )

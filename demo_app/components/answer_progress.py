@@ -1,4 +1,4 @@
-"""How far an answer is, in words."""
+"""Progress of answers that are being generated."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -8,6 +8,7 @@ from demo_app.components.answer_card import plain_text
 from demo_app.state.error_messages import plain
 from demo_app.state.model_pool import Asking
 from demo_app.state.session import state
+from guardrail.reports.formatting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,12 +22,12 @@ _SECONDS_BETWEEN_LOOKS = 0.15
 
 
 class _Sight(NamedTuple):
-    """What is to be seen of an answer that is on its way.
+    """What is visible of an answer in progress.
 
     Attributes:
-        heard: The draft as far as it is written, where the policy shows it.
-        words: What is being done.
-        share: How much of it is done; None where that is not known.
+        heard: The draft so far, where the policy shows it.
+        words: The current stage in words.
+        share: Share of the stage that is done, if known.
     """
 
     heard: str
@@ -35,19 +36,19 @@ class _Sight(NamedTuple):
 
 
 def follow(placed: "Sequence[tuple[Asking, DeltaGenerator]]") -> None:
-    """Show how far answers are, each in its place, until all are done.
+    """Show the progress of several answers, each in its place, until all are done.
 
-    A click ends the run of the page at the next look; the answers go on.
+    A click interrupts the run of the page at the next update; the answers continue.
     """
     seen: list[_Sight | None] = [None for _ in placed]
     while any(asking.stage != "done" for asking, _ in placed):
-        # A run is ended where the state is read, or something is drawn.
+        # Streamlit interrupts a run where it reads state or draws.
         state()
         for number, (asking, place) in enumerate(placed):
             if asking.wait(_SECONDS_BETWEEN_LOOKS):
                 continue
             sight = _sight(asking)
-            # The browser draws on the cores that the model runs on.
+            # Redraw only what changed: the browser competes with the model for the same cores.
             if sight != seen[number]:
                 seen[number] = sight
                 with place.container():
@@ -77,8 +78,9 @@ def _words(asking: Asking) -> str:
         return f"Waiting: {ahead} {'question' if ahead == 1 else 'questions'} ahead of yours"
     if asking.stage == "waiting":
         return "Reading the question"
-    later = "" if asking.policy.streaming == "annotate" else ", shown once it is checked"
-    return f"Writing: {asking.tokens} tokens{later}"
+    words = f"Writing ({counted(asking.tokens, 'token')} so far)"
+    is_live = asking.policy.streaming == "annotate"
+    return words if is_live else f"{words}. You will see it once it has been checked"
 
 
 def _capital(words: str) -> str:

@@ -1,4 +1,4 @@
-"""Badges and shaded tokens as HTML, with their style for light and dark."""
+"""Badges, shaded tokens and histograms as HTML, in a light and a dark style."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from unicodedata import category
 import streamlit as st
 
 from guardrail.calibration.reference_distribution import ReferenceDistribution
-from guardrail.guard.answer import confidence_in_words, confidence_percent
+from guardrail.guard.answer import confidence_percent
 from guardrail.scoring.uncertainty import TokenScore
 
 if TYPE_CHECKING:
@@ -39,13 +39,13 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How one action is shown.
+    """How an action is shown.
 
     Attributes:
-        word: What it is called.
-        means: What was done, in words that need no explanation.
+        word: Its name on a badge.
+        means: Its explanation in the legend.
         icon: Name of a Material symbol.
-        colour: Streamlit's name of the colour.
+        colour: Name of a Streamlit colour.
     """
 
     word: str
@@ -55,43 +55,43 @@ class Look:
 
 
 LOOKS: "Mapping[Action, Look]" = {
-    "pass": Look("Passed", "sure enough, shown as it is", "check_circle", "green"),
+    "pass": Look("Passed", "shown: confidence high enough", "check_circle", "green"),
     "flag": Look("Flagged", "shown with a warning", "warning", "orange"),
-    "abstain": Look("Abstained", "too unsure, withheld", "block", "red"),
-    "escalate": Look("Escalated", "handed to somebody else", "move_up", "violet"),
+    "abstain": Look("Withheld", "not shown: confidence too low", "block", "red"),
+    "escalate": Look("Sent for review", "passed to a person or a larger model", "move_up", "violet"),
 }
 
 
-# Beside what is printable and spaces of any width: line ends, and what joins letters and emoji.
+# Allowed besides printable characters and spaces of any width: line breaks, and joiners of letters and emoji.
 _SHOWN = "\n\t\u200c\u200d"
 _STYLE = Path(__file__).with_name("style.css")
 
 
 def add_style() -> None:
-    """Add it to the page; once in a run."""
+    """Add the style sheet to the page, once in a run."""
     st.html(_STYLE)
 
 
 def text(value: str) -> str:
-    """A text as HTML that shows it as it is: nothing in it is a tag, an image or a link."""
+    """A text as HTML that shows it literally: no tag, image or link in it takes effect."""
     return escape("".join(c if c.isprintable() or c in _SHOWN or category(c) == "Zs" else "�" for c in value))
 
 
 def icon(name: str) -> str:
-    """A symbol beside words that say the same."""
+    """A decorative symbol; the words beside it say the same."""
     return f'<span class="gr-icon" aria-hidden="true">{escape(name)}</span>'
 
 
 def badge_html(answer: "GuardedAnswer") -> str:
-    """Action and confidence, in colour, symbol and words."""
+    """The badge: action and confidence, in colour, symbol and words."""
     look = LOOKS[answer.action]
-    observed = "" if answer.enforced else " (observed only)"
-    said = f'<span class="gr-pill">{icon(look.icon)}{look.word}{observed}</span>'
+    word = look.word if answer.enforced else f"Would have been {look.word.lower()}"
+    said = f'<span class="gr-pill">{icon(look.icon)}{word}</span>'
     return f'<div class="gr-badge">{said}{_confidence(answer)}</div>'
 
 
 def counts_html(answers: "Sequence[GuardedAnswer]") -> str:
-    """How many answers were passed, flagged, abstained and escalated."""
+    """How many answers got each badge."""
     cells = []
     for action, look in LOOKS.items():
         count = sum(answer.action == action for answer in answers)
@@ -101,7 +101,7 @@ def counts_html(answers: "Sequence[GuardedAnswer]") -> str:
 
 
 def legend_html() -> str:
-    """What the four badges mean."""
+    """The legend of the four badges."""
     cells = [
         f'<div><span class="gr-pill gr-{action}">{icon(look.icon)}{look.word}</span>'
         f'<span class="gr-soft">{look.means}</span></div>'
@@ -112,15 +112,15 @@ def legend_html() -> str:
 
 def _confidence(answer: "GuardedAnswer") -> str:
     if answer.confidence is None and answer.outside_domain:
-        return '<span class="gr-soft">no confidence: the profile is of another model’s answers</span>'
+        return '<span class="gr-soft">no confidence: the profile was made for another model</span>'
     if answer.confidence is None:
-        return '<span class="gr-soft">no confidence: it is not known how often this model is right</span>'
-    words, share = confidence_in_words(answer.confidence), confidence_percent(answer.confidence)
+        return '<span class="gr-soft">no confidence: no profile says how often this model is right</span>'
+    share = confidence_percent(answer.confidence)
     of = ""
     if answer.escalation is not None and answer.escalation.source is not None:
-        of = " (the local model’s draft, which is not shown)"
+        of = " (the local model’s draft, not this answer)"
     return (
-        f"<span>{words}{of} · <b>{text(share)}</b></span>"
+        f"<span><b>{text(share)}</b> likely to be right{of}</span>"
         f'<span class="gr-meter" role="img" aria-label="confidence {text(share)}">'
         f'<i style="width:{100 * answer.confidence:.0f}%"></i></span>'
     )
@@ -131,12 +131,12 @@ _LEAST, _MOST = 0.08, 0.65
 
 
 def tokens_html(draft: str, tokens: Sequence[TokenScore], sentences: "Sequence[ScoredSentence]" = ()) -> str:
-    """The answer with its tokens shaded; their values are shown under the pointer.
+    """The answer with shaded tokens; each token's values appear in a tooltip.
 
     Args:
         draft: The answer.
         tokens: Its tokens.
-        sentences: Its sentences, if they are to be shaded as a whole, each by its HybridGrad.
+        sentences: Its sentences, if each is to be shaded as a whole by its HybridGrad.
     """
     weights, tips = [token.weight for token in tokens], [_tip(token) for token in tokens]
     for number, (start, end, scores) in enumerate(sentences, start=1):
@@ -153,7 +153,7 @@ def tokens_html(draft: str, tokens: Sequence[TokenScore], sentences: "Sequence[S
 
 
 def token_table(draft: str, tokens: Sequence[TokenScore]) -> str:
-    """The same as a table, for those who do not point."""
+    """The token values as a table, readable without a pointer."""
     rows = "".join(
         f'<tr><td>{text(_visible(shown))}</td><td class="gr-num">{token.weight:.3g}</td>'
         f'<td class="gr-num">{token.entropy:.3g}</td>'
@@ -165,11 +165,11 @@ def token_table(draft: str, tokens: Sequence[TokenScore]) -> str:
         '<th scope="col">Probability</th></tr>'
     )
     table = f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
-    return f'<details><summary>As a table</summary><div class="gr-scroll">{table}</div></details>'
+    return f'<details><summary>Show as table</summary><div class="gr-scroll">{table}</div></details>'
 
 
 def _shown(draft: str, tokens: Sequence[TokenScore]) -> list[str]:
-    """What each token adds to the text; the one that ends it, or is not part of it, as a sign."""
+    """The piece of text that each token adds; an end mark for tokens that add none."""
     shown, at = [], 0
     for token in tokens:
         # Some tokenizers drop the space before the first word.
@@ -196,13 +196,13 @@ _BINS = 30
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """An axis from ``low`` to ``high``, and what its ends are called.
+    """A horizontal axis with labelled ends.
 
     Attributes:
         low: Value at the left end.
         high: Value at the right end.
-        ends: Words for both.
-        logarithmic: Whether equal steps are equal factors; both ends are then above 0.
+        ends: Labels of both ends.
+        logarithmic: Whether the scale is logarithmic; both ends must then be above 0.
     """
 
     low: float
@@ -212,12 +212,12 @@ class Axis:
 
     @classmethod
     def of_score(cls, values: Sequence[float], ends: tuple[str, str]) -> "Axis":
-        """One for a score that spans decades."""
+        """A logarithmic axis, for a score that spans decades."""
         above = [value for value in values if value > 0] or [1.0]
         return cls(min(above), max(above), ends, logarithmic=True)
 
     def at(self, value: float) -> float:
-        """Where a value lies, 0 to 1; what lies beyond an end is shown at it."""
+        """Position of a value, 0 to 1; values beyond an end are placed at it."""
         low, high = self.low, self.high
         if self.logarithmic:
             low, high, value = log(low), log(high), log(max(value, self.low))
@@ -225,7 +225,7 @@ class Axis:
 
 
 def histogram(title: str, value: float, among: ReferenceDistribution, axis: Axis, caption: str) -> str:
-    """The distribution as bars, with a mark at the value; the caption says the same in words."""
+    """A distribution as bars with the value marked; the caption says the same in words."""
     counts = [0] * _BINS
     for one in among.values:
         counts[min(int(axis.at(one) * _BINS), _BINS - 1)] += 1

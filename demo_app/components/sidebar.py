@@ -1,4 +1,4 @@
-"""The side bar: the counter, the policy, and the choice of the model."""
+"""The side bar: answer counts, the policy, and the model."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ _HERE, _HUB = "Built in", "Hugging Face hub"
 
 @st.dialog("Choose a model")
 def choose_model() -> None:
-    """Ask for a model, and open it."""
+    """Ask for a model and open it."""
     kind = st.radio("Where it comes from", [_HERE, _HUB], horizontal=True)
     if kind == _HERE:
         name = st.selectbox("Model", _offered(), format_func=lambda one: one.rpartition("/")[2])
@@ -29,10 +29,10 @@ def choose_model() -> None:
         if about is not None:
             size = f"{about.parameters / 1e6:.0f} million parameters"
             st.caption(f"{about.description}, {size}, {about.licence}.")
-        st.caption("For a folder or .gguf file of this machine, start the demo with --model.")
+        st.caption("To use a folder or .gguf file of this machine, start the demo with --model.")
     else:
         name = st.text_input("Model", placeholder="owner/name")
-    st.caption("All visitors of this page share a model once it is open. A change begins a new conversation.")
+    st.caption("The model is shared by everyone using this page. Changing it starts a new conversation.")
     if st.button("Open", type="primary", width="stretch"):
         with shown():
             _open(name if kind == _HERE else str(ModelReference.parse(name, local=False)))
@@ -40,16 +40,16 @@ def choose_model() -> None:
 
 
 def _offered() -> list[str]:
-    """The models that are built in, and the one that the demo began with, where that is a path."""
+    """The built-in models, and the model that the demo was started with if it is a path."""
     began = settings().model
     return [*BUILTIN_MODELS, *([began] if Path(began).is_absolute() else [])]
 
 
 def _open(name: str) -> None:
-    """Open a model with a bar that tells how far it is, and use it from now on.
+    """Open a model with a progress bar, and use it from now on.
 
     Raises:
-        GuardrailError: It cannot be had; the one before stays.
+        GuardrailError: It cannot be opened; the previous model stays.
     """
     bar = st.progress(0.0, text="Opening…")
 
@@ -60,7 +60,7 @@ def _open(name: str) -> None:
     session = state()
     session.models.append(name)
     if session.model_name != name:
-        # A profile is of one model, and a conversation too.
+        # A profile and a conversation belong to one model.
         session.model_name, session.profile_path, session.begins = name, None, True
 
 
@@ -68,7 +68,7 @@ _READY = "sidebar.policy"
 
 
 def sidebar() -> None:
-    """Draw it."""
+    """Draw the side bar."""
     session = state()
     with st.sidebar:
         st.html(counts_html(session.answers))
@@ -98,21 +98,21 @@ def _policy(session: Session) -> None:
         key=_READY,
         format_func=lambda source: source.removeprefix(BUILTIN) if source else f"{name} (your own)",
         on_change=_choose_policy,
-        help="What decides what you get to see. The Policy page shows it, and lets you change it.",
+        help="Decides which answers are shown. See and edit it on the Policy page.",
     )
     if session.policy is not None and session.policy.description:
         st.caption(plain(session.policy.description))
     if session.mistakes:
-        st.caption(":material/error: The text on the Policy page has mistakes; this one stays in use.")
+        st.caption(":material/error: The edited policy has errors; the previous one is still active.")
     if session.profile_path is not None:
-        st.caption(f"Judged by your own profile {plain(session.profile_path.name)}.")
-        st.button("Use the policy’s profile", on_click=_take_back_profile, type="tertiary")
+        st.caption(f"Using your calibration: {plain(session.profile_path.name)}")
+        st.button("Switch back to the default calibration", on_click=_take_back_profile, type="tertiary")
 
 
 def _model(session: Session) -> None:
     is_open = house().holds(session.model_name)
     st.markdown(f"**Model** {plain(session.model_name)}")
-    st.caption("Ready." if is_open else "Not opened yet: the first answer takes some seconds longer.")
+    st.caption("Ready." if is_open else "Loading; the first answer takes a few seconds more.")
     if st.button("Choose another model", icon=":material/swap_horiz:", width="stretch"):
         choose_model()
 

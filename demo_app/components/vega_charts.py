@@ -1,4 +1,4 @@
-"""Charts as Vega-Lite, which follow the page's theme, and a profile's report made of them."""
+"""Vega-Lite charts that follow the page's theme, and a profile's report with them."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,24 +22,24 @@ __all__ = ["Mark", "marks_at", "reliability_chart", "risk_chart", "score_chart",
 
 Spec = dict[str, Any]
 
-# After Okabe & Ito (2008): told apart with any colour vision, on white and on black.
+# After Okabe & Ito (2008): distinguishable with any colour vision, on white and on black.
 _BLUE, _ORANGE, _GREEN, _GREY = "#1e8fd0", "#e0680f", "#0fa37a", "#8b929c"
 _COLOURS = [_GREY, _ORANGE, _GREEN, "#cc79a7", "#e69f00"]
 _SHAPES = ["circle", "diamond", "triangle-up", "square", "cross"]
 _HEIGHT = 360
-# Fewer answers than this are too few to scale the picture by.
+# The first few answers make the curve jump; they do not set its scale.
 _FEW = 10
 
 
 class Mark(NamedTuple):
-    """A point on the risk–coverage plane.
+    """A point on the risk-coverage plane.
 
     Attributes:
-        name: What it is called.
-        coverage: Share of answers let through, 0 to 1.
-        risk: Share of them that are wrong, 0 to 1.
+        name: Its label.
+        coverage: Share of answers accepted, 0 to 1.
+        risk: Share of the accepted answers that are wrong, 0 to 1.
         low: Lower end of the risk's 95 % interval.
-        high: Upper end of it.
+        high: Upper end of the risk's 95 % interval.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Mark(NamedTuple):
 def marks_at(
     scores: Sequence[float], correct: Sequence[bool], certified: Sequence[CertifiedThreshold]
 ) -> list[Mark]:
-    """Where certified thresholds lie, but for those that are infeasible, or let nothing through."""
+    """Marks of the certified thresholds that accept at least one answer."""
     marks = []
     for one in certified:
         accepted = np.asarray(scores) >= (np.inf if one.threshold is None else one.threshold)
@@ -64,24 +64,24 @@ def marks_at(
 
 
 def risk_chart(scores: Sequence[float], correct: Sequence[bool], marks: Sequence[Mark]) -> Spec:
-    """Share of wrong answers among those let through, by how many are, and the marks on it."""
+    """Risk-coverage curve: error rate among the accepted answers by the share accepted, with marks."""
     coverage, risk = risk_coverage(scores, correct)
     curve = [
         {"coverage": round(float(x), 4), "risk": round(float(y), 4)}
         for x, y in zip(coverage, risk, strict=True)
     ]
     top = min(1.0, 1.1 * max([0.2, *(one["risk"] for one in curve[_FEW:]), *(mark.high for mark in marks)]))
-    y = _y("risk", "wrong among them", [0, top])
+    y = _y("risk", "error rate", [0, top])
     names = [mark.name for mark in marks]
     of_name = {"field": "name", "type": "nominal", "legend": _LEGEND if names else None}
     look = {
         "color": {**of_name, "scale": {"domain": names, "range": _COLOURS}},
         "shape": {**of_name, "scale": {"domain": names, "range": _SHAPES}},
     }
-    said = "; ".join(f"{one.name}: {one.coverage:.0%} let through, {one.risk:.0%} wrong" for one in marks)
+    said = "; ".join(f"{one.name}: {one.coverage:.0%} shown, {one.risk:.0%} wrong" for one in marks)
     return _chart(
-        f"Share of wrong answers by the share of answers let through. {said}",
-        {"x": _x("coverage", "answers let through, the surest first")},
+        f"Error rate by share of answers shown. {said}",
+        {"x": _x("coverage", "share of answers shown (most confident first)")},
         [
             _layer({"type": "rule", "color": _GREY, "strokeDash": [4, 3]}, {"y": y, "x": None}, curve[-1:]),
             _layer({"type": "line", "color": _BLUE}, {"y": y, "tooltip": _tips("coverage", "risk")}, curve),
@@ -100,16 +100,16 @@ def risk_chart(scores: Sequence[float], correct: Sequence[bool], marks: Sequence
 
 
 def reliability_chart(confidences: Sequence[float], correct: Sequence[bool]) -> Spec:
-    """Share of right answers by the confidence they were given, with 95 % intervals."""
+    """Reliability diagram: share of right answers by predicted confidence, with 95 % intervals."""
     values = [
         {"given": one.confidence, "right": one.right.value, "low": one.right.low, "high": one.right.high}
         for one in reliability(confidences, correct)
     ]
-    y = _y("right", "share that is right", [0, 1])
+    y = _y("right", "share of right answers", [0, 1])
     said = "; ".join(f"{one['given']:.0%} given, {one['right']:.0%} right" for one in values)
     return _chart(
         f"Reliability: {said}",
-        {"x": _x("given", "confidence that was given")},
+        {"x": _x("given", "predicted confidence")},
         [
             _layer(
                 {"type": "line", "color": _GREY, "strokeDash": [4, 3]},
@@ -133,7 +133,7 @@ def reliability_chart(confidences: Sequence[float], correct: Sequence[bool]) -> 
 def score_chart(
     scores: Sequence[float], correct: Sequence[bool], certified: Sequence[CertifiedThreshold]
 ) -> Spec:
-    """Confidence scores of right answers and of wrong ones, and where the certified thresholds lie."""
+    """Histogram of the confidence scores of right and of wrong answers, with the certified thresholds."""
     values = [
         {"score": score, "answer": "right" if right else "wrong"}
         for score, right in zip(scores, correct, strict=True)
@@ -148,12 +148,12 @@ def score_chart(
     label = {"type": "text", "align": "left", "dx": 4, "dy": 6, "baseline": "top", "color": _GREEN}
     text = {"field": "name", "type": "nominal"}
     return _chart(
-        f"Confidence scores of right and of wrong answers; {said}",
+        f"Confidence scores of right and wrong answers; {said}",
         {
             "x": {
                 "field": "score",
                 "type": "quantitative",
-                "title": "confidence score; further right is surer",
+                "title": "confidence score (right = surer)",
             }
         },
         [
@@ -208,9 +208,9 @@ _FIGURE_COLOURS = {"good": "green", "caution": "orange", "bad": "red"}
 
 
 def show_report(fitted: "Fitted") -> None:
-    """Show it, the sentences first."""
+    """Show a profile's report, its verdict first."""
     profile, held_out = fitted.profile, fitted.held_out
-    # On a narrow screen the pictures come below.
+    # Columns stack on a narrow screen: the verdict stays above the charts.
     said, drawn = st.columns(2, gap="medium")
     for statement in verdict(profile):
         said.markdown(_said(statement))
@@ -220,12 +220,12 @@ def show_report(fitted: "Fitted") -> None:
         return
     reliable, risk, scores = drawn.tabs(["Reliability", "Risk and coverage", "Scores"])
     reliable.vega_lite_chart(reliability_chart(held_out.confidences, held_out.correct), width="stretch")
-    reliable.caption("Of answers given a confidence of 70 %, 70 % should be right: the dashed line.")
+    reliable.caption("Dashed: perfect calibration. Of answers given 70 % confidence, 70 % should be right.")
     marks = marks_at(held_out.scores, held_out.correct, profile.certified)
     risk.vega_lite_chart(risk_chart(held_out.scores, held_out.correct, marks), width="stretch")
-    risk.caption("Bars are 95 % intervals; the dashed line is the error of showing everything.")
+    risk.caption("Bars: 95 % intervals; dashed: error rate if every answer were shown.")
     scores.vega_lite_chart(score_chart(held_out.scores, held_out.correct, profile.certified), width="stretch")
-    scores.caption("Behind a dashed line, answers are let through under a guarantee.")
+    scores.caption("Right of a dashed line: covered by a guarantee.")
     with st.expander("All figures"):
         st.markdown(_figures(profile))
     with st.expander("How it was made"):

@@ -1,1 +1,1 @@
-"""What pages share: settings, the visitor's session, models, calibrations, policies and queues."""
+"""State behind the pages: settings, visitor sessions, models, calibrations, policies and queues."""

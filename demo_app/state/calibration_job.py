@@ -1,4 +1,4 @@
-"""A calibration on a thread of its own: no rerun or reload ends it, and a cancelled one can go on."""
+"""A calibration in its own thread: it survives reruns and reloads, and can be cancelled and resumed."""
 
 import json
 import time
@@ -32,19 +32,19 @@ __all__ = ["Calibration", "CalibrationRequest", "begin", "calibration_of"]
 
 
 _GUARANTEES = [Guarantee(error, 0.95) for error in (0.05, 0.1, 0.2, 0.3)]
-# Small, so that a cancelled run ends soon, and the chat need not wait long for the model.
+# Small batches, so that cancelling is quick and the chat does not wait long for the model.
 _BATCH = 4
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationRequest:
-    """What is to be calibrated.
+    """What to calibrate.
 
     Attributes:
-        questions: The lines of the file.
+        questions: The lines of the uploaded file.
         model: The model's name.
-        judge: Who says what is right.
-        max_tokens: Most tokens of an answer.
+        judge: Name of the judge that labels answers as right or wrong.
+        max_tokens: Maximum length of an answer.
     """
 
     questions: str
@@ -54,22 +54,22 @@ class CalibrationRequest:
 
     @property
     def key(self) -> str:
-        """The same where stored answers may be gone on with, whoever judges them."""
+        """Identifies the stored answers that a run may resume from; the judge does not matter for that."""
         given = json.dumps([self.questions, self.model, self.max_tokens])
         return sha256(given.encode()).hexdigest()[:16]
 
 
 class Calibration:
-    """One run.
+    """One calibration run.
 
     Attributes:
-        request: What was asked for.
-        stage: What is being done, with how much of it is done, of how much.
+        request: What was requested.
+        stage: The current stage, how much of it is done, and its total.
         fitted: The profile with its held-out answers, once there is one.
-        problem: Why there is none, as a sentence.
-        is_cancelled: Whether somebody stopped it; what was answered is kept.
-        refused: Lines of the file that do not count.
-        shapes: In which shapes the lines say what is right.
+        problem: The error in a sentence, if the run failed.
+        is_cancelled: Whether the run was cancelled; its answers are kept.
+        refused: How many lines of the file were skipped.
+        shapes: How the lines say what is right.
     """
 
     def __init__(
@@ -89,21 +89,21 @@ class Calibration:
         self._thread = Thread(target=self._run, name="guardrail-calibration", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     @property
     def is_running(self) -> bool:
-        """Whether it goes on."""
+        """Whether the thread is running."""
         return self._thread.is_alive()
 
     @property
     def is_stopping(self) -> bool:
-        """Whether it was told to stop."""
+        """Whether the run was told to stop."""
         return self._stop.is_set()
 
     def cancel(self) -> None:
-        """Stop behind the batch that is being answered."""
+        """Stop after the current batch."""
         self._stop.set()
 
     def _run(self) -> None:
@@ -135,7 +135,7 @@ class Calibration:
         )
         self.refused = len(collected.failures)
         self._note("fitting", 0, None)
-        # Not before it is needed: it loads scikit-learn.
+        # Imported late: it loads scikit-learn.
         from guardrail.calibration.calibrate import calibrate
 
         return self._kept(calibrate(collected, questions, FitOptions(guarantees=_GUARANTEES)), collected)
@@ -151,18 +151,18 @@ class Calibration:
 
     def _note(self, stage: str, done: int, total: int | None) -> None:
         self.stage = (stage, done, total)
-        # Room for whoever waits for the model.
+        # Gives a chat waiting for the model its turn.
         time.sleep(0.02)
         if self._stop.is_set():
             raise _CancelledError
 
 
 class _CancelledError(Exception):
-    """Somebody pressed Cancel."""
+    """The visitor pressed Cancel."""
 
 
 def begin(request: CalibrationRequest, data: Path, open_model: "Callable[[], LocalModel]") -> Calibration:
-    """Start a run, or join the one that has the same questions to answer."""
+    """Start a run, or join a running one that answers the same questions."""
     runs, lock = _runs()
     with lock:
         running = runs.get(request.key)
@@ -175,12 +175,12 @@ def begin(request: CalibrationRequest, data: Path, open_model: "Callable[[], Loc
 
 
 def calibration_of(key: str | None) -> Calibration | None:
-    """The run of this key; None where there was none since the demo was started."""
+    """The run with this key, if there was one since the demo was started."""
     return _runs()[0].get(key or "")
 
 
 def _check(parsed: Questions) -> None:
-    """Say at once, and not after minutes of answering, that there are too few."""
+    """Refuse too few questions at once, rather than after minutes of answering them."""
     if any(question.accepted or question.correct is not None for question in parsed.usable):
         check_number(len(parsed.usable), Shares())
 

@@ -1,4 +1,4 @@
-"""Errors as sentences with a way out: nobody is shown a traceback."""
+"""Errors as sentences that say what to do; a visitor never sees a traceback."""
 
 import logging
 from collections.abc import Iterator
@@ -15,19 +15,19 @@ _LOG = logging.getLogger("guardrail.demo")
 
 
 def sentence(error: BaseException) -> str:
-    """What to tell a person of an error. What nobody foresaw is logged by its type, without what was said."""
+    """The message for a visitor. An unexpected error is logged by type and place, without its content."""
     if isinstance(error, GuardrailError):
         return str(error)
     _LOG.error("%s at %s", type(error).__name__, _place(error))
     return (
-        f"Something went wrong that was not foreseen ({type(error).__name__}). Reload the page and try "
-        "again; the terminal that the demo was started from says where it happened."
+        f"Unexpected error ({type(error).__name__}). Reload the page and try again; the terminal where the "
+        "demo was started shows where it happened."
     )
 
 
 @contextmanager
 def shown() -> Iterator[None]:
-    """Show what goes wrong within as a sentence, and go on behind it."""
+    """Show an error raised inside as a sentence on the page, and continue after the block."""
     try:
         yield
     except Exception as error:  # noqa: BLE001  (shown)
@@ -35,7 +35,7 @@ def shown() -> Iterator[None]:
 
 
 def plain(text: str) -> str:
-    """A text that Markdown shows as it is."""
+    """Escape a text so that Markdown shows it literally."""
     return "".join(f"\\{character}" if character in _MARKDOWN else character for character in text)
 
 

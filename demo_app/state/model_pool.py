@@ -1,4 +1,4 @@
-"""The models that all visitors share, and a question while it is being answered on a thread of its own."""
+"""The models shared by all visitors, and questions answered in threads of their own."""
 
 import threading
 from asyncio import CancelledError
@@ -26,14 +26,14 @@ __all__ = ["Asking", "House", "Stage", "house"]
 
 T = TypeVar("T")
 
-# Two are compared with each other; a third would cost memory that nobody looks at.
+# Compare needs two; a third would only cost memory.
 _MOST_MODELS = 2
 _MOST_GUARDS = 32
 _SECONDS_BETWEEN_LOOKS = 0.25
 
 
 class House:
-    """Models by name, guards over them, and the questions that wait for each; for any thread."""
+    """Open models by name, their guards, and the questions waiting for each. Thread-safe."""
 
     def __init__(self) -> None:
         self._models: OrderedDict[Hashable, LocalModel] = OrderedDict()
@@ -44,18 +44,18 @@ class House:
         self._lock = Lock()
 
     def holds(self, name: str) -> bool:
-        """Whether a model is open."""
+        """Whether the model is open."""
         return name in self._models
 
     def model(self, name: str, progress: "ProgressCallback | None" = None) -> "LocalModel":
-        """The model of this name, opened if it is not.
+        """The model of this name, opened if necessary.
 
         Args:
-            name: Its name.
-            progress: Told how far it is, also where somebody else opens one; called in the caller's thread.
+            name: The model's name.
+            progress: Called in this thread with the progress, also while another thread opens the model.
 
         Raises:
-            GuardrailError: It cannot be had.
+            GuardrailError: The model cannot be opened.
         """
 
         def tell(stage: str, done: int, total: int | None) -> None:
@@ -68,17 +68,17 @@ class House:
         """A guard of this policy over this model.
 
         Raises:
-            GuardrailError: The model, the profile or an escalation target cannot be had.
+            GuardrailError: The model, the profile or an escalation target is not available.
         """
         model = self.model(name, progress)
         path = policy.profile_path
-        # A profile may be made anew in the same place.
+        # A profile may be rewritten in place.
         changed = path.stat().st_mtime_ns if path is not None and path.exists() else None
         key = (id(model), policy.digest, path, changed)
         return self._kept(self._guards, key, _MOST_GUARDS, lambda: _guarded(policy, model), progress)
 
     def warm_up(self, policy: "Policy", name: str) -> None:
-        """Open a model in the background before it is asked; what goes wrong is said when it is."""
+        """Open a model in the background; an error is reported when the model is first asked."""
 
         def open_it() -> None:
             with suppress(GuardrailError):
@@ -89,7 +89,7 @@ class House:
 
     @contextmanager
     def in_line(self, name: str, one: object) -> Iterator[None]:
-        """Count a question among those that wait for a model; the guard itself keeps them in order."""
+        """Count a question as waiting for a model; the guard itself keeps the order."""
         with self._lock:
             self._lines[name].append(one)
         try:
@@ -100,12 +100,12 @@ class House:
 
     @property
     def is_asked(self) -> bool:
-        """Whether an answer is waited for."""
+        """Whether any question is waiting or being answered."""
         with self._lock:
             return any(self._lines.values())
 
     def ahead(self, name: str, one: object) -> int:
-        """How many questions came before this one and are not answered yet."""
+        """How many unanswered questions came before this one."""
         with self._lock:
             line = self._lines[name]
             return line.index(one) if one in line else 0
@@ -135,10 +135,10 @@ class House:
 
     @contextmanager
     def _turn(self, progress: "ProgressCallback | None") -> Iterator[None]:
-        """One at a time: opening two models at once takes the memory of both and the time of both."""
+        """One at a time: opening two models at once would need the memory of both."""
         while not self._opening.acquire(timeout=_SECONDS_BETWEEN_LOOKS):
-            if (told := self._progress) is not None:
-                report(progress, *told)
+            if (stage := self._progress) is not None:
+                report(progress, *stage)
         try:
             yield
         finally:
@@ -150,7 +150,7 @@ def _opened(name: str, progress: "ProgressCallback") -> "LocalModel":
     from guardrail import LocalModel
     from guardrail.models.files.reference import ModelReference
 
-    # Of what visitors type, nothing is a path; a relative one may still lead to a folder here.
+    # A visitor's input is never a relative path: it could name a folder of this machine.
     local = name == settings().model or Path(name).is_absolute()
     reference = ModelReference.parse(name, local=local)
     return LocalModel.load(reference, progress=progress)
@@ -164,7 +164,7 @@ def _guarded(policy: "Policy", model: "LocalModel") -> "Guard":
 
 @st.cache_resource(show_spinner=False)
 def house() -> House:
-    """The one of this process."""
+    """The pool of this process."""
     return House()
 
 
@@ -180,18 +180,18 @@ class _Loading:
 
 
 class Asking:
-    """One question to one guard. Everything but :meth:`stop` and :meth:`start` is for reading.
+    """One question to one guard. Apart from :meth:`start` and :meth:`stop`, for reading only.
 
     Attributes:
-        question: What is asked.
+        question: The question.
         messages: The conversation that ends with it.
-        policy: What decides.
-        model_name: What answers.
-        heard: The draft as far as it is written, where the policy shows it before the verdict.
-        tokens: How many tokens were written so far.
-        loading: What is done to open the model.
-        answer: What came of it; None as long as nothing did, or if nothing could.
-        problem: Why nothing came of it, as a sentence.
+        policy: The policy that decides.
+        model_name: The model that answers.
+        heard: The draft so far, if the policy shows it before the verdict.
+        tokens: How many tokens have been written.
+        loading: Progress of opening the model.
+        answer: The answer; None until there is one.
+        problem: The error in a sentence, if there is no answer.
     """
 
     def __init__(
@@ -213,25 +213,25 @@ class Asking:
 
     @property
     def stage(self) -> Stage:
-        """How far it is."""
+        """The current stage."""
         return "done" if self._done.is_set() else self._stage
 
     @property
     def ahead(self) -> int:
-        """How many questions of anybody are answered before this one."""
+        """How many questions, of any visitor, will be answered before this one."""
         return self._house.ahead(self.model_name, self)
 
     def start(self) -> "Asking":
-        """Begin, in another thread."""
+        """Start answering in another thread."""
         threading.Thread(target=self._run, daemon=True, name="guardrail-demo").start()
         return self
 
     def stop(self) -> None:
-        """Give up at the next token."""
+        """Stop at the next token."""
         self._stopped.set()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it is done, or for so long; says whether it is."""
+        """Wait for the answer at most this long; return whether it is done."""
         return self._done.wait(seconds)
 
     def _run(self) -> None:
@@ -246,7 +246,7 @@ class Asking:
 
     def _asked(self) -> "GuardedAnswer":
         guard = self._house.guard(self.policy, self.model_name, self._load)
-        # Not before the model is open: it loads torch.
+        # Imported late: it loads torch.
         from guardrail.models.generation_controls import GenerationControls
 
         live = self.policy.streaming == "annotate"
@@ -264,7 +264,7 @@ class Asking:
         self.heard += piece
 
     def _goes_on(self) -> bool:
-        # Asked after every token, and not before it is this question's turn.
+        # Called after every token, so not before it is this question's turn.
         self._stage = "answering"
         self.tokens += 1
         return not self._stopped.is_set()
@@ -273,7 +273,7 @@ class Asking:
 def _with_way_out(error: Exception) -> str:
     said = sentence(error)
     if isinstance(error, ForeignProfileError):
-        return f"{said} Or take back your own profile, or choose another policy, in the side bar."
+        return f"{said} Or switch back to the default calibration, or choose another policy, in the side bar."
     if isinstance(error, InvalidInputError):
         return f"{said} You can start a new chat in the side bar."
     return said

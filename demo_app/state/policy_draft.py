@@ -1,4 +1,4 @@
-"""The policy that a visitor is writing: its bounds, and the profiles made here."""
+"""The policy being edited: its text, its sliders, and the profiles made on the Calibration page."""
 
 import re
 from dataclasses import dataclass
@@ -37,24 +37,24 @@ _NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,60}")
 
 
 def made_here() -> dict[str, Path]:
-    """The profiles kept, by name."""
+    """The saved profiles by name."""
     return {file.stem: file for file in sorted((settings().data / "profiles").glob("*.json"))}
 
 
 def keep(profile: Path, name: str) -> Path:
-    """Keep a profile under a name, with its held-out answers beside it.
+    """Save a profile under a name, with its held-out answers beside it.
 
     Raises:
-        OptionError: The name cannot be one of a file, or another profile has it.
+        OptionError: The name is not a valid file name, or another profile has it.
         ProfileError: The profile cannot be read.
     """
     if not _NAME.fullmatch(name):
-        raise OptionError(f"{name!r} is no name for a file; use letters, digits, '_', '-' and '.'.")
+        raise OptionError(f"{name!r} is not a valid name; use letters, digits, '_', '-' and '.'.")
     folder = settings().data / "profiles"
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / f"{name}.json"
     if kept.exists() and read_profile(kept).digest != read_profile(profile).digest:
-        raise OptionError(f"Another profile is called {name} already; choose another name.")
+        raise OptionError(f"Another profile is already called {name}; choose another name.")
     held_out = find_held_out(profile)
     if held_out is not None:
         write_whole(kept.with_name(f"{name}.held-out.jsonl"), held_out.read_bytes())
@@ -63,7 +63,7 @@ def keep(profile: Path, name: str) -> Path:
 
 
 def use(profile: Path | None) -> None:
-    """Judge the chat's answers by a profile in place of the policy's own; None to go back to that."""
+    """Use a profile in the chat instead of the policy's own; None switches back."""
     state().profile_path = profile
 
 
@@ -72,14 +72,14 @@ _KEY = "policy.draft"
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """A text, and the one in use that it was begun from."""
+    """An edited text, and the active text it started from."""
 
     text: str
     begun_from: str
 
 
 def draft() -> str:
-    """The text in the editor; that of the policy in use, where it was changed elsewhere since."""
+    """The text in the editor: the active policy's again if that was changed elsewhere."""
     in_use = state().policy_text
     kept = st.session_state.get(_KEY)
     if not isinstance(kept, _Draft) or kept.begun_from != in_use:
@@ -89,12 +89,12 @@ def draft() -> str:
 
 
 def write(text: str) -> None:
-    """Put another text into the editor."""
+    """Replace the text in the editor."""
     st.session_state[_KEY] = _Draft(text, state().policy_text)
 
 
 def use_draft() -> None:
-    """Let the chat decide by the text in the editor."""
+    """Apply the text in the editor to the chat."""
     name = ready_name(draft())
     if name is None:
         apply_policy(draft())
@@ -103,23 +103,23 @@ def use_draft() -> None:
 
 
 def read_ready(name: str) -> str:
-    """Text of a ready policy."""
+    """The text of a built-in policy."""
     return builtin_policies()[name].read_text(encoding="utf-8")
 
 
 def ready_name(text: str) -> str | None:
-    """Name of the ready policy that has this very text; None where none has."""
+    """The name of the built-in policy with exactly this text, if there is one."""
     return next((name for name in builtin_policies() if read_ready(name) == text), None)
 
 
 def set_control(key: str, value: str | float | None) -> None:
-    """Set a control, but for one that has the value: it is not taken out of the hand that moves it."""
+    """Set a control unless it already has the value: writing to it would interrupt a drag."""
     if key not in st.session_state or st.session_state[key] != value:
         st.session_state[key] = value
 
 
 def listing(text: str, mistakes: tuple[Mistake, ...]) -> str:
-    """Mistakes with their line and column, each under the line that it stands in."""
+    """Mistakes by line and column, each under the line it is in."""
     return "\n\n".join(_shown(text, number, one) for number, one in enumerate(mistakes, start=1))
 
 
@@ -133,15 +133,15 @@ def _shown(text: str, number: int, mistake: Mistake) -> str:
 
 
 _SIGNS = {"gte": "at least", "gt": "more than", "lte": "at most", "lt": "less than"}
-# Reading YAML takes longer than all else that is done after a click.
+# Parsing YAML takes longer than everything else after a click.
 _bounds_of = lru_cache(maxsize=64)(bounds_of)
 
 
 def sliders() -> None:
-    """Show one for each bound of the text in the editor; what is moved is written there."""
+    """Show a slider for each bound in the edited policy; moving it changes the text."""
     bounds = _bounds_of(draft())
     if not bounds:
-        st.caption("No rule of this text sets a bound for the confidence, so there is no slider.")
+        st.caption("No rule of this policy has a confidence bound, so there is no slider.")
     for bound in bounds:
         key = f"policy.bound.{bound.path}"
         set_control(key, bound.value)

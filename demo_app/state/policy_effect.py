@@ -1,4 +1,4 @@
-"""What a policy would do to answers of which is known whether they were right."""
+"""The effect of a policy on answers whose correctness is known, and on those of the chat."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from guardrail.guard.answer import GuardedAnswer
 from guardrail.metrics.figure import Figure
 from guardrail.policy.model import Policy
 from guardrail.policy.what_if import KnownAnswer, WhatIf, known_answers, what_if
-from guardrail.reports.formatting import NONE, counted, interval, percent
+from guardrail.reports.formatting import NONE, interval, percent
 
 __all__ = ["HeldOutAnswers", "changes", "chat_effect", "decided", "effect", "known", "marks", "unused"]
 
@@ -24,9 +24,9 @@ class HeldOutAnswers(NamedTuple):
 
     Attributes:
         profile: The profile.
-        held_out: They, as they were kept.
-        answers: The same, as a policy sees them.
-        source: The files that they were read from, each with the time of its last change.
+        held_out: Its held-out answers as stored.
+        answers: The same answers as a policy sees them.
+        source: The files they were read from, with modification times.
     """
 
     profile: Profile
@@ -36,7 +36,7 @@ class HeldOutAnswers(NamedTuple):
 
 
 def known(profile: Path) -> HeldOutAnswers | None:
-    """The held-out answers of a profile's file; None where there are none.
+    """The held-out answers beside a profile, if there are any.
 
     Raises:
         GuardrailError: The profile, or the file of answers, cannot be read.
@@ -46,7 +46,7 @@ def known(profile: Path) -> HeldOutAnswers | None:
 
 
 def decided(policy: Policy, found: HeldOutAnswers) -> WhatIf:
-    """What a policy would do to the answers: worked out once, for whoever looks at them."""
+    """What a policy would do to the answers; cached for all visitors."""
     return _decided(policy.digest, found.source, policy, found)
 
 
@@ -69,7 +69,7 @@ def _changed(path: Path) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
-_ROWS = {"pass": "Passed", "flag": "Flagged", "abstain": "Abstained", "escalate": "Escalated"}
+_ROWS = {"pass": "Passed", "flag": "Flagged", "abstain": "Withheld", "escalate": "Sent for review"}
 _LONGEST = 70
 
 
@@ -84,41 +84,43 @@ def effect(before: WhatIf, after: WhatIf) -> str:
         ("**Wrong among shown**", _percent(before.shown.error), _percent(after.shown.error)),
         ("95 % interval", _interval(before.shown.error), _interval(after.shown.error)),
     ]
-    return _table(("", "In the chat", "This text"), rows)
+    return _table(("", "Active policy", "Your edit"), rows)
 
 
 def _percent(figure: Figure) -> str:
-    """A share as percent; a dash where there is none."""
+    """A share as percent; a dash if unknown."""
     return NONE if figure.value is None else percent(figure.value)
 
 
 def marks(before: WhatIf, after: WhatIf) -> list[Mark]:
-    """Where both policies lie on the risk–coverage plane, by what they show."""
+    """Where both policies lie on the risk-coverage plane, by what they show."""
     return [
-        mark for name, one in (("in the chat", before), ("this text", after)) for mark in _mark(name, one)
+        mark for name, one in (("active policy", before), ("your edit", after)) for mark in _mark(name, one)
     ]
 
 
 def chat_effect(before: Policy, after: Policy, answers: Sequence[GuardedAnswer]) -> tuple[WhatIf, WhatIf]:
-    """What both would decide on the answers of a chat."""
+    """What both policies would decide on the answers of a chat."""
     known = [KnownAnswer(answer.evidence) for answer in answers]
     return what_if(before, known), what_if(after, known)
 
 
 def changes(questions: Sequence[str], before: WhatIf, after: WhatIf) -> str:
-    """Each answer of which another thing would become, as a Markdown table; empty where there is none."""
+    """The answers whose action would change, as a Markdown table; empty if there are none."""
     rows = [
         (plain(_short(question)), _ROWS[old.action], f"**{_ROWS[new.action]}**", plain(new.rule))
         for question, old, new in zip(questions, before.decisions, after.decisions, strict=True)
         if old.action != new.action
     ]
-    return _table(("Question", "In the chat", "This text", "By rule"), rows) if rows else ""
+    return _table(("Question", "Active policy", "Your edit", "By rule"), rows) if rows else ""
 
 
 def unused(after: WhatIf) -> str:
-    """Rules that decide none of the answers, in a sentence; empty where all decide some."""
-    idle = [plain(rule) for rule, count in after.rules.items() if not count]
-    return f"{counted(len(idle), 'rule')} would decide none of them: {', '.join(idle)}." if idle else ""
+    """A sentence naming rules that decide none of the answers; empty if there are none."""
+    idle = [f"**{plain(rule)}**" for rule, count in after.rules.items() if not count]
+    if not idle:
+        return ""
+    return f"Rule {idle[0]} never applies." if len(idle) == 1 else f"Rules {', '.join(idle)} never apply."
 
 
 def _mark(name: str, one: WhatIf) -> Iterator[Mark]:

@@ -1,4 +1,4 @@
-"""The queues that a visitor may look through: that of the policy in use, and that of the ready policies."""
+"""The review queues of the active policy and of the built-in policies."""
 
 from typing import NamedTuple
 
@@ -13,12 +13,12 @@ __all__ = ["Queue", "label_lines", "queues", "read"]
 
 
 class Queue(NamedTuple):
-    """What a queue holds.
+    """A queue and its items.
 
     Attributes:
-        queue: It.
-        waiting: What nobody answered yet, the oldest first.
-        answered: What somebody did.
+        queue: The queue.
+        waiting: Items without an answer, oldest first.
+        answered: Items with an answer.
     """
 
     queue: HumanQueue
@@ -27,7 +27,7 @@ class Queue(NamedTuple):
 
 
 def queues() -> list[str]:
-    """Their URLs, that of the policy in use first."""
+    """The queues' URLs, the active policy's first."""
     try:
         targets = [*current_policy().escalation.values()]
     except PolicyError:
@@ -36,10 +36,10 @@ def queues() -> list[str]:
 
 
 def read(url: str) -> Queue:
-    """Read a queue. One that nothing was put into yet is empty.
+    """Read a queue; one that does not exist yet is empty.
 
     Raises:
-        GuardrailError: It cannot be read.
+        GuardrailError: The queue cannot be read.
     """
     queue = HumanQueue(url)
     items = queue.items() if queue.path.exists() else []
@@ -51,6 +51,6 @@ def read(url: str) -> Queue:
 
 
 def label_lines() -> str:
-    """What people said in all of the queues, as lines for a calibration."""
+    """The labels from all queues as JSON Lines for a calibration."""
     said = [label for url in queues() for label in labels(read(url).answered)]
     return "".join(f"{as_json(label)}\n" for label in said)

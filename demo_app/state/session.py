@@ -1,4 +1,4 @@
-"""What pages keep of a visitor between two runs: the chat, the policy and the model."""
+"""A visitor's session, kept between runs of the page: the chat, the policy and the model."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,15 +42,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ChatTurn:
-    """One question of the chat, and what came of it.
+    """One question of the chat and its answer.
 
     Attributes:
-        question: What was asked.
-        answer: What the guard gave; None where it gave nothing.
-        problem: Why there is no answer, as a sentence; empty where there is one.
-        is_first: Whether a conversation begins here: nothing before it is part of the prompt.
-        policy: What decided.
-        heard: What was shown of the draft before it was stopped.
+        question: The question.
+        answer: The guarded answer, if there is one.
+        problem: The error in a sentence, if there is no answer.
+        is_first: Whether a conversation begins here: earlier turns are not part of the prompt.
+        policy: The policy that decided.
+        heard: The part of the draft that was shown before it was stopped.
     """
 
     question: str
@@ -63,21 +63,21 @@ class ChatTurn:
 
 @dataclass(slots=True)
 class Session:
-    """What one visitor has.
+    """The state of one visitor.
 
     Attributes:
         model_name: The model that answers.
         policy_source: Where the policy's text came from: ``builtin:NAME`` or a path.
-        policy_text: The policy as it stands in the editor, right or wrong.
-        policy: The policy in use: the last text without a mistake; None where there never was one.
-        mistakes: What is wrong with the text, each with its line.
-        profile_path: A profile to use in place of the one that the policy names.
+        policy_text: The policy in the editor, valid or not.
+        policy: The active policy: the last valid text; None if there never was one.
+        mistakes: The errors in the text, each with its line.
+        profile_path: A profile that replaces the policy's own.
         turns: The chat.
-        revealed: Ids of requests whose withheld drafts the visitor asked to see.
-        asking: The question that is being answered.
-        begins: Whether the next question begins a conversation.
-        models: Names of models that were opened in this visit.
-        compared: The last question that was asked on both sides of the Compare page.
+        revealed: Request ids whose withheld drafts the visitor revealed.
+        asking: The question being answered.
+        begins: Whether the next question starts a conversation.
+        models: Names of models opened in this visit.
+        compared: The last question asked on the Compare page, once for each side.
     """
 
     model_name: str
@@ -95,24 +95,24 @@ class Session:
 
     @property
     def answers(self) -> "list[GuardedAnswer]":
-        """All that was answered in this visitor's chat, oldest first."""
+        """All answers of this visitor's chat, oldest first."""
         return [turn.answer for turn in self.turns if turn.answer is not None]
 
     @property
     def folder(self) -> Path:
-        """Where the policy's paths start from."""
+        """The folder that the policy's relative paths start from."""
         if self.policy_source.startswith(BUILTIN):
             return settings().data
         return Path(self.policy_source).parent
 
 
 _KEY = "guardrail"
-# What mistakes call a text that no file holds.
+# The file name in errors of a text that is in no file.
 _TYPED = "policy.yaml"
 
 
 def state() -> Session:
-    """This visitor's; made when they come."""
+    """This visitor's session; created on the first visit."""
     if _KEY not in st.session_state:
         st.session_state[_KEY] = _new(settings())
     session: Session = st.session_state[_KEY]
@@ -120,28 +120,28 @@ def state() -> Session:
 
 
 def choose_policy(source: str) -> Checked:
-    """Take a ready policy (``builtin:NAME``) or a file, with its text, in place of the present one."""
+    """Make a built-in policy (``builtin:NAME``) or a file the active policy."""
     session = state()
     session.policy_source = source
     return _taken(session, _text_of(source), check_policy(source, environment()))
 
 
 def check_draft(text: str) -> Checked:
-    """Look through a policy that is being typed; the one in use stays."""
+    """Check a policy that is being edited; the active one stays."""
     checked = check_text(text, _TYPED, state().folder, _visible_environment(), known_files())
     return only_known_places(checked, text, _TYPED)
 
 
 def apply_policy(text: str) -> Checked:
-    """Take the text of the editor. One with mistakes is kept, and the policy before it stays in use."""
+    """Take over the editor's text. If it has errors it is kept, and the previous policy stays active."""
     return _taken(state(), text, check_draft(text))
 
 
 def current_policy() -> "Policy":
-    """The policy in use, with the visitor's profile in place of its own where there is one.
+    """The active policy, with the visitor's own profile if one was chosen.
 
     Raises:
-        PolicyError: There was none without mistakes yet.
+        PolicyError: There has been no valid policy yet.
     """
     session = state()
     if session.policy is None:
@@ -153,7 +153,7 @@ def current_policy() -> "Policy":
 
 
 def current_profile() -> Profile | None:
-    """The profile that answers are judged by, without opening the model.
+    """The profile in use for the active policy, read without opening the model.
 
     Raises:
         ProfileError: It cannot be read.
@@ -162,16 +162,16 @@ def current_profile() -> Profile | None:
 
 
 def profile_of(policy: "Policy", model_name: str) -> Profile | None:
-    """The profile that answers of a model are judged by under a policy; errors as above."""
+    """The profile in use for a policy and a model; raises like :func:`current_profile`."""
     path = _path_of(policy, model_name)
     return None if path is None else _read(path, path.stat().st_mtime_ns if path.exists() else 0)
 
 
 def current_model(progress: "ProgressCallback | None" = None) -> "LocalModel":
-    """The model, which all visitors share; opened if it is not, which takes a while.
+    """The visitor's model, shared by all visitors; opened if necessary, which takes a while.
 
     Raises:
-        GuardrailError: It cannot be had.
+        GuardrailError: The model cannot be opened.
     """
     return house().model(state().model_name, progress)
 
@@ -204,16 +204,16 @@ def _text_of(source: str) -> str:
         path = builtin_policy(name) if source.startswith(BUILTIN) else Path(source)
         return policy_text(path)
     except (PolicyError, OSError, UnicodeDecodeError):
-        # What is wrong with it is among the mistakes.
+        # Its errors are among the policy's mistakes.
         return ""
 
 
 def _visible_environment() -> dict[str, str]:
-    # A page must not read out the secrets of the process that serves it.
+    # A policy typed into the page must not read secrets from the server's environment.
     return {name: value for name, value in environment().items() if name.startswith("GUARDRAIL_")}
 
 
-# Questions by kind: the built-in model gets the first kind right and the others wrong.
+# By kind: the built-in model gets the easy questions right and the others wrong.
 EXAMPLES = {
     "Easy": ("What is the capital of Japan?", "What is the chemical symbol for gold?"),
     "Hard": ("Which element has the atomic number 109?", "What is 17 times 24?"),
@@ -222,15 +222,15 @@ EXAMPLES = {
 
 
 def ask(session: Session, question: str, *, alone: bool = False) -> None:
-    """Begin to answer a question.
+    """Start answering a question.
 
     Args:
-        session: The visitor's.
-        question: What they ask.
-        alone: Without what was said before.
+        session: The visitor's session.
+        question: The question.
+        alone: Whether to leave out earlier turns.
 
     Raises:
-        PolicyError: There is no policy in use.
+        PolicyError: There is no active policy.
     """
     session.begins = session.begins or alone
     before = [] if session.begins else history(session.turns)
@@ -239,7 +239,7 @@ def ask(session: Session, question: str, *, alone: bool = False) -> None:
 
 
 def finish(session: Session) -> None:
-    """Put what came of the question into the chat, or that it was stopped."""
+    """Add the finished or stopped question to the chat."""
     asking = session.asking
     if asking is None:
         return
@@ -257,17 +257,16 @@ def finish(session: Session) -> None:
 
 
 def begin_anew(session: Session) -> None:
-    """Forget the chat."""
+    """Start a new, empty chat."""
     if session.asking is not None:
         session.asking.stop()
     session.turns, session.revealed, session.asking, session.begins = [], set(), None, True
 
 
 def history(turns: "Sequence[ChatTurn]") -> list[dict[str, Any]]:
-    """The present conversation as its visitor saw it, each answer with its verdict.
+    """The current conversation as the visitor saw it, each answer with its verdict.
 
-    By that the guard leaves out turns that were withheld. A question that got no answer at all is left out
-    here.
+    The verdict lets the guard leave out withheld turns. Questions without any answer are left out here.
     """
     messages: list[dict[str, Any]] = []
     for turn in turns:

@@ -1,4 +1,4 @@
-"""What the demo was started with, and what a policy that is typed into a page may not do."""
+"""Settings of the demo, and limits on what a policy typed into the page may name."""
 
 import os
 from collections.abc import Iterator
@@ -18,16 +18,16 @@ from guardrail.policy.yaml_document import BUILTIN, builtin_policies, read_text
 __all__ = ["Settings", "environment", "known_files", "only_known_places", "queue_url", "settings"]
 
 
-# Environment variables, so that ``streamlit run`` can start the demo too.
+# Environment variables, so that the settings reach the demo under ``streamlit run`` too.
 _MODEL, _POLICY, _DATA = "GUARDRAIL_DEMO_MODEL", "GUARDRAIL_DEMO_POLICY", "GUARDRAIL_DEMO_DATA"
 
-# What ready policies call their queue by.
+# The variable that the built-in policies name their queue by.
 _QUEUE = "GUARDRAIL_QUEUE"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the demo was started with.
+    """How the demo was started.
 
     Attributes:
         model: The model's name.
@@ -41,7 +41,7 @@ class Settings:
 
 
 def settings() -> Settings:
-    """Read them; the folder is made if it is not there."""
+    """Read the settings; the data folder is created if necessary."""
     data = (
         Path(os.environ.get(_DATA) or platformdirs.user_data_path("guardrail") / "demo")
         .expanduser()
@@ -54,12 +54,12 @@ def settings() -> Settings:
 
 
 def queue_url() -> str:
-    """The queue of policies that name none of their own, as the ready ones: in the demo's folder."""
+    """The default queue, in the data folder; the built-in policies use it."""
     return os.environ.get(_QUEUE) or f"sqlite:///{settings().data / 'guardrail.db'}"
 
 
 def environment() -> dict[str, str]:
-    """What ``${VAR}`` stands for in the policies that come with guardrail or with the demo's start."""
+    """Values of ``${VAR}`` for built-in policies and the policy given at the start."""
     return {**os.environ, _QUEUE: queue_url()}
 
 
@@ -67,7 +67,7 @@ _KINDS = {"queue": "queue", "chat_model": "chat model", "callable": "function"}
 
 
 def known_files() -> tuple[Path, ...]:
-    """The files that a typed policy may name: those that the policy of the start extends, and its profile."""
+    """Files that a typed policy may name: base policies and profile of the policy given at the start."""
     source = settings().policy
     if source.startswith(BUILTIN):
         return ()
@@ -84,12 +84,12 @@ def _changed(path: Path) -> int:
 
 
 def only_known_places(checked: Checked, text: str, shown: str) -> Checked:
-    """Refuse targets and logs that stand neither in a ready policy nor in the one that the demo began with.
+    """Refuse targets and logs that are in neither a built-in policy nor the one given at the start.
 
     Args:
-        checked: What the text is, all else considered.
-        text: The policy as it was typed.
-        shown: What mistakes call it.
+        checked: The result of all other checks.
+        text: The policy as typed.
+        shown: The file name used in errors.
     """
     policy = checked.policy
     if policy is None or not (policy.escalation or policy.log):
@@ -102,7 +102,7 @@ def only_known_places(checked: Checked, text: str, shown: str) -> Checked:
 
 
 def _mistakes(policy: Policy, root: Node) -> Iterator[Mistake]:
-    """One for each, in the order of the text; what came through ``extends`` is wrong where that stands."""
+    """One mistake for each, in the order of the text; one that was inherited is reported at ``extends``."""
     known = [*_known()]
     places = [_place_of(target) for one in known for target in one.escalation.values()]
     found = [
@@ -123,21 +123,21 @@ def _known() -> Iterator[Policy]:
 
 
 def _place_of(target: Target) -> tuple[object, ...]:
-    """Where a target sends answers; how long it is waited for is free."""
+    """Where a target sends answers; its timeout may be changed freely."""
     return target.queue, target.chat_model, target.callable, target.arguments
 
 
 def _mistake(root: Node, keys: tuple[str, ...], what: str) -> Mistake:
-    said = f"a policy typed into the page cannot name a new {what}: start the demo with --policy FILE"
-    place = _standing(root, keys)
+    said = f"a policy typed into this page cannot name a new {what}: start the demo with --policy FILE"
+    place = _place_of_key(root, keys)
     if place is None:
         keys = ("extends",)
-        place = _standing(root, keys) or root.place
+        place = _place_of_key(root, keys) or root.place
     return Mistake(place, ".".join(keys), said)
 
 
-def _standing(root: Node, keys: tuple[str, ...]) -> Place | None:
-    """Where the key at the end of others stands in the text; None where it does not."""
+def _place_of_key(root: Node, keys: tuple[str, ...]) -> Place | None:
+    """Where a nested key is in the text, if it is there."""
     place, node = None, root
     for key in keys:
         if key not in node.entries:

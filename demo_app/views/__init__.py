@@ -1,1 +1,1 @@
-"""One file a page."""
+"""One file for each page."""

@@ -1,4 +1,4 @@
-"""The calibration page: from questions with known answers to a profile that the chat is judged by."""
+"""The calibration page: make a profile from questions with known answers, and use it in the chat."""
 
 from datetime import UTC, datetime
 
@@ -22,19 +22,18 @@ _EXAMPLE = """{"question": "What is the capital of France?", "answers": ["Paris"
 {"question": "How many legs has a spider?", "answers": ["8", "eight"]}
 {"prompt": "Who wrote Faust?", "response": "Goethe.", "correct": true}"""
 _JUDGES = {
-    "An accepted answer stands in it": "contains",
+    "It contains an accepted answer": "contains",
     "It is an accepted answer, word for word": "exact",
-    "It shares most of its words with one": "f1",
+    "It has mostly the same words": "f1",
 }
 
 
 def page() -> None:
-    """Show it."""
+    """Draw the page."""
     st.title("Calibration")
     st.markdown(
-        "How often the model is right depends on what it is asked. Give questions of your own with their "
-        "answers: the model answers them, and what comes out is a **profile**, by which the chat’s "
-        "confidences hold for questions like yours."
+        "Upload questions with known answers. The model answers them, and the result, a **profile**, makes "
+        "confidence figures valid for questions like yours."
     )
     with shown():
         _show_in_use()
@@ -54,29 +53,29 @@ def _show_in_use() -> None:
         return
     st.session_state["calibration.in_use"] = in_use.stem if in_use and in_use.stem in kept else None
     st.selectbox(
-        "Profile that the chat is judged by",
+        "Active profile",
         list(kept),
         index=None,
         key="calibration.in_use",
-        placeholder="The one that the policy names",
-        help="Clear it to go back to the profile that the policy names.",
+        placeholder="The one named by the policy",
+        help="Clear it to go back to the profile named by the policy.",
         on_change=lambda: use(kept.get(st.session_state["calibration.in_use"] or "")),
     )
 
 
 def _ask_for_questions(run: Calibration | None) -> None:
-    given = st.file_uploader("Questions, one JSON object a line", type=["jsonl", "json", "txt"])
-    with st.expander("What a line looks like"):
+    given = st.file_uploader("Questions, one JSON object per line", type=["jsonl", "json", "txt"])
+    with st.expander("File format"):
         st.text(_EXAMPLE)
-        st.caption("At least 100 questions, of which the model answers some right and some wrong.")
+        st.caption("At least 100 questions, some of which the model answers right and some wrong.")
     with st.expander("Options"):
-        judge = st.selectbox("An answer is right if", list(_JUDGES))
-        longest = st.slider("Most tokens of an answer", 8, 256, 64, step=8)
+        judge = st.selectbox("An answer counts as right if", list(_JUDGES))
+        longest = st.slider("Maximum answer length (tokens)", 8, 256, 64, step=8)
     labels = label_lines()
     number = labels.count("\n")
     wanted = number > 0 and st.checkbox(
-        f"Add what was labelled on the Review page ({counted(number, 'answer')})",
-        help="A policy held these back, so they are not like all traffic: add them to other questions.",
+        f"Add labels from the Review page ({counted(number, 'answer')})",
+        help="A policy held these answers back, so they are not typical. Add them to other questions.",
     )
     if st.button("Calibrate", type="primary", icon=":material/tune:", disabled=given is None) and given:
         text = "\n".join(split_lines(given.getvalue()))
@@ -85,13 +84,13 @@ def _ask_for_questions(run: Calibration | None) -> None:
         _start(CalibrationRequest(text, state().model_name, _JUDGES[judge], longest))
         st.rerun()
     if run is None and given is None:
-        st.caption("Nothing was calibrated here yet.")
+        st.caption("No calibration yet.")
 
 
 def _start(request: CalibrationRequest) -> None:
     models = house()
     st.session_state[_KEY] = request.key
-    # Nothing of this visitor's session is known on the thread that it runs on.
+    # The calibration's thread has no access to this visitor's session state.
     begin(request, settings().data, lambda: models.model(request.model))
 
 
@@ -102,17 +101,17 @@ def _watch() -> None:
         st.rerun()
         return
     stage, done, total = run.stage
-    told = f"{stage.capitalize()}: {done:,} of {total:,}" if total else f"{stage.capitalize()}…"
-    st.progress(min(1.0, done / total) if total else 0.0, text=told)
+    progress = f"{stage.capitalize()}: {done:,} of {total:,}" if total else f"{stage.capitalize()}…"
+    st.progress(min(1.0, done / total) if total else 0.0, text=progress)
     st.button(
-        "Stopping behind this batch…" if run.is_stopping else "Cancel",
+        "Stopping after this batch…" if run.is_stopping else "Cancel",
         icon=":material/stop_circle:",
         disabled=run.is_stopping,
         on_click=run.cancel,
     )
     st.caption(
-        "It goes on while you chat, and when you leave this page. What is answered is kept: cancelled, the "
-        "same file goes on where it stopped."
+        "Calibration continues while you chat and when you leave this page. Answers are kept: after a "
+        "cancellation, upload the same file to resume."
     )
 
 
@@ -121,10 +120,10 @@ def _show_result(run: Calibration) -> None:
         _, done, total = run.stage
         of = f" after {done:,} of {total:,} answers" if total else ""
         st.warning(
-            f"Cancelled{of}. They are kept, and the same file goes on from there at any time.",
+            f"Cancelled{of}. The answers are kept. Upload the same file to resume.",
             icon=":material/pause_circle:",
         )
-        st.button("Go on", icon=":material/play_arrow:", on_click=_start, args=(run.request,))
+        st.button("Resume", icon=":material/play_arrow:", on_click=_start, args=(run.request,))
     if run.problem:
         st.error(plain(run.problem), icon=":material/error:")
     if run.fitted is None:
@@ -132,9 +131,9 @@ def _show_result(run: Calibration) -> None:
     st.divider()
     st.subheader("The profile")
     if run.refused:
-        st.warning(f"{run.refused:,} lines of the file could not be used, and do not count.")
+        st.warning(f"{counted(run.refused, 'line')} of the file could not be used.")
     if run.shapes:
-        st.caption(f"What is right, by the lines: {plain(run.shapes)}.")
+        st.caption(f"Correctness is given by: {plain(run.shapes)}.")
     _show_saving(run)
     show_report(run.fitted)
 
@@ -145,7 +144,7 @@ def _show_saving(run: Calibration) -> None:
     if use_it.button("Save and use it in the chat", type="primary", icon=":material/check:", width="stretch"):
         with shown():
             use(keep(run.profile_path, called.strip()))
-            st.toast("The chat is judged by it from now on.", icon=":material/check:")
+            st.toast("Now used in the chat.", icon=":material/check:")
     save.download_button(
         "Download",
         run.profile_path.read_bytes(),
@@ -157,4 +156,4 @@ def _show_saving(run: Calibration) -> None:
     )
     in_use = state().profile_path
     if in_use is not None and in_use == made_here().get(called.strip()):
-        st.success("In use in the chat.", icon=":material/check_circle:")
+        st.success("Used in the chat.", icon=":material/check_circle:")

@@ -1,4 +1,4 @@
-"""The chat: ask, and see each answer with how sure the model was."""
+"""The chat page: ask questions, and see each answer with its confidence."""
 
 import streamlit as st
 
@@ -22,11 +22,11 @@ __all__ = ["page"]
 
 
 def page() -> None:
-    """Show it."""
+    """Draw the page."""
     session = state()
     if session.asking is not None and session.asking.wait(0):
         finish(session)
-    # Emptied as soon as something is asked: what a run leaves out is only greyed until the run is over.
+    # An emptied placeholder clears at once; elements that a run leaves out stay greyed until it ends.
     with st.empty():
         if not session.turns and session.asking is None:
             with st.container():
@@ -50,15 +50,15 @@ def page() -> None:
 def _welcome(session: Session) -> None:
     st.title("How sure is your model?")
     st.markdown(
-        "A small language model answers on this machine. One backward pass over its answer tells how unsure "
-        "it was; from that comes the chance that it is right, and a policy decides what you get to see:"
+        "A small model runs on this computer. For each answer, guardrail estimates how likely it is to be "
+        "right, and your policy decides whether to show it."
     )
     st.html(legend_html())
     with st.container(key="examples"):
         for column, (kind, questions) in zip(st.columns(len(EXAMPLES)), EXAMPLES.items(), strict=True):
             column.caption(kind)
             for number, question in enumerate(questions):
-                # A phone has room for the first of each kind.
+                # On a phone only the first example of each kind is shown.
                 with column.container(key=f"{'second' if number else 'first'}-{kind}"):
                     if st.button(question, key=f"example-{question}", width="stretch"):
                         _ask(session, question)
@@ -86,7 +86,7 @@ def _question(text: str) -> None:
 
 def _turn(session: Session, turn: ChatTurn) -> None:
     if turn.is_first and turn is not session.turns[0]:
-        st.caption("A new conversation: what is above is not part of it.", text_alignment="center")
+        st.caption("New conversation", text_alignment="center")
     _question(turn.question)
     with st.chat_message("assistant", avatar=":material/smart_toy:"):
         if turn.answer is not None and turn.policy is not None:
@@ -99,7 +99,7 @@ def _turn(session: Session, turn: ChatTurn) -> None:
 
 
 def _follow(session: Session, asking: Asking) -> None:
-    """The answer while it is written. It goes on in its own thread, also where this page is left."""
+    """Follow the answer as it is written. It continues in its own thread when the visitor leaves the page."""
     place = st.empty()
     if st.button("Stop", icon=":material/stop_circle:", key="stop"):
         asking.stop()

@@ -1,4 +1,4 @@
-"""Compare: one question, two models or two policies side by side."""
+"""The compare page: one question, two policies or two models side by side."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["page"]
 
 _SIDES = ("Left", "Right")
-_CURRENT = "the one in use"
+_CURRENT = "Active policy"
 _QUESTIONS = [question for some in EXAMPLES.values() for question in some]
 
 
 def page() -> None:
-    """Show it."""
+    """Draw the page."""
     session = state()
     st.title("Compare")
     st.markdown("One question, two policies or two models side by side.")
@@ -40,7 +40,7 @@ def _ask(session: Session) -> None:
             "Question",
             _QUESTIONS,
             index=None,
-            placeholder="Type a question, or choose one",
+            placeholder="Type or choose a question",
             accept_new_options=True,
         )
         sides = [
@@ -49,14 +49,14 @@ def _ask(session: Session) -> None:
         ]
         asked = st.form_submit_button("Ask both", type="primary", icon=":material/compare_arrows:")
     if asked and not question:
-        st.info("Type a question first, or choose one of the list.", icon=":material/edit:")
+        st.info("Type or choose a question first.", icon=":material/edit:")
     if asked and question:
         with shown():
             _begin(session, question, sides)
 
 
 def _side(session: Session, side: str, column: "st.delta_generator.DeltaGenerator") -> tuple[str, str]:
-    """Names of the policy and the model of one side."""
+    """The policy and model chosen for one side."""
     policies = [_CURRENT, *builtin_policies()]
     models = list(dict.fromkeys([session.model_name, *session.models, *BUILTIN_MODELS]))
     other = next(name for name in ("strict", *policies) if name in policies)
@@ -71,7 +71,7 @@ def _side(session: Session, side: str, column: "st.delta_generator.DeltaGenerato
             f"{side} model",
             models,
             key=f"compare-model-{side}",
-            help="Models that you opened are in the list: choose another one in the side bar.",
+            help="Models you have opened are listed. Open another one in the side bar.",
         )
     return policy, model
 

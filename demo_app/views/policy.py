@@ -1,4 +1,4 @@
-"""The policy page: change the rules, and see what would change, without running the model."""
+"""The policy page: edit the rules and see the effect without running the model."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +25,7 @@ from guardrail.calibration.held_out import builtin_profile
 from guardrail.errors import PolicyError
 from guardrail.policy.load import Checked
 from guardrail.policy.yaml_document import builtin_policies
+from guardrail.reports.formatting import counted
 
 __all__ = ["page"]
 
@@ -33,12 +34,11 @@ _SECONDS_BEFORE_CHART = 0.25
 
 
 def page() -> None:
-    """Show it."""
+    """Draw the page."""
     st.title("Policy")
     st.markdown(
-        "A policy says what becomes of an answer, by how sure the model is of it. Change it here: what would "
-        "change for answers that are known already is worked out at once, and the chat goes on as before "
-        "until you press **Use it in the chat**."
+        "A policy decides what happens to each answer. Edit it and see the effect on answers whose "
+        "correctness is known. The chat changes only when you press **Apply to chat**."
     )
     with shown():
         left, right = st.columns([3, 2], gap="medium")
@@ -54,11 +54,11 @@ def _edit() -> Checked:
     ready = ready_name(text)
     set_control(_READY, ready)
     st.selectbox(
-        "Start from a ready policy",
+        "Start from a template",
         names,
         index=None,
         key=_READY,
-        placeholder="Your own text; choose one to start afresh",
+        placeholder="Custom (choose a template to start over)",
         on_change=_start_from,
     )
     checked = check_draft(text)
@@ -70,13 +70,13 @@ def _edit() -> Checked:
         key=_EDITOR,
         height=560,
         on_change=_typed,
-        help="Checked as soon as you leave the field, or press Ctrl+Enter.",
+        help="Checked when you leave the field or press Ctrl+Enter.",
     )
     _show_mistakes(text, checked)
     use, save = st.columns(2)
     in_use = text == state().policy_text and state().policy is not None
     use.button(
-        "In use in the chat" if in_use else "Use it in the chat",
+        "Active in the chat" if in_use else "Apply to chat",
         type="primary",
         icon=":material/check:",
         disabled=in_use or checked.policy is None,
@@ -99,22 +99,22 @@ def _show_mistakes(text: str, checked: Checked) -> None:
     if checked.mistakes:
         number = len(checked.mistakes)
         st.error(
-            f"{number} mistake{'s' if number > 1 else ''} in the text. The chat keeps the policy that it has "
-            "until the text has none.",
+            f"{counted(number, 'error')}. The chat keeps the current policy until "
+            f"{'it is' if number == 1 else 'they are'} fixed.",
             icon=":material/error:",
         )
         st.text(listing(text, checked.mistakes))
     elif checked.warnings:
-        with st.expander(f"No mistakes, and {len(checked.warnings)} to be warned of", icon=":material/info:"):
+        with st.expander(f"Valid, with {counted(len(checked.warnings), 'warning')}", icon=":material/info:"):
             st.text(listing(text, checked.warnings))
     else:
-        st.success("No mistakes.", icon=":material/check_circle:")
+        st.success("Valid.", icon=":material/check_circle:")
 
 
 def _show_effects(checked: Checked) -> None:
     st.subheader("What would change")
     if checked.policy is None:
-        st.info("This is worked out again as soon as the text has no mistakes.", icon=":material/info:")
+        st.info("Available again once the policy has no errors.", icon=":material/info:")
         return
     try:
         before = current_policy()
@@ -124,33 +124,33 @@ def _show_effects(checked: Checked) -> None:
     draw = _show_held_out(before, checked.policy)
     _show_chat(before, checked.policy)
     if "observe" in (before.mode, checked.policy.mode):
-        st.caption("A policy in mode observe shows every answer; counted is what it would do if enforced.")
+        st.caption("In observe mode every answer is shown; the figures say what enforcing would do.")
     draw()
 
 
 def _show_held_out(before: Policy, after: Policy) -> Callable[[], None]:
-    """Show what becomes of the answers that were held out, and return what draws the chart of it."""
+    """Show the effect on held-out answers, and return a function that draws the chart."""
     path = _profile_path(after)
     found = known(path) if path is not None else None
     if found is None:
         st.info(
-            "Nothing is known of the share of wrong answers: no answers were held out of a profile of this "
-            "model. The Calibration page makes a profile, with such answers beside it.",
+            "The error rate is unknown: this model's profile has no held-out answers. Make a profile on the "
+            "Calibration page to get them.",
             icon=":material/info:",
         )
         return lambda: None
     old, new = decided(before, found), decided(after, found)
     st.markdown(effect(old, new))
     st.caption(
-        f"{len(found.answers):,} answers of {plain(found.profile.author)} to other questions than those "
-        f"that its profile learned from or was certified on. {unused(new)}"
+        f"Based on {counted(len(found.answers), 'test answer')} of {plain(found.profile.author)} that the "
+        f"calibration never saw. {unused(new)}"
     )
     place = st.empty()
-    st.caption("Bars are 95 % intervals; the dashed line is the error of showing everything.")
+    st.caption("Bars: 95 % intervals; dashed: error rate if every answer were shown.")
 
     def draw() -> None:
-        # A chart holds the browser up: what is around it is painted first, and a hand that still moves a
-        # slider ends this run before.
+        # Charts are slow to render. While a slider is still moving, the next run interrupts this one here,
+        # before its chart.
         sleep(_SECONDS_BEFORE_CHART)
         scores = [one.confidence_score for one in found.held_out]
         chart = risk_chart(scores, [one.correct for one in found.held_out], marks(old, new))
@@ -163,12 +163,12 @@ def _show_chat(before: Policy, after: Policy) -> None:
     turns = [(turn.question, turn.answer) for turn in state().turns if turn.answer is not None]
     st.markdown("##### The answers in your chat")
     if not turns:
-        st.caption("None yet. What you ask on the Chat page is tried here, too.")
+        st.caption("None yet. Answers from the Chat page are tried here too.")
         return
     old, new = chat_effect(before, after, [answer for _, answer in turns])
     changed = changes([question for question, _ in turns], old, new)
     count = sum(one.action != two.action for one, two in zip(old.decisions, new.decisions, strict=True))
-    st.caption(f"{count} of {len(turns)} would come out otherwise.")
+    st.caption(f"{count} of {counted(len(turns), 'answer')} would change.")
     if changed:
         st.markdown(changed)
 

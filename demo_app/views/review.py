@@ -1,4 +1,4 @@
-"""The review page: answers that wait for a person, and what the person says to them."""
+"""The review page: answers waiting for a person, and that person's verdicts."""
 
 import getpass
 
@@ -24,11 +24,11 @@ _LONGEST = 60
 
 
 def page() -> None:
-    """Show it."""
+    """Draw the page."""
     st.title("Review")
     st.markdown(
-        "Answers that a policy handed to people wait here. Say whether the model was right: what you say is "
-        "kept at once, outlives a reload and a restart, and can count in the next calibration."
+        "Answers waiting for a person. Mark each right or wrong; labels are saved at once and can be used in "
+        "the next calibration."
     )
     with shown():
         urls = queues()
@@ -44,11 +44,11 @@ def page() -> None:
 
 def _nothing(was_busy: bool) -> None:
     if was_busy:
-        st.success("All is answered: nothing waits.", icon=":material/done_all:")
+        st.success("All done.", icon=":material/done_all:")
         return
     st.info(
-        "Nothing waits, and nothing ever did. Only a policy with **action: escalate** sends answers here: "
-        "choose **human-review** on the Policy page, use it in the chat, and ask something hard.",
+        "Nothing to review yet. Only a policy with **action: escalate** sends answers here: choose "
+        "**human-review** on the Policy page, apply it to the chat, and ask something hard.",
         icon=":material/inbox:",
     )
 
@@ -58,14 +58,14 @@ def _review(found: Queue) -> None:
     ticket = st.selectbox(
         f"Waiting: {len(items):,}",
         list(items),
-        # With its ticket: one question may wait twice.
+        # Two items may have the same question, so titles include the ticket.
         format_func=lambda ticket: _titled(items[ticket]) if ticket in items else ticket,
-        help="The oldest first.",
+        help="Oldest first.",
     )
     item = items.get(ticket) or found.waiting[0]
     with st.container(border=True):
         if item.problem:
-            # Nobody can say of what they cannot read whether it is right.
+            # Nobody can judge an answer that cannot be read.
             st.error(plain(item.problem), icon=":material/error:")
             return
         _show(item)
@@ -76,14 +76,14 @@ def _show(item: Item) -> None:
     case = item.case
     *before, asked = case.messages or ({"role": "user", "content": ""},)
     if before:
-        with st.expander(f"What was said before ({len(before)})"):
+        with st.expander(f"Earlier messages ({len(before)})"):
             for message in before:
                 _quote(str(message.get("role", "")).capitalize(), str(message.get("content", "")))
     _quote("Question", str(asked.get("content", "")))
-    _quote("The model’s answer, which was not shown", case.draft or "(it gave none)")
+    _quote("The model’s answer (not shown)", case.draft or "(none)")
     sure = "unknown" if case.confidence is None else percent(case.confidence)
     why = f"Rule **{plain(case.rule)}**: {plain(case.reason)}. Confidence: {sure}."
-    st.caption(f"{why} Asked {item.created[:16].replace('T', ' ')} UTC of {plain(case.model)}.")
+    st.caption(f"{why} {plain(case.model)}, {item.created[:16].replace('T', ' ')} UTC.")
 
 
 def _ask(item: Item, found: Queue) -> None:
@@ -117,9 +117,9 @@ def _save(found: Queue, item: Item, key: str, verdict: ReviewLabel) -> None:
     by = str(st.session_state.get("review.by") or "").strip()
     try:
         if not by:
-            raise OptionError("Say who you are: labels are kept with a name.")
+            raise OptionError("Enter your name.")
         found.queue.answer(item.ticket, verdict, correction, by=by)
-    except Exception as error:  # noqa: BLE001  (a callback has no place on the page: shown beside the button)
+    except Exception as error:  # noqa: BLE001  (a callback cannot draw: shown beside the button)
         st.session_state[_PROBLEM] = sentence(error)
     else:
         st.toast(f"Saved: {_SAID[verdict]}.", icon=":material/check:")
@@ -143,11 +143,11 @@ def _show_answered(found: Queue) -> None:
         "application/jsonl",
         icon=":material/download:",
         on_click="ignore",
-        help="One JSON object a line, as guardrail calibrate reads them.",
+        help="JSON Lines, as guardrail calibrate reads them.",
     )
     st.caption(
-        "To let them count, add them to your questions on the Calibration page. They are answers that a "
-        "policy held back: a profile made of them alone would not hold for all traffic."
+        "To use these labels, add them on the Calibration page. Add them to other questions: these answers "
+        "were held back by a policy, so a profile made from them alone would not hold for all traffic."
     )
 
 

@@ -1,4 +1,4 @@
-"""``guardrail bench``: what the guard costs on this machine."""
+"""``guardrail bench``: measure what the guard costs on this machine."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +18,7 @@ def _lengths(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no list of numbers such as 64,512,2048") from error
+        raise typer.BadParameter(f"{text!r} is not a list of numbers such as 64,512,2048") from error
 
 
 def bench(
@@ -27,13 +27,13 @@ def bench(
     dtype: Dtype = "auto",
     quantization: Quantization = None,
     prompt_tokens: Annotated[
-        str, typer.Option(help="Lengths of prompts to measure.", metavar="N,N,…")
+        str, typer.Option(help="Prompt lengths to measure.", metavar="N,N,…")
     ] = "64,512,2048",
     answer_tokens: Annotated[int, typer.Option(min=1, help="Length of every answer.")] = 18,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds that the medians are of.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; the medians are reported.")] = 5,
     as_json: AsJson = False,
 ) -> None:
-    """Measure what the uncertainty costs on this machine, beside generating the answer."""
+    """Measure what the uncertainty costs on this machine, compared with generating the answer."""
     lengths = _lengths(prompt_tokens)
     with progress_bar() as progress:
         local = open_model(model, device, dtype, quantization, progress)

@@ -25,19 +25,18 @@ _PORT = 8501
 def demo(
     port: Annotated[
         int | None,
-        typer.Option(help="Port; the first free one from 8501 on if not given.", min=1, max=65535),
+        typer.Option(help="Port; by default the first free one from 8501.", min=1, max=65535),
     ] = None,
     host: Annotated[
         list[str] | None,
         typer.Option(
-            help="Another host name that the page answers to, such as that of a proxy before it. It answers "
-            "to localhost, 127.0.0.1 and ::1, and to no name that is not given: any site could make its own "
-            "lead here.",
+            help="Another host name to answer to, such as that of a proxy in front. Without it only "
+            "localhost, 127.0.0.1 and ::1 are allowed: any site can point its own name at this machine.",
             metavar="NAME",
             show_default=False,
         ),
     ] = None,
-    headless: Annotated[bool, typer.Option("--headless", help="Open no browser.")] = False,
+    headless: Annotated[bool, typer.Option("--headless", help="Do not open a browser.")] = False,
     model: Annotated[
         str | None,
         typer.Option(
@@ -46,19 +45,19 @@ def demo(
     ] = None,
     policy: Annotated[
         str | None,
-        typer.Option("--policy", "-p", help="A policy's file, or builtin:NAME.", show_default=False),
+        typer.Option("--policy", "-p", help="A policy file, or builtin:NAME.", show_default=False),
     ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for queues, labels and profiles; the user's data folder if not given.",
+            help="Folder for queues, labels and profiles; by default the user's data folder.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Open the demo: chat, compare, change the policy, calibrate, review. Reachable from this machine only.
+    """Open the demo: chat, compare, edit the policy, calibrate, review. Reachable from this machine only.
 
-    Ctrl-C ends it. What a policy names by a relative path, such as a queue, lies in the data folder.
+    Ctrl-C ends it. Relative paths in a policy, such as a queue's, start from the data folder.
     """
     app = _app()
     given = {
@@ -82,7 +81,7 @@ def _app() -> Path:
 
 
 def _policy(policy: str | None) -> str | None:
-    """The policy's name for a process of another working directory; its mistakes are told before it opens."""
+    """The policy's name, valid from another working directory; its mistakes are reported before the start."""
     if policy is None:
         return None
     from guardrail.policy.load import load_policy
@@ -102,7 +101,7 @@ def _model(policy: str | None, model: str | None) -> str | None:
 
 
 def _host(name: str) -> str:
-    """A host name, without brackets; what is more than one is refused."""
+    """Check that the text is a single host name, and return it without brackets."""
     bare = name.strip().lower()
     try:
         parts = urlsplit(f"//[{bare}]" if bare.count(":") > 1 and not bare.startswith("[") else f"//{bare}")
@@ -110,7 +109,7 @@ def _host(name: str) -> str:
     except ValueError:
         is_one = False
     if not is_one or not re.fullmatch(r"\[?[\w.:-]+\]?", bare):
-        raise OptionError(f"--host {name!r} is no host name; give it alone, such as demo.example.com.")
+        raise OptionError(f"--host {name!r} is not a host name; give it alone, such as demo.example.com.")
     return str(parts.hostname)
 
 
@@ -125,7 +124,7 @@ def _free_port(port: int | None) -> int:
                 continue
             return one
     raise OptionError(
-        f"Port {tried[0]} of {_HOST} is taken, or not yours to use. Choose another: guardrail demo --port N"
+        f"Port {tried[0]} of {_HOST} is taken or not permitted. Choose another: guardrail demo --port N"
     )
 
 
@@ -136,33 +135,33 @@ def _folder(data: Path | None) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OptionError(f"The folder {folder} cannot be made: {error.strerror}.") from error
+        raise OptionError(f"The folder {folder} cannot be created: {error.strerror}.") from error
     return folder
 
 
 def _run(app: Path, port: int, *, headless: bool) -> None:
-    # Little that is made while modules are imported is garbage, and a visitor would wait for the search.
+    # Imports leave little garbage, and the first visitor would wait for its collection.
     gc.disable()
-    # It takes seconds: the server starts, and the page is opened and read, meanwhile.
+    # Takes seconds; meanwhile the server starts and the browser loads the page.
     Thread(target=_open_model, daemon=True).start()
     from streamlit.web.cli import main as streamlit
 
     os.environ["GUARDRAIL_DEMO_OPENS"] = "" if headless else "yes"
-    # By name: this room knows of the demo only that it may be installed. Who comes first sees this page.
+    # By name, because the CLI does not depend on the demo; this page is shown first.
     import_module("demo_app.views.chat")
     sys.argv = [
         "streamlit",
         "run",
-        # The pages, behind what refuses other host names.
+        # The pages, behind the check of host names.
         str(app.with_name("server.py")),
         f"--server.address={_HOST}",
         f"--server.port={port}",
-        # The page is opened by our own server. Where Streamlit would, it also offers visitors to write files
-        # of its own into this machine's folders.
+        # server.py opens the page. If Streamlit did, it would also offer visitors to write its own files to
+        # this machine.
         "--server.headless=true",
-        # Of sockets, Streamlit looks at this by itself.
+        # Streamlit checks the hosts of sockets itself.
         *(f"--server.allowedHosts={name}" for name in import_module("demo_app.hosts").own_hosts()),
-        # It would look at the files of thousands of modules, after every click.
+        # The watcher would look at thousands of module files after every click.
         "--server.fileWatcherType=none",
         "--browser.gatherUsageStats=false",
     ]
@@ -173,6 +172,6 @@ def _open_model() -> None:
     try:
         import_quickly("guardrail.models.local")
     finally:
-        # Before the model is opened, which may begin with a download of many minutes.
+        # Before the model is opened, which may start with a long download.
         gc.enable()
     import_module("demo_app.warm_up").open_model()

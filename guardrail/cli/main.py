@@ -1,4 +1,4 @@
-"""``guardrail``: the commands together, and how each of them ends."""
+"""The ``guardrail`` command: its subcommands, and how errors end them."""
 
 import sys
 from typing import Annotated, Any
@@ -24,7 +24,7 @@ _INTERRUPTED = 130
 
 
 class _Commands(TyperGroup):
-    """Ends a command that failed with one sentence and an exit status, in place of a traceback."""
+    """Ends a failed command with one sentence and an exit status instead of a traceback."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -48,14 +48,14 @@ class _Commands(TyperGroup):
             print_error(
                 ctx,
                 GuardrailError(
-                    "The memory does not suffice: choose a smaller model, a shorter prompt, a smaller "
-                    "batch or --dtype bfloat16."
+                    "Out of memory: choose a smaller model, a shorter prompt, a smaller batch or "
+                    "--dtype bfloat16."
                 ),
             )
             raise typer.Exit(1) from error
 
 
-# Tracebacks that Typer makes pretty show local variables, and with them prompts and tokens.
+# Typer's pretty tracebacks show local variables, and with them prompts and tokens.
 app = typer.Typer(
     cls=_Commands,
     help="Answers of a local language model, each with its uncertainty (HybridGrad).",
@@ -93,12 +93,12 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line with the arguments of this process."""
+    """Run the command line with this process's arguments."""
     app(prog_name="guardrail")
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    # Not imported: an error of torch can only come from a torch that is loaded.
+    # Not imported: an error of torch needs a loaded torch.
     torch = sys.modules.get("torch")
     kinds = (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
     return isinstance(error, kinds) or "can't allocate memory" in str(error)

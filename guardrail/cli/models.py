@@ -1,4 +1,4 @@
-"""``guardrail models``: which models there are, fetching one, and where it lies."""
+"""``guardrail models``: list, fetch and locate models."""
 
 import json
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from guardrail.models.files.reference import BUILTIN_MODELS, DEFAULT_MODEL, Mode
 
 __all__ = ["app"]
 
-app = typer.Typer(help="The models on this machine: list, fetch, locate.", no_args_is_help=True)
+app = typer.Typer(help="List, fetch and locate the models on this machine.", no_args_is_help=True)
 
 Name = Annotated[
     str, typer.Argument(help="Built-in name, hub id (owner/name, owner/name@revision), folder or .gguf file.")
@@ -35,13 +35,13 @@ def list_models(as_json: AsJson = False) -> None:
         )
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
-        # Not a Rich table: that would break the paths to fit the terminal.
+        # A Rich table would wrap paths to fit the terminal.
         say("  ".join(map(str.ljust, line, widths)).rstrip())
 
 
 @app.command()
 def pull(name: Name = DEFAULT_MODEL, as_json: AsJson = False) -> None:
-    """Fetch a model, and convert it where needed, so that it opens at once. Prints its folder."""
+    """Download a model and convert it if necessary, so that it opens at once. Prints its folder."""
     from guardrail.models.files.resolve import local_folder
 
     reference = ModelReference.parse(name)
@@ -53,14 +53,14 @@ def pull(name: Name = DEFAULT_MODEL, as_json: AsJson = False) -> None:
 
 @app.command()
 def path(name: Name = DEFAULT_MODEL) -> None:
-    """Print the folder of a model that is on this machine already. Fetches nothing."""
+    """Print the folder of a model that is already on this machine. Downloads nothing."""
     from guardrail.models.files.resolve import present_folder
 
     reference = ModelReference.parse(name)
     folder = present_folder(reference)
     if folder is None:
         raise ModelUnavailableError(
-            f"{reference} is not on this machine yet: guardrail models pull {reference}"
+            f"{reference} is not on this machine yet. Fetch it with: guardrail models pull {reference}"
         )
     print_file(f"{folder}\n")
 
@@ -73,7 +73,7 @@ def _rows() -> list[dict[str, Any]]:
         here = stored(model.name)
         state = "not fetched" if here is None else "ready"
         if here is not None and (here.damage is not None or here.source != builtin_source(model.name)):
-            state = f"to be fetched again: {here.damage or 'it was made from an older file'}"
+            state = f"to be fetched again: {here.damage or 'made from an older file'}"
         rows.append(
             {
                 "name": model.name,

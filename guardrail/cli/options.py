@@ -1,4 +1,4 @@
-"""Options that several commands have, each described once."""
+"""Options shared by several commands."""
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,11 +18,11 @@ _ANSWERS = "Answers"
 
 
 def readable(value: str | list[str] | None) -> str | list[str] | None:
-    """Refuse what a terminal handed over that is no text in its encoding."""
+    """Refuse an argument that is not valid text in the terminal's encoding."""
     try:
         "".join(value or ()).encode()
     except UnicodeEncodeError as error:
-        raise typer.BadParameter("This is no text in the encoding of this terminal.") from error
+        raise typer.BadParameter("Not valid text in this terminal's encoding.") from error
     return value
 
 
@@ -63,7 +63,7 @@ MaxReasoningTokens = Annotated[
     int | None,
     typer.Option(
         "--max-reasoning-tokens",
-        help="Most tokens that a model which reasons may think for before it answers: 2048, if not given.",
+        help="Maximum reasoning tokens before the answer, for models that reason; 2048 by default.",
         show_default=False,
         rich_help_panel="Answer",
     ),
@@ -72,8 +72,8 @@ SemanticToken = Annotated[
     int | None,
     typer.Option(
         help="Position of the semantics-preserving token, counted from the end of the prompt (-1 is the last "
-        "token). Without it, what is known of the model (guardrail sps --known), or else the rule for its "
-        "chat template.",
+        "token). By default the known position of the model (guardrail sps --known), or else the rule for "
+        "its chat template.",
         show_default=False,
         rich_help_panel=_SCORE,
     ),
@@ -81,8 +81,7 @@ SemanticToken = Annotated[
 Reduction = Annotated[
     Literal["mean", "sum"],
     typer.Option(
-        help="Loss over the answer's tokens: their sum, as in the paper's text, or their mean, as in its "
-        "code.",
+        help="Loss over the answer's tokens: their sum (the paper's text) or their mean (its code).",
         rich_help_panel=_SCORE,
     ),
 ]
@@ -109,7 +108,7 @@ AsJson = Annotated[
 
 
 def asks_otherwise(dtype: str, quantization: str | None) -> bool:
-    """Whether more is asked of a model than to be opened as it is: stored results may be of another form."""
+    """Whether the model is to be opened in another form than its own, so that stored results may not fit."""
     return dtype != "auto" or quantization is not None
 
 
@@ -121,7 +120,7 @@ def open_model(
     progress: "ProgressCallback",
     chat_template_kwargs: str | None = None,
 ) -> "LocalModel":
-    """Open the model that these options name."""
+    """Open the model that the options name."""
     kwargs = parse_chat_template_kwargs(chat_template_kwargs)
     import_quickly("guardrail.models.local")
     from guardrail.models.loading import LoadOptions

@@ -1,4 +1,4 @@
-"""What commands print: results on stdout; progress and errors on stderr."""
+"""Output of commands: results on stdout, progress and errors on stderr."""
 
 import json
 import sys
@@ -40,13 +40,13 @@ __all__ = [
 ]
 
 _AS_JSON = "guardrail.json"
-# Where stderr is a file, a line this often says how far it is.
+# If stderr is not a terminal, progress is one line this often.
 _SECONDS_BETWEEN_LINES = 30.0
 _SHOWN_FAILURES = 5
 
 
 class _Console(Console):
-    """A console on which nothing that is printed gives orders to the terminal but the styles of our own."""
+    """A console whose text cannot send control sequences to the terminal; only our own styles can."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
@@ -54,47 +54,47 @@ class _Console(Console):
 
 
 def results() -> Console:
-    """Where a result for people goes. Plain text where stdout is no terminal."""
+    """The console for results read by people; plain text if stdout is not a terminal."""
     return _Console(highlight=False)
 
 
 def say(line: str, *, err: bool = False) -> None:
-    """Print one line, whatever stands in it: it gives no orders to the terminal, and is no second line.
+    """Print one line. Control sequences and line breaks in it are shown, not obeyed.
 
     Args:
         line: The line.
-        err: On stderr.
+        err: Whether to print on stderr.
     """
     typer.echo(visible_line(line), err=err)
 
 
 def print_json(value: Any, *, indent: int | None = None) -> None:
-    """Print a value as JSON: an object on one line, or over several with an indent."""
+    """Print a value as JSON, on one line or indented."""
     written = json.dumps(plain_json(value), ensure_ascii=False, allow_nan=False, indent=indent)
-    # As bytes: JSON is UTF-8, whatever the terminal's encoding.
+    # As bytes, because JSON is UTF-8 whatever the terminal's encoding.
     typer.echo(escaped(written).encode())
 
 
 def print_file(text: str) -> None:
-    """Print what is a file by itself: to the letter, but for a terminal."""
+    """Print a result that is itself a file: exact, but on a terminal control characters are shown."""
     typer.echo((visible(text) if stdout_is_terminal() else text).encode(), nl=False)
 
 
 def without_orders(error: Exception) -> None:
-    """Clean an error of the command line's own parser, which quotes what was typed."""
+    """Make an error of the command-line parser safe to print: it quotes the user's input."""
     for name, value in vars(error).items():
         if isinstance(value, str):
             setattr(error, name, visible(value))
 
 
 def remember_json(ctx: typer.Context, asked: bool) -> bool:
-    """Note that this run is to print JSON, so that its errors are JSON too."""
+    """Note that this run prints JSON, so that its errors are JSON too."""
     ctx.meta[_AS_JSON] = asked
     return asked
 
 
 def print_error(ctx: typer.Context, error: GuardrailError) -> None:
-    """One line on stderr, and an object on stdout where JSON was asked for."""
+    """Print an error: a line on stderr, and with --json an object on stdout."""
     message = " ".join(str(error).split())
     say(f"error: {message}", err=True)
     if ctx.meta.get(_AS_JSON):
@@ -150,10 +150,10 @@ def print_collected(collected: "Collected[Any]", stored: Path, judged_again: str
 
 @contextmanager
 def progress_bar(*, quiet: bool = False) -> Iterator[ProgressCallback]:
-    """A bar on stderr with an estimate of the time left; lines, and few of them, where that is no terminal.
+    """A progress bar on stderr with the time left; occasional lines if stderr is not a terminal.
 
     Args:
-        quiet: Show nothing, because the result itself is scrolling by on the same terminal.
+        quiet: Show nothing, because the result itself is being printed on the same terminal.
     """
     console = _Console(stderr=True)
     live = console.is_terminal and not quiet
@@ -170,7 +170,7 @@ def progress_bar(*, quiet: bool = False) -> Iterator[ProgressCallback]:
         console=console,
         transient=True,
         disable=not live,
-        # A result that is printed meanwhile belongs on stdout, not above the bar.
+        # A result printed meanwhile belongs on stdout, not above the bar.
         redirect_stdout=False,
         redirect_stderr=False,
     )
@@ -201,12 +201,12 @@ def progress_bar(*, quiet: bool = False) -> Iterator[ProgressCallback]:
 
 
 def stdout_is_terminal() -> bool:
-    """Whether a person sees stdout."""
+    """Whether stdout is a terminal."""
     return sys.stdout.isatty()
 
 
 def _left(seconds: float, done: int, to_do: int) -> str:
-    """How long the rest takes if it goes on like this, in words; nothing where that is not known yet."""
+    """The estimated time left, in words; empty if it is not known yet."""
     if done <= 0:
         return ""
     return f", about {timedelta(seconds=round(seconds / done * to_do))} left"

@@ -1,4 +1,4 @@
-"""``guardrail policy``: check a policy, show it, test it, and explain what it decides."""
+"""``guardrail policy``: check, show, test and explain policies."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Policies: check, show, test and explain them. Loads no model.", no_args_is_help=True)
+app = typer.Typer(help="Check, show, test and explain policies. Loads no model.", no_args_is_help=True)
 
 app.command("what-if")(what_if)
 
@@ -33,7 +33,7 @@ File = Annotated[
 
 @app.command("list")
 def list_policies(as_json: AsJson = False) -> None:
-    """List the ready policies that come with guardrail."""
+    """List the built-in policies."""
     from guardrail.policy.load import load_policy
     from guardrail.policy.yaml_document import BUILTIN, builtin_policies
 
@@ -56,7 +56,7 @@ def check(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Say everything that is wrong with policies, each with its line. Exit status 2 where anything is."""
+    """Report every error in policies, each with its line. Exit status 2 if there is one."""
     from guardrail.policy.load import check_policy
 
     checked = [(file, check_policy(file)) for file in files]
@@ -93,12 +93,12 @@ def show(
     resolved: Annotated[
         bool,
         typer.Option(
-            "--resolved", help="With what it extends merged in, variables filled in and defaults written out."
+            "--resolved", help="With base policies merged, variables filled in and defaults written out."
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print a policy: as it was written, or as it is read."""
+    """Print a policy as written, or fully resolved."""
     policy = _load(file, as_json)
     if as_json:
         print_json({"digest": policy.digest, "policy": policy.as_plain()})
@@ -125,11 +125,11 @@ def schema() -> None:
 def try_cases(
     file: File,
     cases: Annotated[
-        Path, typer.Argument(metavar="CASES.yaml", help="Cases: what is given, and what is expected.")
+        Path, typer.Argument(metavar="CASES.yaml", help="Cases: given evidence and expected decisions.")
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Try a policy on cases. Exit status 1 where one is decided otherwise, 2 where a file is wrong."""
+    """Test a policy on cases. Exit status 1 if a case fails, 2 if a file is invalid."""
     from guardrail.policy.cases import read_cases, run_cases
 
     policy = _load(file, as_json)
@@ -145,7 +145,7 @@ def try_cases(
             say(f"{result.place} {result.name}")
             for line in result.differences:
                 say(f"    {line}")
-        say(f"{len(results) - len(failed)} of {len(results)} cases hold")
+        say(f"{len(results) - len(failed)} of {len(results)} cases pass")
     if failed:
         raise typer.Exit(_FAILED)
 
@@ -159,11 +159,11 @@ def explain(
     ] = None,
     quantile: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=SHARE", help="Its place among the profile's, such as hybridgrad=0.9."),
+        typer.Option(metavar="NAME=SHARE", help="A score's quantile in the profile, such as hybridgrad=0.9."),
     ] = None,
     certified: Annotated[
         list[str] | None,
-        typer.Option(metavar="ERROR@CONFIDENCE", help="A guarantee that it is let through by: 0.05@0.95."),
+        typer.Option(metavar="ERROR@CONFIDENCE", help="A guarantee that accepts the answer: 0.05@0.95."),
     ] = None,
     finish_reason: Annotated[
         Literal["stop", "length", "reasoning_length", "unknown"], typer.Option(help="Why the answer ended.")
@@ -173,20 +173,20 @@ def explain(
         list[str] | None, typer.Option(help="A tool that the answer calls.", callback=readable)
     ] = None,
     error: Annotated[
-        str, typer.Option(help="Why it could not be scored.", show_default=False, callback=readable)
+        str, typer.Option(help="Why the answer could not be scored.", show_default=False, callback=readable)
     ] = "",
     outside_domain: Annotated[
         str,
         typer.Option(
             metavar="WHY",
-            help='Why the profile does not hold for it, such as "another model gave it".',
+            help='Why the profile does not hold for the answer, such as "answered by another model".',
             show_default=False,
             callback=readable,
         ),
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Say what a policy would decide on an answer, and what each rule says of it."""
+    """Show what a policy would decide on an answer, and the outcome of each rule."""
     from guardrail.policy.decide import decide
     from guardrail.policy.decide import explain as explain_rules
 
@@ -230,7 +230,7 @@ def _load(file: str, as_json: bool) -> "Policy":
 
 
 def _refused(error: PolicyError, as_json: bool) -> Exception:
-    """Every mistake on a line of its own; as JSON, where that was asked for, in one object."""
+    """Print each mistake on its own line; with --json also one object."""
     for mistake in error.mistakes:
         say(f"error: {mistake}", err=True)
     if as_json:
@@ -266,7 +266,7 @@ def _pairs(option: str, given: Iterable[str] | None) -> dict[str, float]:
     for text in given or ():
         name, _, value = text.partition("=")
         if name not in QUANTILES:
-            raise OptionError(f"{option}: {name!r} is no score{did_you_mean(name, QUANTILES)}")
+            raise OptionError(f"{option}: unknown score {name!r}{did_you_mean(name, QUANTILES)}")
         pairs[name] = _float(option, value, "hybridgrad=0.02")
     return pairs
 
@@ -287,7 +287,7 @@ def _float(option: str, text: str, example: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise OptionError(f"{option}: {text!r} is no number; write {example}.") from error
+        raise OptionError(f"{option}: {text!r} is not a number; write, for example, {example}.") from error
 
 
 def _plain(mistakes: "Iterable[Mistake]") -> list[dict[str, Any]]:

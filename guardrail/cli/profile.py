@@ -1,4 +1,4 @@
-"""``guardrail profile``: what a profile holds."""
+"""``guardrail profile``: show a profile, and write its held-out answers."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,13 +11,13 @@ from guardrail.cli.output import print_failures, print_json, results, say
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Profiles: what was learned of a model's answers by guardrail calibrate.", no_args_is_help=True
+    help="Profiles: what guardrail calibrate learned about a model's answers.", no_args_is_help=True
 )
 
 
 @app.callback()
 def _profiles() -> None:
-    """Profiles: what was learned of a model's answers by guardrail calibrate."""
+    """Profiles: what guardrail calibrate learned about a model's answers."""
 
 
 @app.command()
@@ -25,7 +25,7 @@ def show(
     profile: Annotated[
         str,
         typer.Argument(
-            help="A profile, or a model's name for the one that comes with guardrail.",
+            help="A profile, or a model's name for its built-in profile.",
             metavar="FILE",
             show_default=False,
             callback=readable,
@@ -33,7 +33,7 @@ def show(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Show a profile: its figures, each with its interval, its thresholds, and how it was made."""
+    """Show a profile: its figures with intervals, its thresholds, and how it was made."""
     from guardrail.calibration.held_out import builtin_profile
     from guardrail.calibration.profile import read_profile
 
@@ -51,7 +51,7 @@ def held_out(
     profile: Annotated[
         str,
         typer.Argument(
-            help="A profile, or a model's name for the one that comes with guardrail.",
+            help="A profile, or a model's name for its built-in profile.",
             metavar="FILE",
             show_default=False,
             callback=readable,
@@ -60,7 +60,7 @@ def held_out(
     answers: Annotated[
         Path,
         typer.Argument(
-            help="The answers that it was made of, as guardrail calibrate kept them.",
+            help="The answers it was made from, as kept by guardrail calibrate.",
             metavar="ANSWERS.jsonl",
             show_default=False,
         ),
@@ -70,15 +70,15 @@ def held_out(
         typer.Option(
             "--output",
             "-o",
-            help="Write them here; by default beside the profile, as PROFILE.held-out.jsonl.",
+            help="Output file; by default PROFILE.held-out.jsonl beside the profile.",
             show_default=False,
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the answers that nothing of a profile was fitted or certified on, without hidden states.
+    """Write the answers that a profile was neither fitted nor certified on, without hidden states.
 
-    guardrail policy what-if tries policies on them. Refused where they do not give the profile's report.
+    guardrail policy what-if uses them. Refused if they do not reproduce the profile's report.
     """
     from guardrail.calibration.held_out import builtin_profile, write_held_out
     from guardrail.calibration.profile import read_profile

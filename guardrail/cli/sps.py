@@ -1,4 +1,4 @@
-"""``guardrail sps``: which token of a model's prompts holds their meaning."""
+"""``guardrail sps``: find the token of a model's prompts that holds their meaning."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ def sps(
     file: Annotated[
         Path | None,
         typer.Argument(
-            help='One JSON object a line: {"query": "…", "paraphrases": ["…", "…"]}, or questions alone and '
+            help='JSON Lines: {"query": "…", "paraphrases": ["…", "…"]}, or only questions together with '
             "--paraphrases.",
             metavar="PARAPHRASES.jsonl",
             show_default=False,
@@ -35,27 +35,27 @@ def sps(
     dtype: Dtype = "auto",
     quantization: Quantization = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="How many prompts the model reads at once.", rich_help_panel="Model")
+        int, typer.Option(min=1, help="Prompts that the model reads at once.", rich_help_panel="Model")
     ] = 16,
-    tokens: Annotated[int, typer.Option(help="How many of a prompt's last positions to compare.")] = 10,
+    tokens: Annotated[int, typer.Option(help="Compare this many positions at the end of a prompt.")] = 10,
     any_position: Annotated[
         bool,
         typer.Option(
             "--any-position",
-            help="Let a position within the user's text be chosen too, where every prompt has another word.",
+            help="Also allow a position in the user's text, where every prompt has a different word.",
         ),
     ] = False,
     limit: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Take only so many lines.", show_default=False, rich_help_panel=_PARAPHRASES
+            min=1, help="Use only this many lines.", show_default=False, rich_help_panel=_PARAPHRASES
         ),
     ] = None,
     paraphrases: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Use so many of each question; where it has none, let the model make them.",
+            help="Paraphrases to use for each question; where it has none, the model writes them.",
             show_default=False,
             rich_help_panel=_PARAPHRASES,
         ),
@@ -63,34 +63,34 @@ def sps(
     paraphrase_with: Annotated[
         str | None,
         typer.Option(
-            help="The chat model that makes them, as LangChain names it (provider:model), in place of the "
-            "model that is scanned.",
+            help="Chat model that writes them, as LangChain names it (provider:model), instead of the model "
+            "that is scanned.",
             metavar="NAME",
             callback=readable,
             show_default=False,
             rich_help_panel=_PARAPHRASES,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="What samples are drawn by.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     plot: Annotated[
         Path | None,
-        typer.Option(help="Draw the heat map here (.png, .svg or .pdf).", show_default=False),
+        typer.Option(help="Write the heat map to this file (.png, .svg or .pdf).", show_default=False),
     ] = None,
     save: Annotated[
         bool,
-        typer.Option("--save", help="Take the scores of this model at the chosen token from now on."),
+        typer.Option("--save", help="Score this model at the chosen token from now on."),
     ] = False,
     known: Annotated[
-        bool, typer.Option("--known", help="List the tokens that are known already, and scan nothing.")
+        bool, typer.Option("--known", help="List the tokens that are already known, without a scan.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find the semantics-preserving token: where paraphrases are alike, and different questions are not.
+    """Find the semantics-preserving token: where paraphrases agree and different questions do not.
 
-    The Semantic Preservation Score of every layer and the last positions of the prompt; the chosen position
-    is where it is highest in the upper half of the layers.
+    Computes the Semantic Preservation Score of every layer at the last positions of the prompt, and chooses
+    the position where it is highest in the upper half of the layers.
 
-    Exit status: 0 if every line counted, 2 if lines were wrong; the scan is of the others all the same.
+    Exit status: 0 if every line was used, 2 if some lines were wrong; the others are scanned all the same.
     """
     if known:
         _print_known(as_json=as_json)
@@ -103,9 +103,9 @@ def sps(
     found = read_paraphrases(file, limit)
     queries, left_out = found.queries, found.left_out
     if paraphrase_with and not paraphrases:
-        raise OptionError("--paraphrase-with makes paraphrases: say how many with --paraphrases.")
+        raise OptionError("--paraphrase-with needs --paraphrases: how many should it write?")
     if not paraphrases and not any(query.paraphrases for query in queries):
-        raise OptionError(f"{file} has no paraphrases. Let a model make them: --paraphrases 5.")
+        raise OptionError(f"{file} has no paraphrases. Let a model write them: --paraphrases 5.")
     if plot is not None:
         from guardrail.reports.heat_map import check_picture
         from guardrail.utils.files import check_destination
@@ -115,7 +115,7 @@ def sps(
     if save:
         from guardrail.scoring.semantic_tokens import entry_of, save_known, saved_tokens
 
-        # A damaged file is told of before the scan, not after it.
+        # A damaged file is reported before the scan, not after it.
         saved_tokens()
     with progress_bar() as progress:
         local = open_model(model, device, dtype, quantization, progress)
@@ -181,30 +181,31 @@ def _print_scan(scan: "Scan", choice: "Choice") -> None:
 
 
 def _print_notes(scan: "Scan", choice: "Choice", given: int, left_out: int, written: Sequence[Path]) -> None:
+    from guardrail.reports.formatting import counted
     from guardrail.scoring.semantic_scan import LEVEL
 
     token = scan.tokens[choice.position]
     lines = [
         f"t* = {choice.position} ({'not the same token in every prompt' if token is None else repr(token)}), "
         f"{choice.margin:.4f} ahead of {choice.runner_up} (95 % interval {choice.low:.4f} to "
-        f"{choice.high:.4f}). Of samples of the queries, another position won in "
-        f"{1 - choice.wins[choice.position]:.1%}.",
+        f"{choice.high:.4f}). Another position won in {1 - choice.wins[choice.position]:.1%} of the samples "
+        "of queries.",
     ]
     if choice.wins[choice.position] < LEVEL:
-        lines.append("That is no clear choice: scan more queries, or compare scores at both.")
+        lines.append("That is not a clear choice: scan more queries, or compare scores at both positions.")
     if choice.position != scan.overall.position:
         lines.append(
-            f"Within the user's text {scan.overall.position} scores higher: another word stands there in "
-            "every prompt, and wordings that end alike are alike. --any-position counts it."
+            f"Position {scan.overall.position}, in the user's text, scores higher: there every prompt has a "
+            "different word, and wordings that end alike are alike. --any-position includes it."
         )
     if choice.position != scan.rule:
-        lines.append(f"The rule for models that were never scanned says {scan.rule}.")
+        lines.append(f"The rule for models that were never scanned gives {scan.rule}.")
     if left_out:
-        lines.append(f"{left_out:,} paraphrases were no other wording of the question, and left out.")
+        lines.append(f"{counted(left_out, 'paraphrase')} left out: no different wording of the question.")
     if given > scan.queries:
-        lines.append(f"{given - scan.queries:,} queries without a paraphrase were passed over.")
+        lines.append(f"{given - scan.queries:,} queries without a paraphrase were skipped.")
     lines += [f"Written: {path}" for path in written]
-    lines.append(f"Score there with --semantic-token {choice.position}. Took {scan.seconds:.1f} s.")
+    lines.append(f"To score there: --semantic-token {choice.position}. Took {scan.seconds:.1f} s.")
     console = results()
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""``guardrail policy what-if``: what a policy would do to the answers that were held out of its profile."""
+"""``guardrail policy what-if``: what a policy would do to the held-out answers of its profile."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,29 +29,30 @@ def what_if(
         Path | None,
         typer.Argument(
             metavar="ANSWERS.jsonl",
-            help="The profile's held-out answers (guardrail profile held-out), or the file of answers that "
-            "it was made of. By default the held-out answers that lie beside it, or ship with it.",
+            help="The profile's held-out answers (guardrail profile held-out), or the answers file that it "
+            "was made from. By default the held-out answers beside the profile, or those that ship.",
             show_default=False,
         ),
     ] = None,
     profile: Annotated[
         str | None,
         typer.Option(
-            help="The profile, or a model's name for the one that ships; by default the policy's.",
+            help="A profile, or a model's name for its built-in profile; by default the policy's.",
             show_default=False,
             callback=readable,
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a policy would do to known answers: how many it shows, and how many of those are wrong.
+    """Report what a policy would do to known answers: how many it shows, and how many of those are wrong.
 
-    Only answers that nothing of the profile was fitted or certified on are taken.
+    Uses only answers that the profile was neither fitted nor certified on.
     """
     from guardrail.calibration.profile import read_profile
     from guardrail.policy.load import load_policy
     from guardrail.policy.what_if import known_answers
     from guardrail.policy.what_if import what_if as decide_all
+    from guardrail.reports.formatting import counted
 
     policy = load_policy(file)
     path = _profile_path(policy, profile)
@@ -61,7 +62,7 @@ def what_if(
     if as_json:
         print_json(_plain(found, read))
         return
-    say(f"{len(held_out):,} answers of {read.author} that were held out of its profile")
+    say(f"{counted(len(held_out), 'held-out answer')} of {read.author}")
     say("")
     for action, count in found.actions.items():
         say(f"{action:<9} {count:>6,}")
@@ -95,8 +96,8 @@ def _held_out(path: Path, profile: "Profile", answers: Path | None) -> "tuple[He
     answers = answers or find_held_out(path)
     if answers is None:
         raise RecordError(
-            f"No held-out answers lie beside {path}: name the answers that it was made of, which guardrail "
-            "calibrate kept, or write the held-out ones with guardrail profile held-out."
+            f"There are no held-out answers beside {path}. Name the answers file that guardrail calibrate "
+            "kept, or write the held-out answers with guardrail profile held-out."
         )
     if holds_held_out(answers):
         return read_held_out(answers, profile)
@@ -112,7 +113,7 @@ def _sentence(let_through: "LetThrough") -> str:
     if coverage.value is None or error.value is None:
         return "none"
     return (
-        f"{let_through.count:,} ({percent(coverage.value)}); wrong among them {percent(error.value)}, "
+        f"{let_through.count:,} ({percent(coverage.value)}), error rate {percent(error.value)}, "
         f"95\N{NO-BREAK SPACE}% interval {interval(error, as_percent=True)}"
     )
 

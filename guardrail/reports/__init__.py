@@ -1,1 +1,1 @@
-"""Figures for people: on a terminal, as HTML and Markdown, as charts (which alone load matplotlib)."""
+"""Reports for people: on a terminal, as HTML and Markdown, and as charts (only those load matplotlib)."""

@@ -1,4 +1,4 @@
-"""Charts as SVG for an HTML page: of a profile, and of several methods."""
+"""SVG charts for HTML reports: of a profile, and of a comparison of methods."""
 
 import re
 from collections.abc import Sequence
@@ -22,39 +22,43 @@ from guardrail.metrics.reliability import reliability
 from guardrail.reports.formatting import promised
 
 __all__ = [
-    "FAINT",
-    "INK",
     "MOST_DRAWN",
-    "STYLE",
     "drawn_methods",
-    "legend",
-    "percent_axis",
     "reliability_diagram",
     "risk_coverage_curve",
     "risk_coverage_curves",
     "roc_curves",
     "score_histogram",
-    "svg",
 ]
 
 
-INK, FAINT = "#24292f", "#6b7280"
-STYLE: dict[Any, Any] = {
-    # Text stays text: it can be read aloud, searched and copied. The salt makes ids the same every time.
+_INK, _FAINT = "#24292f", "#6b7280"
+# Okabe & Ito (2008): distinguishable with any colour vision, and in grey by lightness.
+_RIGHT, _WRONG, _CERTIFIED = "#0072B2", "#D55E00", "#007A5A"
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Curves of methods also differ by their dashes.
+_DASHES = ("-", (0, (6, 1.5)), (0, (1, 1)), (0, (4, 1.5, 1, 1.5)), (0, (8, 2, 2, 2)), (0, (3, 2)))
+_DASHED, _DOTTED = (0, (4, 3)), (0, (1, 1.5))
+_MARKS = "Ds^vP"
+MOST_DRAWN = len(_COLOURS)
+_HALF_PAGE, _TALL_HALF_PAGE, _WHOLE_PAGE = (5.0, 4.1), (5.0, 4.4), (10.2, 3.5)
+_COVERAGE, _RISK = "share of answers accepted, most confident first", "share of them that are wrong"
+_STYLE: dict[Any, Any] = {
+    # Text stays text, which can be read aloud, searched and copied. The salt makes ids reproducible.
     "svg.fonttype": "none",
     "svg.hashsalt": "guardrail",
     "font.size": 9.5,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": FAINT,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _FAINT,
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
+    "xtick.color": _FAINT,
+    "ytick.color": _FAINT,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
     "grid.color": "#e8ebef",
     "grid.linewidth": 0.8,
     "legend.frameon": False,
@@ -62,18 +66,18 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def percent_axis() -> PercentFormatter:
-    """Numbers of an axis as percent; each axis needs a formatter of its own."""
+def _percent_axis() -> PercentFormatter:
+    """Format an axis as percent; matplotlib allows a formatter only one axis."""
     return PercentFormatter(1, symbol=" %")
 
 
-def legend(picture: Picture) -> None:
-    """A legend above the axes, where it covers nothing."""
+def _legend(picture: Picture) -> None:
+    """Draw a legend above the axes, where it covers nothing."""
     picture.legend(loc="outside upper left", ncols=2, borderpad=0, columnspacing=1.4, handlelength=2.2)
 
 
-def svg(picture: Picture, name: str) -> str:
-    """The picture as an element of a page, its ids told apart from those of others by its name."""
+def _svg(picture: Picture, name: str) -> str:
+    """The picture as an SVG element whose ids start with its name, so that a page may hold several."""
     text = StringIO()
     picture.savefig(
         text, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")), transparent=True
@@ -83,29 +87,22 @@ def svg(picture: Picture, name: str) -> str:
     return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", drawn)
 
 
-# Okabe & Ito (2008): told apart with any colour vision, and in grey by their lightness.
-_RIGHT, _WRONG, _CERTIFIED = "#0072B2", "#D55E00", "#007A5A"
-_MARKS = "Ds^vP"
-_DASHED, _DOTTED = (0, (4, 3)), (0, (1, 1.5))
-_HALF_PAGE, _WHOLE_PAGE = (5.0, 4.1), (10.2, 3.5)
-
-
 def reliability_diagram(held_out: HeldOut) -> str:
-    """Share of right answers by their confidence, in the bins of the ECE, and where the confidences lie."""
-    with rc_context(STYLE):
+    """Share of right answers by confidence, in the bins of the ECE, above a histogram of confidences."""
+    with rc_context(_STYLE):
         picture = Picture(figsize=_HALF_PAGE, layout="constrained")
         above, below = picture.subplots(2, 1, height_ratios=(5, 1), sharex=True)
         _draw_reliability(above, held_out)
-        below.hist(held_out.confidences, bins=np.linspace(0, 1, 41), color=FAINT)
-        below.set(xlim=(0, 1), ylabel="answers", xlabel="confidence that was given")
-        below.xaxis.set_major_formatter(percent_axis())
-        legend(picture)
-        return svg(picture, "reliability")
+        below.hist(held_out.confidences, bins=np.linspace(0, 1, 41), color=_FAINT)
+        below.set(xlim=(0, 1), ylabel="answers", xlabel="predicted confidence")
+        below.xaxis.set_major_formatter(_percent_axis())
+        _legend(picture)
+        return _svg(picture, "reliability")
 
 
 def risk_coverage_curve(held_out: HeldOut, certified: Sequence[CertifiedThreshold]) -> str:
-    """Share of wrong answers among those let through, by how many are, and where the thresholds lie."""
-    with rc_context(STYLE):
+    """Share of wrong answers among those accepted, by coverage, with the certified thresholds."""
+    with rc_context(_STYLE):
         picture = Picture(figsize=_HALF_PAGE, layout="constrained")
         axes = picture.subplots()
         _draw_risk(axes, held_out)
@@ -114,26 +111,20 @@ def risk_coverage_curve(held_out: HeldOut, certified: Sequence[CertifiedThreshol
         wrong = 1 - float(np.mean(held_out.correct))
         top = min(1.0, 1.05 * max(1.4 * wrong, *(1.4 * one.max_error for one in certified), *tops, 0.1))
         axes.set(xlim=(0, 1), ylim=(0, top))
-        axes.set(
-            xlabel="share of answers let through, the surest first", ylabel="share of them that are wrong"
-        )
-        axes.grid(visible=True)
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(percent_axis())
-        legend(picture)
-        return svg(picture, "risk-coverage")
+        axes.set(xlabel=_COVERAGE, ylabel=_RISK)
+        return _finished(picture, axes, "risk-coverage")
 
 
 def score_histogram(held_out: HeldOut, certified: Sequence[CertifiedThreshold]) -> str:
-    """Confidence scores of right answers, upwards, and of wrong ones, downwards."""
+    """Histogram of confidence scores: right answers upwards, wrong ones downwards."""
     scores, right = np.asarray(held_out.scores), np.asarray(held_out.correct, dtype=bool)
-    # A few far-off scores would leave no room for all others: the outermost bars hold them.
+    # The outermost bars hold all outliers, which would otherwise squeeze the rest together.
     low, high = np.quantile(scores, (0.005, 0.995))
     if low == high:
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, min(max(len(scores) // 12, 10), 40) + 1)
     inside = np.clip(scores, low, high)
-    with rc_context(STYLE):
+    with rc_context(_STYLE):
         picture = Picture(figsize=_WHOLE_PAGE, layout="constrained")
         axes = picture.subplots()
         for flag, sign, colour, name in ((right, 1, _RIGHT, "right"), (~right, -1, _WRONG, "wrong")):
@@ -148,15 +139,15 @@ def score_histogram(held_out: HeldOut, certified: Sequence[CertifiedThreshold]) 
                 linewidth=0.6,
                 label=f"{name} answers ({flag.sum():,})",
             )
-        axes.axhline(0, color=INK, linewidth=0.8)
+        axes.axhline(0, color=_INK, linewidth=0.8)
         reach = max(map(abs, axes.get_ylim()))
-        # Room above for the names of the thresholds.
+        # Room above for the labels of the thresholds.
         axes.set_ylim(-1.08 * reach, 1.3 * reach)
         within = [one for one in certified if one.threshold is not None and low <= one.threshold <= high]
         for place, one in enumerate(sorted(within, key=lambda one: one.threshold or 0.0, reverse=True)):
             axes.axvline(one.threshold or 0.0, color=_CERTIFIED, linewidth=1.2, linestyle=_DASHED)
             axes.annotate(
-                f"from here on at most {promised(one.max_error)} wrong",
+                f"at most {promised(one.max_error)} wrong from here",
                 (one.threshold or 0.0, 1 - 0.08 * place),
                 xycoords=("data", "axes fraction"),
                 xytext=(4, -2),
@@ -169,13 +160,13 @@ def score_histogram(held_out: HeldOut, certified: Sequence[CertifiedThreshold]) 
         axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
         axes.grid(visible=True, axis="y")
-        axes.set(xlabel="confidence score; further right is surer", ylabel="answers")
-        legend(picture)
-        return svg(picture, "scores")
+        axes.set(xlabel="confidence score (right = surer)", ylabel="answers")
+        _legend(picture)
+        return _svg(picture, "scores")
 
 
 def _draw_reliability(axes: Axes, held_out: HeldOut) -> None:
-    axes.plot((0, 1), (0, 1), color=FAINT, linewidth=1, linestyle=_DASHED, label="as it should be")
+    axes.plot((0, 1), (0, 1), color=_FAINT, linewidth=1, linestyle=_DASHED, label="perfect calibration")
     bins = reliability(held_out.confidences, held_out.correct)
     given = np.array([one.confidence for one in bins])
     right, low, high = np.array([(one.right.value, one.right.low, one.right.high) for one in bins]).T
@@ -202,23 +193,21 @@ def _draw_reliability(axes: Axes, held_out: HeldOut) -> None:
             xytext=(5, -10),
             textcoords="offset points",
             fontsize=8,
-            color=FAINT,
+            color=_FAINT,
         )
-    axes.set(ylim=(0, 1), ylabel="share that is right")
-    axes.yaxis.set_major_formatter(percent_axis())
+    axes.set(ylim=(0, 1), ylabel="share of right answers")
+    axes.yaxis.set_major_formatter(_percent_axis())
     axes.grid(visible=True)
 
 
 def _draw_risk(axes: Axes, held_out: HeldOut) -> None:
     coverage, risk = risk_coverage(held_out.scores, held_out.correct)
-    let_through = np.arange(1, len(risk) + 1)
-    wrong, outside = risk * let_through, (1 - LEVEL) / 2
-    # Clopper–Pearson at every point; the bounds at no error and at nothing but errors are known.
-    low = np.where(wrong > 0, beta.ppf(outside, np.maximum(wrong, 1e-9), let_through - wrong + 1), 0)
-    high = np.where(
-        wrong < let_through, beta.ppf(1 - outside, wrong + 1, np.maximum(let_through - wrong, 1e-9)), 1
-    )
-    # More points than this would not be seen.
+    accepted = np.arange(1, len(risk) + 1)
+    wrong, outside = risk * accepted, (1 - LEVEL) / 2
+    # Clopper–Pearson at every point; with no error the lower bound is 0, with only errors the upper one is 1.
+    low = np.where(wrong > 0, beta.ppf(outside, np.maximum(wrong, 1e-9), accepted - wrong + 1), 0)
+    high = np.where(wrong < accepted, beta.ppf(1 - outside, wrong + 1, np.maximum(accepted - wrong, 1e-9)), 1)
+    # More points could not be distinguished.
     some = np.unique(np.linspace(0, len(risk) - 1, 400).astype(int))
     axes.fill_between(
         coverage[some],
@@ -231,12 +220,12 @@ def _draw_risk(axes: Axes, held_out: HeldOut) -> None:
     )
     axes.plot(coverage, risk, color=_RIGHT, linewidth=1.6, label="this confidence")
     oracle = risk_coverage(held_out.correct, held_out.correct)
-    axes.plot(oracle.coverage, oracle.risk, color=INK, linewidth=1.2, linestyle=_DOTTED, label="an oracle")
-    axes.axhline(risk[-1], color=FAINT, linewidth=1, linestyle=_DASHED, label="chance")
+    axes.plot(oracle.coverage, oracle.risk, color=_INK, linewidth=1.2, linestyle=_DOTTED, label="an oracle")
+    axes.axhline(risk[-1], color=_FAINT, linewidth=1, linestyle=_DASHED, label="chance")
 
 
 def _draw_threshold(axes: Axes, held_out: HeldOut, certified: CertifiedThreshold, mark: str) -> float:
-    """Mark a threshold; returns how high the mark reaches."""
+    """Mark a threshold; returns the upper end of the mark."""
     if certified.threshold is None:
         return 0.0
     accepted = np.asarray(held_out.scores) >= certified.threshold
@@ -275,29 +264,22 @@ def _draw_promises(axes: Axes, errors: Sequence[float]) -> None:
         )
 
 
-# Okabe & Ito (2008): told apart with any colour vision; each has a dash of its own besides.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_DASHES = ("-", (0, (6, 1.5)), (0, (1, 1)), (0, (4, 1.5, 1, 1.5)), (0, (8, 2, 2, 2)), (0, (3, 2)))
-_HALF_PAGE = (5.0, 4.4)
-MOST_DRAWN = len(_COLOURS)
-
-
 def drawn_methods(comparison: Comparison) -> Sequence[MethodFigures]:
-    """The reference and the methods of the best AUROC, as many as can be told apart."""
+    """The reference and the methods with the best AUROC, as many as can be distinguished."""
     ranked = comparison.ranked
     reference = next(one for one in ranked if one.name == comparison.reference)
     return [reference, *(one for one in ranked if one is not reference)][:MOST_DRAWN]
 
 
 def roc_curves(comparison: Comparison) -> str:
-    """Share of right answers let through, by the share of wrong ones."""
+    """ROC curve of each method: share of right answers accepted, by the share of wrong ones."""
     right = np.asarray(comparison.correct, dtype=bool)
-    with rc_context(STYLE):
-        picture = Picture(figsize=_HALF_PAGE, layout="constrained")
+    with rc_context(_STYLE):
+        picture = Picture(figsize=_TALL_HALF_PAGE, layout="constrained")
         axes = picture.subplots()
         for one, colour, dash in zip(drawn_methods(comparison), _COLOURS, _DASHES, strict=False):
             ordered = in_order(one.confidences)
-            # Tied answers are let through together: only the last of them is a point.
+            # Tied answers are accepted together, so only the last of them is a point.
             last = np.unique(ordered.last)
             axes.plot(
                 np.r_[0, ordered.counted_to_last(~right)[last] / max((~right).sum(), 1)],
@@ -307,17 +289,17 @@ def roc_curves(comparison: Comparison) -> str:
                 linewidth=1.5,
                 label=one.estimated.method.title,
             )
-        axes.plot((0, 1), (0, 1), color=FAINT, linewidth=1, linestyle=_DASHED, label="chance")
+        axes.plot((0, 1), (0, 1), color=_FAINT, linewidth=1, linestyle=_DASHED, label="chance")
         axes.set(xlim=(0, 1), ylim=(0, 1))
-        axes.set(xlabel="share of wrong answers let through", ylabel="share of right answers let through")
+        axes.set(xlabel="share of wrong answers accepted", ylabel="share of right answers accepted")
         return _finished(picture, axes, "roc")
 
 
 def risk_coverage_curves(comparison: Comparison) -> str:
-    """Share of wrong answers among those let through, by how many are."""
+    """Share of wrong answers among those accepted, by coverage, for each method."""
     right = np.asarray(comparison.correct, dtype=bool)
-    with rc_context(STYLE):
-        picture = Picture(figsize=_HALF_PAGE, layout="constrained")
+    with rc_context(_STYLE):
+        picture = Picture(figsize=_TALL_HALF_PAGE, layout="constrained")
         axes = picture.subplots()
         for one, colour, dash in zip(drawn_methods(comparison), _COLOURS, _DASHES, strict=False):
             curve = risk_coverage(one.confidences, right)
@@ -325,19 +307,17 @@ def risk_coverage_curves(comparison: Comparison) -> str:
             axes.plot(curve.coverage, curve.risk, color=colour, linestyle=dash, linewidth=1.5, label=label)
         oracle = risk_coverage(right, right)
         axes.plot(
-            oracle.coverage, oracle.risk, color=INK, linewidth=1.2, linestyle=_DOTTED, label="an oracle"
+            oracle.coverage, oracle.risk, color=_INK, linewidth=1.2, linestyle=_DOTTED, label="an oracle"
         )
-        axes.axhline(1 - right.mean(), color=FAINT, linewidth=1, linestyle=_DASHED, label="chance")
+        axes.axhline(1 - right.mean(), color=_FAINT, linewidth=1, linestyle=_DASHED, label="chance")
         axes.set(xlim=(0, 1), ylim=(0, min(1.0, 1.4 * float(1 - right.mean()) + 0.05)))
-        axes.set(
-            xlabel="share of answers let through, the surest first", ylabel="share of them that are wrong"
-        )
+        axes.set(xlabel=_COVERAGE, ylabel=_RISK)
         return _finished(picture, axes, "risk-coverage")
 
 
 def _finished(picture: Picture, axes: Axes, name: str) -> str:
     axes.grid(visible=True)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(percent_axis())
-    legend(picture)
-    return svg(picture, name)
+        axis.set_major_formatter(_percent_axis())
+    _legend(picture)
+    return _svg(picture, name)

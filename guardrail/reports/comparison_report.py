@@ -1,11 +1,10 @@
-"""What a person reads of a comparison: its rows, its setting, on a terminal and as Markdown."""
+"""A comparison of methods for people: its setting, rows and remarks, on a terminal and as Markdown."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -13,24 +12,25 @@ from guardrail.evaluation.compare import COVERAGES, MATCHED, METRICS, Comparison
 from guardrail.metrics.figure import Figure
 from guardrail.reports.formatting import NONE, counted, decimal, interval, percent, shown, visible
 from guardrail.reports.profile_report import Fact
+from guardrail.reports.profile_terminal import facts_table, plain_table, print_section
 
 __all__ = ["Row", "Setting", "markdown_report", "method_rows", "print_comparison", "remarks", "setting_facts"]
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What the answers of a comparison were made with.
+    """How the answers of a comparison were made.
 
     Attributes:
-        questions: What the file or data set is called.
+        questions: Name of the file or data set.
         model: The model's fingerprint as plain values.
-        generation: Arguments that the answers were generated with.
-        samples: How other answers were drawn, with their ``count``; None where none were.
-        judge: Who said what is right.
-        semantic_token: t* of gradients that name none; None for the rule of the model's chat template.
-        unlabelled: Answers that nobody could judge, and that do not count.
-        machine: What it ran on, in words; empty where nothing ran.
-        notes: What a reader must know besides.
+        generation: Arguments of the generation.
+        samples: How other answers were sampled, with their ``count``; None if none were.
+        judge: The judge that labelled the answers.
+        semantic_token: t* where a method names none; None for the rule of the model's chat template.
+        unlabelled: Answers without a label, which are left out.
+        machine: The hardware in words; empty if nothing was run.
+        notes: Further remarks for the reader.
     """
 
     questions: str
@@ -59,7 +59,7 @@ class Setting:
 
 
 def setting_facts(setting: Setting, comparison: Comparison) -> list[Fact]:
-    """A setting as labels and texts."""
+    """The setting as labels and texts."""
     answers, right = len(comparison.correct), sum(comparison.correct)
     facts = [
         Fact("Questions", visible(setting.questions)),
@@ -70,11 +70,14 @@ def setting_facts(setting: Setting, comparison: Comparison) -> list[Fact]:
             f"{percent(right / answers)} right; median length {comparison.tokens:g} tokens",
         ),
         Fact("Judge", visible(setting.judge)),
-        Fact("Gradients", f"t* {_token(setting.semantic_token)}, sum over tokens, where none is named"),
+        Fact(
+            "Gradients",
+            f"t* {_token(setting.semantic_token)}, sum over tokens, by default",
+        ),
         Fact("Generation", shown({key: value for key, value in setting.generation.items() if value})),
     ]
     if setting.unlabelled:
-        facts.append(Fact("Without a label", f"{counted(setting.unlabelled, 'answer')}, which do not count"))
+        facts.append(Fact("Without a label", f"{counted(setting.unlabelled, 'answer')}, left out"))
     if setting.samples:
         facts.append(Fact("Samples", shown({key: value for key, value in setting.samples.items() if value})))
     if setting.machine:
@@ -90,25 +93,25 @@ _ACCURACIES = tuple(name for name in METRICS if name.startswith("accuracy_at_"))
 
 
 class Row(NamedTuple):
-    """A method's figures as texts.
+    """The figures of a method as texts.
 
     Attributes:
         name: The method's name.
-        title: What tables call it, with a dagger where a stand-in took a second model's place.
-        paper: Where it comes from.
-        is_reference: Whether differences are to it.
+        title: Its title in tables, with a dagger if a stand-in replaced a second model.
+        paper: Its source.
+        is_reference: Whether it is the reference of the differences.
         auroc: AUROC.
         auroc_interval: Its interval.
-        difference: AUROC less that of the reference.
+        difference: AUROC minus that of the reference.
         difference_interval: Its interval.
         auprc: Average precision of finding wrong answers.
-        aurc: Area under the risk–coverage curve.
+        aurc: Area under the risk-coverage curve.
         prr: Prediction rejection ratio.
-        accuracies: Share of right answers among the surest 70, 80 and 90 %.
-        matched: AUROC among answers of like length.
+        accuracies: Share of right answers among the most confident 70, 80 and 90 %.
+        matched: AUROC among answers of similar length.
         matched_interval: Its interval.
-        seconds: What it takes an answer, beyond generating that.
-        memory: What it holds at most.
+        seconds: Time added to generating an answer.
+        memory: Peak memory.
     """
 
     name: str
@@ -130,7 +133,7 @@ class Row(NamedTuple):
 
 
 def method_rows(comparison: Comparison) -> Iterator[Row]:
-    """A row for each method, the best AUROC first."""
+    """One row per method, best AUROC first."""
     for one in comparison.ranked:
         method, figures = one.estimated.method, one.figures
         is_reference = one.name == comparison.reference
@@ -156,20 +159,20 @@ def method_rows(comparison: Comparison) -> Iterator[Row]:
 
 
 def remarks(comparison: Comparison) -> list[str]:
-    """What a reader must know of the figures."""
+    """Notes on how to read the figures."""
     answers, first = len(comparison.correct), comparison.methods[0]
     said = [
-        f"n = {answers:,} for every figure. Intervals hold 95 % of a bootstrap over {comparison.questions:,} "
-        f"questions; differences are to {_title(comparison)}, on the same draws.",
-        f"Like length: AUROC among {first.matched.pairs:,} pairs of a right and a wrong answer whose lengths "
-        f"differ by at most a factor of {MATCHED:g} ({first.matched.auroc.n:,} answers).",
+        f"n = {answers:,} for every figure. Intervals are 95 % bootstrap intervals over "
+        f"{comparison.questions:,} questions; differences are to {_title(comparison)}, on the same draws.",
+        f"Similar length: AUROC among {first.matched.pairs:,} pairs of a right and a wrong answer whose "
+        f"lengths differ by at most a factor of {MATCHED:g} ({first.matched.auroc.n:,} answers).",
         "Time and memory are what a method adds to generating the answer. HybridGrad, SemGrad and ParaGrad "
-        "come of one pass; what tokens tell comes of generation.",
+        "come from one pass; token scores come from the generation itself.",
     ]
     reasons = dict.fromkeys(
         figure.reason for one in comparison.methods for figure in _all_figures(one) if figure.reason
     )
-    said += [f"Where a figure or interval is missing: {reason}." for reason in reasons]
+    said += [f"Missing figures or intervals: {reason}." for reason in reasons]
     by_what: dict[str, list[str]] = {}
     for title, stand_in in comparison.stand_ins.items():
         by_what.setdefault(stand_in, []).append(title)
@@ -215,7 +218,7 @@ _HEADERS = (
     "AURC ↓",
     "PRR",
     *(f"Right of {share:.0%}" for share in COVERAGES),
-    "Like length",
+    "Similar length",
     "Adds",
     "Memory",
     "Source",
@@ -223,7 +226,7 @@ _HEADERS = (
 
 
 def markdown_report(comparison: Comparison, setting: Setting) -> str:
-    """What was measured, a table with a row for each method, and what is to be known of it."""
+    """A comparison as Markdown: its setting, a table with a row per method, and remarks."""
     facts = [f"- {fact.label}: {fact.text}" for fact in setting_facts(setting, comparison)]
     table = "\n".join(_lines(comparison))
     notes = [f"- {remark}" for remark in [*remarks(comparison), *setting.notes]]
@@ -263,38 +266,26 @@ def _line(cells: list[str] | tuple[str, ...]) -> str:
 
 
 def print_comparison(console: Console, comparison: Comparison, setting: Setting) -> None:
-    """Print how well each method tells right from wrong, and what it costs."""
+    """Print how well each method separates right from wrong, and its cost."""
     rows = list(method_rows(comparison))
-    facts = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    facts.add_column(style="dim")
-    facts.add_column(overflow="fold")
-    for fact in setting_facts(setting, comparison):
-        facts.add_row(Text(fact.label), Text(fact.text))
-    _titled(console, "What was measured", facts)
+    print_section(console, "What was measured", facts_table(setting_facts(setting, comparison)))
     ranking = ([row.auroc, row.auroc_interval, row.difference, row.difference_interval] for row in rows)
     headers = ["AUROC", "95 % interval", "difference", "95 % interval"]
-    _titled(console, "Telling right from wrong answers", _method_table(rows, headers, ranking))
+    print_section(console, "Separating right from wrong answers", _method_table(rows, headers, ranking))
     selecting = ([row.auprc, row.aurc, row.prr, *row.accuracies] for row in rows)
     headers = ["AUPRC", "AURC ↓", "PRR", *(f"right of {share:.0%}" for share in COVERAGES)]
-    _titled(console, "Answering only the surest", _method_table(rows, headers, selecting))
+    print_section(console, "Answering only the most confident", _method_table(rows, headers, selecting))
     costs = ([row.matched, row.matched_interval, row.seconds, row.memory] for row in rows)
-    headers = ["like length", "95 % interval", "adds", "memory"]
-    _titled(
-        console, "AUROC among answers of like length, and cost an answer", _method_table(rows, headers, costs)
-    )
+    headers = ["similar length", "95 % interval", "adds", "memory"]
+    title = "AUROC controlled for length, and cost per answer"
+    print_section(console, title, _method_table(rows, headers, costs))
     console.print()
     for remark in [*remarks(comparison), *setting.notes]:
         console.print(Text(remark, "dim"))
 
 
-def _titled(console: Console, title: str, table: Table) -> None:
-    console.print()
-    console.print(Text(title, "bold"))
-    console.print(Padding(table, (0, 0, 0, 2)))
-
-
 def _method_table(rows: Sequence[Row], headers: Sequence[str], cells: Iterable[Sequence[str]]) -> Table:
-    table = Table(header_style="dim", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = plain_table(header_style="dim")
     table.add_column("", no_wrap=True)
     for header in headers:
         table.add_column(header, justify="right", no_wrap=True)

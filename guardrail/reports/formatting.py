@@ -1,4 +1,4 @@
-"""Numbers as a person reads them, and texts that came from outside as they may be shown."""
+"""Numbers formatted for people, and outside text made safe to show."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ __all__ = ["NONE", "counted", "decimal", "interval", "percent", "promised", "sho
 
 
 NONE = "–"
-# A quantity and its unit stay on one line.
+# Keeps a number and its unit on one line.
 _SPACE = "\N{NO-BREAK SPACE}"
 
 
@@ -20,22 +20,22 @@ def percent(share: float) -> str:
 
 
 def promised(share: float) -> str:
-    """A share that was asked for as percent, to its last digit: a promise is not rounded."""
+    """A requested share as percent with all its digits: a promise is not rounded."""
     return f"{100 * share:.10g}{_SPACE}%"
 
 
 def decimal(value: float | None) -> str:
-    """A figure with three places."""
+    """A figure with three decimals."""
     return NONE if value is None else f"{value:.3f}".replace("-", "−")
 
 
 def short(value: float) -> str:
-    """A number with three digits."""
+    """A number with three significant digits."""
     return f"{value:.3g}".replace("-", "−")
 
 
 def interval(figure: Figure, *, as_percent: bool = False) -> str:
-    """Both ends of a figure's interval."""
+    """The two ends of a figure's interval."""
     if figure.low is None or figure.high is None:
         return NONE
     if as_percent:
@@ -49,7 +49,7 @@ def counted(number: int, one: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """Any plain value of a profile as text."""
+    """Any plain value from a profile as text."""
     if isinstance(value, Mapping):
         if {"value", "low", "high"} <= set(value):
             figure = figure_of({"it": value}, "it")
@@ -66,12 +66,12 @@ def shown(value: Any) -> str:
 
 
 def visible(text: str) -> str:
-    """On one line, without control characters: a name must not turn a page's text round."""
+    """A text on one line without control characters: a name must not reorder the text around it."""
     return without_orders(text, keep="")
 
 
 def _hundredths(share: float) -> str:
     hundredths = 100 * share
-    # Near its ends a tenth of a percent matters: it is what tells 99.6 from certainty.
+    # Near the ends a tenth of a percent matters: 99.6 % is not certainty.
     text = f"{hundredths:.0f}" if 9.95 <= hundredths < 99 else f"{hundredths:.1f}"
     return text.removesuffix(".0").replace("-", "−")

@@ -1,4 +1,4 @@
-"""A scan as a picture: layers × positions, the chosen column marked."""
+"""Heat map of a scan for the semantic token: layers by positions, with the chosen column marked."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ _STYLE: dict[Any, Any] = {"font.size": 9, "text.color": _INK, "axes.labelcolor":
 
 
 def write_heat_map(scan: "Scan", choice: "Choice", path: str | Path) -> None:
-    """Draw a scan. Darker is higher, in one hue, so that it can be read in grey print.
+    """Draw a scan. Darker is higher, in a single hue that survives grey print.
 
     Args:
         scan: The scan.
@@ -29,7 +29,7 @@ def write_heat_map(scan: "Scan", choice: "Choice", path: str | Path) -> None:
     Raises:
         OptionError: The file cannot be written.
     """
-    # Loaded where something is drawn: it takes as long as all else that a command without a plot loads.
+    # Imported late: matplotlib takes as long to load as everything else in a command without a plot.
     from matplotlib import rc_context
     from matplotlib.colors import SymLogNorm
     from matplotlib.figure import Figure
@@ -37,7 +37,7 @@ def write_heat_map(scan: "Scan", choice: "Choice", path: str | Path) -> None:
 
     path = Path(path)
     layers, count = scan.scores.shape
-    # SPS spans decades: words of the user's text would leave the template's tokens one pale shade.
+    # SPS spans decades; on a linear scale the template's tokens would all be one pale shade.
     reach = max(float(abs(scan.scores).max()), 1e-6)
     norm = SymLogNorm(linthresh=reach / 100, vmin=min(0.0, float(scan.scores.min())), vmax=reach)
     with rc_context(_STYLE):
@@ -76,17 +76,17 @@ def write_heat_map(scan: "Scan", choice: "Choice", path: str | Path) -> None:
 
 
 def check_picture(path: str | Path) -> None:
-    """Make sure, before a scan takes minutes, that its picture can be drawn as this file.
+    """Check the file's format before the scan, which takes minutes.
 
     Raises:
-        OptionError: Its name ends in no format that can be drawn.
+        OptionError: The file name has no supported format.
     """
     if Path(path).suffix.lower() not in _FORMATS:
-        raise OptionError(f"{path} names no format that can be drawn: end it in .png, .svg or .pdf.")
+        raise OptionError(f"{path} is not a supported image format: use .png, .svg or .pdf.")
 
 
 def token_label(token: str | None) -> str:
-    """A token as it is shown: quoted, so that spaces and line breaks are seen; ``differs`` for none."""
+    """A token as text: quoted, so that spaces and line breaks show; ``differs`` for None."""
     if token is None:
         return "differs"
     return token if token.startswith("<|") else repr(token)

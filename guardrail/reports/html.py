@@ -1,4 +1,4 @@
-"""A profile or a comparison as one HTML file that needs nothing else."""
+"""A profile or a comparison as a self-contained HTML file."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -36,11 +36,12 @@ __all__ = [
     "REPORTS",
     "check_report_path",
     "comparison_html",
-    "house_style",
     "profile_html",
     "write_comparison",
     "write_profile_html",
 ]
+
+REPORTS = (".html", ".md")
 
 
 class _Plots(NamedTuple):
@@ -50,31 +51,20 @@ class _Plots(NamedTuple):
 
 
 def profile_html(profile: Profile, held_out: HeldOut | None = None) -> str:
-    """The report of a profile as a page.
+    """The report of a profile as an HTML page.
 
     Args:
-        profile: It, calibrated or not.
-        held_out: The answers that its figures were measured on, for the plots; a profile does not keep them.
+        profile: The profile, calibrated or not.
+        held_out: The answers its figures were measured on, for the charts; a profile does not keep them.
 
     Raises:
-        CalibrationError: These are not the answers that the profile's figures were measured on.
+        CalibrationError: The figures were measured on other answers.
     """
     if held_out is not None:
         _check(profile, held_out)
     columns = list(dict.fromkeys(key for one in profile.making.candidates for key in one))
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "decimal": decimal,
-        "percent": percent,
-        "promised": promised,
-        "short": short,
-        "shown": shown,
-    }
-    template = environment.from_string((files(__package__) / "profile.html.jinja").read_text("utf-8"))
-    return template.render(
-        style=house_style(),
+    return _rendered(
+        "profile.html.jinja",
         name=visible(profile.author),
         profile=profile,
         verdict=verdict(profile),
@@ -92,19 +82,31 @@ def profile_html(profile: Profile, held_out: HeldOut | None = None) -> str:
 
 
 def write_profile_html(profile: Profile, path: str | Path, held_out: HeldOut | None = None) -> None:
-    """Write the report of a profile, whole or not at all.
+    """Write the report of a profile atomically.
 
     Raises:
-        CalibrationError: These are not the answers that the profile's figures were measured on.
+        CalibrationError: The figures were measured on other answers.
         ProfileError: The file cannot be written.
     """
     write_whole(Path(path), profile_html(profile, held_out), ProfileError)
 
 
-def house_style() -> Markup:
-    """How reports look: the style sheet that each of them holds."""
-    # Markup: it is ours.
-    return Markup((files(__package__) / "style.css").read_text("utf-8").rstrip())  # noqa: S704
+def _rendered(template: str, **values: Any) -> str:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "decimal": decimal,
+        "percent": percent,
+        "promised": promised,
+        "short": short,
+        "shown": shown,
+    }
+    folder = files(__package__)
+    # Markup: the style sheet is ours.
+    style = Markup((folder / "style.css").read_text("utf-8").rstrip())  # noqa: S704
+    page = environment.from_string((folder / template).read_text("utf-8"))
+    return page.render(style=style, **values)
 
 
 def _check(profile: Profile, held_out: HeldOut) -> None:
@@ -112,15 +114,15 @@ def _check(profile: Profile, held_out: HeldOut) -> None:
     given = (len(held_out.correct), sum(held_out.correct))
     if measured != given:
         raise CalibrationError(
-            f"The profile's figures were measured on {measured[0]} answers, {measured[1]} of them right; the "
-            f"held-out answers given are {given[0]}, {given[1]} of them right. Give those of the same run."
+            f"The profile's figures were measured on {measured[0]} answers ({measured[1]} right), but "
+            f"{given[0]} held-out answers ({given[1]} right) were given. Give those of the same run."
         )
 
 
 def _plots(profile: Profile, held_out: HeldOut) -> _Plots:
     from guardrail.reports.charts import reliability_diagram, risk_coverage_curve, score_histogram
 
-    # Markup: matplotlib escapes what it writes, and it is given numbers alone.
+    # Markup: matplotlib escapes its texts, and these are only numbers.
     return _Plots(
         Markup(reliability_diagram(held_out)),  # noqa: S704
         Markup(risk_coverage_curve(held_out, profile.certified)),  # noqa: S704
@@ -135,11 +137,8 @@ def _method(method: Any) -> str:
     return f"{resamples} resamples drawn by seed {seed}. The ECE has {bins} bins."
 
 
-REPORTS = (".html", ".md")
-
-
 def comparison_html(comparison: Comparison, setting: Setting) -> str:
-    """A comparison as a page with its curves."""
+    """A comparison as an HTML page with its curves."""
     from guardrail.reports.charts import (
         MOST_DRAWN,
         drawn_methods,
@@ -147,17 +146,13 @@ def comparison_html(comparison: Comparison, setting: Setting) -> str:
         roc_curves,
     )
 
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string((files(__package__) / "comparison.html.jinja").read_text("utf-8"))
-    return template.render(
-        style=house_style(),
+    return _rendered(
+        "comparison.html.jinja",
         facts=setting_facts(setting, comparison),
         rows=list(method_rows(comparison)),
         remarks=[*remarks(comparison), *setting.notes],
         coverages=[f"{share:.0%}" for share in COVERAGES],
-        # Markup: matplotlib escapes what it writes.
+        # Markup: matplotlib escapes its texts.
         roc=Markup(roc_curves(comparison)),  # noqa: S704
         risk=Markup(risk_coverage_curves(comparison)),  # noqa: S704
         drawn=len(drawn_methods(comparison)),
@@ -166,17 +161,17 @@ def comparison_html(comparison: Comparison, setting: Setting) -> str:
 
 
 def check_report_path(path: str | Path) -> None:
-    """Make sure that the name of a report says what it is to be.
+    """Check that the name of a report has a supported format.
 
     Raises:
-        OptionError: It ends in something else.
+        OptionError: It has none.
     """
     if Path(path).suffix.lower() not in REPORTS:
-        raise OptionError(f"A report is a page (.html) or Markdown (.md), and {path} is neither by its name.")
+        raise OptionError(f"{path}: a report is HTML or Markdown; end its name in .html or .md.")
 
 
 def write_comparison(comparison: Comparison, setting: Setting, path: str | Path) -> None:
-    """Write a comparison as HTML or Markdown, as the name of the file says; whole or not at all.
+    """Write a comparison atomically, as HTML or Markdown by the name of the file.
 
     Raises:
         OptionError: The file cannot be written.

@@ -1,4 +1,4 @@
-"""What a person reads of a profile: sentences, figures, thresholds, how it was made."""
+"""A profile for people: its verdict in sentences, its figures and thresholds, and how it was made."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
@@ -35,12 +35,12 @@ _TRANSFORMS = {"log": "log({})", "log_negative": "log(−{})", "identity": "{}"}
 
 
 class Fact(NamedTuple):
-    """A line.
+    """A labelled fact.
 
     Attributes:
-        label: What it is about.
-        text: What is said of it.
-        is_code: Whether it is a hash or the like.
+        label: The label.
+        text: The fact.
+        is_code: Whether the text is a hash or the like.
     """
 
     label: str
@@ -49,7 +49,7 @@ class Fact(NamedTuple):
 
 
 def model_facts(profile: Profile) -> Iterator[Fact]:
-    """The model and the scorer that a profile holds for."""
+    """The model and scorer that the profile is for."""
     model, scorer = profile.model, profile.scorer
     yield Fact("Answered by", visible(profile.author))
     yield Fact("Scored by", visible(model.name))
@@ -69,7 +69,7 @@ def model_facts(profile: Profile) -> Iterator[Fact]:
 
 
 def making_facts(profile: Profile) -> Iterator[Fact]:
-    """The questions, the judge and the parts."""
+    """How the profile was made: questions, judge, parts."""
     making = profile.making
     yield Fact("Made", f"{visible(making.created)} by guardrail {visible(making.library)}")
     yield Fact("Questions", visible(making.questions))
@@ -80,9 +80,9 @@ def making_facts(profile: Profile) -> Iterator[Fact]:
         yield Fact("Judge", visible(making.judge))
         parts = making.parts
         yield Fact(
-            "Parts, which share no question",
-            f"{parts.get('fit', 0):,} to fit on, {parts.get('certify', 0):,} to certify thresholds on, "
-            f"{parts.get('report', 0):,} held out for this report; drawn by seed {making.seed}",
+            "Parts (no shared question)",
+            f"{parts.get('fit', 0):,} for fitting, {parts.get('certify', 0):,} for certifying thresholds, "
+            f"{parts.get('report', 0):,} held out for this report; drawn with seed {making.seed}",
         )
     else:
         yield Fact("Answers", f"{counted(making.answers, 'answer')}, not judged")
@@ -91,7 +91,7 @@ def making_facts(profile: Profile) -> Iterator[Fact]:
 
 
 def confidence_facts(profile: Profile) -> Iterator[Fact]:
-    """What the confidence is made of."""
+    """How the confidence is computed."""
     model, calibrator = profile.confidence_model, profile.calibrator
     if model is None or calibrator is None:
         return
@@ -116,13 +116,13 @@ Better = Literal["higher", "lower", ""]
 
 
 class FigureRow(NamedTuple):
-    """A figure as it is shown.
+    """A figure of the report.
 
     Attributes:
-        name: What the field calls it.
+        name: Its name in the literature.
         figure: Its value, interval and n.
-        better: Which way is better.
-        meaning: What it says.
+        better: Which direction is better.
+        meaning: What it means.
     """
 
     name: str
@@ -132,14 +132,14 @@ class FigureRow(NamedTuple):
 
 
 class ThresholdRow(NamedTuple):
-    """A certified threshold, and how it did on the held-out answers.
+    """A certified threshold and its result on the held-out answers.
 
     Attributes:
-        certified: It, feasible or not.
-        coverage: Share of held-out answers that it lets through.
-        error: Share of them that are wrong.
-        accepted: Held-out answers let through.
-        errors: Wrong ones among them.
+        certified: The threshold, feasible or not.
+        coverage: Share of held-out answers accepted.
+        error: Share of those that are wrong.
+        accepted: Number of held-out answers accepted.
+        errors: Number of wrong ones among them.
     """
 
     certified: CertifiedThreshold
@@ -155,47 +155,47 @@ _ROWS: tuple[tuple[str, str, Better, str], ...] = (
         "auroc",
         "AUROC",
         "higher",
-        "How often a right answer is ranked above a wrong one; 0.5 is chance, 1 is perfect.",
+        "How often a right answer ranks above a wrong one; 0.5 is chance, 1 is perfect.",
     ),
     (
         "auprc",
         "AUPRC of wrong answers",
         "higher",
-        "Precision when looking for wrong answers from the least sure on; chance is the share of wrong ones.",
+        "Precision of finding wrong answers, least confident first; chance is the share of wrong answers.",
     ),
-    ("prr", "PRR", "higher", "What rejecting the least sure gains, from 0 (chance) to 1 (an oracle)."),
+    ("prr", "PRR", "higher", "Gain from rejecting the least confident, from 0 (chance) to 1 (an oracle)."),
     (
         "aurc",
         "AURC",
         "lower",
-        "Share of wrong answers among those let through, averaged over how many are; chance is the share of "
-        "wrong ones.",
+        "Error rate among the accepted answers, averaged over all coverages; chance is the share of wrong "
+        "answers.",
     ),
     (
         "ece",
         "ECE",
         "lower",
-        "How far the probabilities are off on average. Chance alone adds to it: compare the next line.",
+        "How far the probabilities are off on average. Chance contributes to it: compare the next line.",
     ),
     (
         "ece_if_calibrated",
         "ECE by chance",
         "",
-        "What perfect probabilities would show on as many answers, and the middle 95 % of that.",
+        "ECE of perfect probabilities on as many answers, with the middle 95 % of its distribution.",
     ),
-    ("brier", "Brier score", "lower", "Mean squared distance of the probability from what was the case."),
+    ("brier", "Brier score", "lower", "Mean squared distance between probability and outcome."),
     (
         "brier_base_rate",
         "Brier of the base rate",
         "",
-        "The same for always saying the share of right answers.",
+        "The same for always predicting the share of right answers.",
     ),
-    ("brier_skill", "Brier skill", "higher", "Share of the base rate's Brier score that is taken away."),
+    ("brier_skill", "Brier skill", "higher", "Share of the base rate's Brier score that is removed."),
 )
 
 
 def figure_rows(report: Mapping[str, Any]) -> Iterator[FigureRow]:
-    """The figures that a report has."""
+    """The figures in a report."""
     for key, name, better, meaning in _ROWS:
         figure = figure_of(report, key)
         if figure is not None:
@@ -203,7 +203,7 @@ def figure_rows(report: Mapping[str, Any]) -> Iterator[FigureRow]:
 
 
 def threshold_rows(profile: Profile) -> Iterator[ThresholdRow]:
-    """Every threshold that was asked for, with what the report measured of it."""
+    """Every requested threshold with its result on the held-out answers."""
     measured = {(one.max_error, one.confidence): one for one in _measured(profile.report)}
     for certified in profile.certified:
         one = measured.get((certified.max_error, certified.confidence))
@@ -234,12 +234,12 @@ Tone = Literal["good", "caution", "bad", "plain"]
 
 
 class Statement(NamedTuple):
-    """One sentence or two.
+    """One or two sentences of the verdict.
 
     Attributes:
         tone: Whether it is good news.
-        topic: What it is about, in a word or two.
-        text: It.
+        topic: Its subject in a word or two.
+        text: The sentences.
     """
 
     tone: Tone
@@ -248,15 +248,15 @@ class Statement(NamedTuple):
 
 
 def verdict(profile: Profile) -> tuple[Statement, ...]:
-    """What may be said of a profile, the basis first."""
+    """What can be said about a profile, the basis first."""
     if not profile.is_calibrated:
         return (
             Statement(
                 "plain",
                 "Not calibrated",
-                "This profile was made without labels. It tells where a score stands among "
-                f"{counted(profile.making.answers, 'answer')} of the same model, and gives neither a "
-                "probability of being right nor a guarantee.",
+                "This profile was made without labels. It gives a score's rank among "
+                f"{counted(profile.making.answers, 'answer')} of the same model, but no probability of being "
+                "right and no guarantee.",
             ),
         )
     report = profile.report
@@ -282,44 +282,41 @@ def _ranking(report: Mapping[str, Any]) -> Statement | None:
     if auroc is None:
         return None
     if auroc.value is None:
-        text = f"Whether the score tells right from wrong is open: {auroc.reason}."
+        text = f"Whether the score separates right from wrong is unknown: {auroc.reason}."
         return Statement("caution", "Ranking", text)
-    often = f"of a right and a wrong answer, the right one has the higher score {percent(auroc.value)} of the"
-    often += f" time{_span(auroc)}"
+    often = f"a right answer scores higher than a wrong one {percent(auroc.value)} of the time{_span(auroc)}"
     if auroc.low is None or auroc.high is None:
         return Statement("caution", "Ranking", f"On these answers, {often}: {auroc.reason}.")
     if auroc.low > 0.5:
-        return Statement("good", "Ranking", f"The score tells right from wrong: {often}.")
+        return Statement("good", "Ranking", f"The score separates right from wrong: {often}.")
     if auroc.high < 0.5:
         return Statement("bad", "Ranking", f"The score is worse than chance: {often}.")
-    return Statement("caution", "Ranking", f"The score cannot be told from chance: {often}.")
+    return Statement("caution", "Ranking", f"The score is not distinguishable from chance: {often}.")
 
 
 def _probabilities(report: Mapping[str, Any]) -> Statement | None:
     ece, chance = figure_of(report, "ece"), figure_of(report, "ece_if_calibrated")
     if ece is None or chance is None or ece.value is None or chance.value is None or chance.high is None:
         return None
-    off = f"they are off by {_points(ece.value)} on average"
-    perfect = (
-        f"on as many answers, perfect ones would be by {_points(chance.value)}, and by up to "
-        f"{_points(chance.high)}, by chance"
+    off = (
+        f"average error {_points(ece.value)}; chance alone gives {_points(chance.value)}, and up to "
+        f"{_points(chance.high)}"
     )
     if ece.value <= chance.high:
-        text = f"Nothing speaks against the probabilities: {off}; {perfect}."
-        return Statement("good", "Probabilities", text)
-    text = f"The probabilities are off by more than chance explains: {off}; {perfect}."
+        return Statement("good", "Probabilities", f"No sign of miscalibration: {off}.")
+    text = f"The probabilities are off by more than chance explains: {off}."
     return Statement("caution", "Probabilities", text)
 
 
 def _skill(report: Mapping[str, Any]) -> Statement | None:
-    skill = figure_of(report, "brier_skill")
-    if skill is None or skill.value is None:
+    skill, accuracy = figure_of(report, "brier_skill"), figure_of(report, "accuracy")
+    if skill is None or skill.value is None or accuracy is None or accuracy.value is None:
         return None
     if skill.low is not None and skill.low > 0:
-        text = "The probabilities tell more than the share of right answers alone: their Brier score is"
+        text = f"Better than always saying {percent(accuracy.value)}: the Brier score is"
         return Statement("good", "Gain", f"{text} {percent(skill.value)} lower{_span(skill)}.")
-    text = "It is not shown that the probabilities tell more than the share of right answers alone: their"
-    return Statement("caution", "Gain", f"{text} Brier skill is {percent(skill.value)}{_span(skill)}.")
+    text = f"Not shown to be better than always saying {percent(accuracy.value)}: the Brier skill is"
+    return Statement("caution", "Gain", f"{text} {percent(skill.value)}{_span(skill)}.")
 
 
 def _threshold(row: ThresholdRow) -> Statement:
@@ -331,20 +328,20 @@ def _threshold(row: ThresholdRow) -> Statement:
             "bad", "No guarantee", f"No threshold for at most {most} wrong with {sure} confidence: {reason}."
         )
     text = (
-        f"At most {most} of the answers let through are wrong, with {sure} confidence: certified on "
-        f"{counted(certified.accepted, 'answer')} let through, {certified.errors:,} of them wrong."
+        f"At most {most} of the accepted answers are wrong, with {sure} confidence: certified on "
+        f"{counted(certified.accepted, 'accepted answer')}, {certified.errors:,} of them wrong."
     )
     if coverage is None or coverage.value is None or error is None:
         return Statement("plain", "Guarantee", text)
     if error.value is None or error.low is None:
-        text += " It lets none of the held-out answers through, so nothing is known of the error there."
+        text += " It accepts none of the held-out answers, so its error rate there is unknown."
         return Statement("caution", "Guarantee", text)
-    text += f" Of the held-out answers {percent(coverage.value)} are let through, and {row.errors:,} of these"
+    text += f" It accepts {percent(coverage.value)} of the held-out answers, and {row.errors:,} of these"
     text += f" {row.accepted:,} are wrong: {percent(error.value)}{_span(error)}"
     if error.value <= certified.max_error:
         return Statement("good", "Guarantee", f"{text}.")
     if error.low <= certified.max_error:
-        return Statement("caution", "Guarantee", f"{text}, above the promise, though chance may explain it.")
+        return Statement("caution", "Guarantee", f"{text}, above the promise, but chance may explain it.")
     text += ", more than chance explains. Do not rely on it; calibrate again."
     return Statement("bad", "Guarantee", text)
 

@@ -1,4 +1,4 @@
-"""A profile on a terminal."""
+"""A profile printed on a terminal, and the tables that reports on a terminal share."""
 
 from collections.abc import Iterable
 
@@ -21,10 +21,10 @@ from guardrail.reports.profile_report import (
     verdict,
 )
 
-__all__ = ["print_profile"]
+__all__ = ["facts_table", "plain_table", "print_profile", "print_section"]
 
 
-# A sign as well as a colour: not everybody, nor every terminal, tells the colours apart.
+# A sign besides the colour, for readers and terminals that cannot show the difference.
 _SIGNS: dict[Tone, tuple[str, str]] = {
     "good": ("✓", "green"),
     "caution": ("!", "yellow"),
@@ -34,16 +34,17 @@ _SIGNS: dict[Tone, tuple[str, str]] = {
 
 
 def print_profile(console: Console, profile: Profile) -> None:
-    """Print what a profile comes to, its figures and thresholds, and how it was made."""
+    """Print a profile: its verdict, figures and thresholds, and how it was made."""
     console.print(Text(f"Profile of {visible(profile.author)}", "bold"))
     console.print(_verdict(profile))
-    _section(console, "Figures on the held-out answers", _figures(profile))
-    _section(console, "Thresholds", _thresholds(profile))
+    print_section(console, "Figures on the held-out answers", _figures(profile))
+    print_section(console, "Thresholds", _thresholds(profile))
     facts = [*model_facts(profile), *confidence_facts(profile), *making_facts(profile)]
-    _section(console, "What it is", _facts([*facts, Fact("Digest", profile.digest, is_code=True)]))
+    print_section(console, "About", facts_table([*facts, Fact("Digest", profile.digest, is_code=True)]))
 
 
-def _section(console: Console, title: str, table: Table) -> None:
+def print_section(console: Console, title: str, table: Table) -> None:
+    """Print a table that has rows under a bold title."""
     if table.row_count:
         console.print()
         console.print(Text(title, "bold"))
@@ -51,7 +52,7 @@ def _section(console: Console, title: str, table: Table) -> None:
 
 
 def _verdict(profile: Profile) -> Table:
-    table = _table(show_header=False)
+    table = plain_table(show_header=False)
     table.add_column(no_wrap=True)
     table.add_column()
     for statement in verdict(profile):
@@ -60,7 +61,7 @@ def _verdict(profile: Profile) -> Table:
 
 
 def _figures(profile: Profile) -> Table:
-    table = _table(header_style="dim")
+    table = plain_table(header_style="dim")
     table.add_column("", no_wrap=True)
     for name in ("Figure", "95 % interval", "n"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -83,8 +84,8 @@ def _figures(profile: Profile) -> Table:
 
 
 def _thresholds(profile: Profile) -> Table:
-    table = _table(header_style="dim")
-    for name in ("Wrong at most", "From score", "Lets through", "Wrong of these"):
+    table = plain_table(header_style="dim")
+    for name in ("Wrong at most", "From score", "Accepts", "Wrong of these"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in threshold_rows(profile):
         certified = row.certified
@@ -101,8 +102,9 @@ def _share(figure: Figure | None) -> str:
     return f"{percent(figure.value)} ({interval(figure, as_percent=True)})"
 
 
-def _facts(facts: Iterable[Fact]) -> Table:
-    table = _table(show_header=False)
+def facts_table(facts: Iterable[Fact]) -> Table:
+    """Facts as a table of labels and texts."""
+    table = plain_table(show_header=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for fact in facts:
@@ -110,7 +112,8 @@ def _facts(facts: Iterable[Fact]) -> Table:
     return table
 
 
-def _table(*, show_header: bool = True, header_style: str = "") -> Table:
+def plain_table(*, show_header: bool = True, header_style: str = "") -> Table:
+    """An empty table without lines."""
     return Table(
         show_header=show_header, header_style=header_style, box=None, pad_edge=False, padding=(0, 2, 0, 0)
     )

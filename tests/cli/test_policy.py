@@ -118,13 +118,13 @@ def test_the_schema_is_printed():
 def test_the_ready_policies_are_listed():
     lines = run("list").stdout.splitlines()
     assert len(lines) == 6
-    assert lines[0].split()[:3] == ["builtin:default", "Show", "what"]
+    assert lines[0].split()[:3] == ["builtin:default", "Show", "likely-correct"]
     assert {row["name"] for row in json.loads(run("list", "--json").stdout)} >= {"builtin:strict"}
 
 
 def test_cases_that_hold_end_with_0(folder):
     result = run("test", "builtin:default", str(READY / "cases/default.yaml"))
-    assert (result.exit_code, result.stdout) == (0, "7 of 7 cases hold\n")
+    assert (result.exit_code, result.stdout) == (0, "7 of 7 cases pass\n")
 
 
 def test_a_case_that_does_not_hold_ends_with_1_and_shows_the_difference(folder):
@@ -139,7 +139,7 @@ def test_a_case_that_does_not_hold_ends_with_1_and_shows_the_difference(folder):
         "cases.yaml:3:5 bad",
         "    action: expected 'pass', got 'flag'",
         "    by unsure: confidence 0.6 is at least 0.5",
-        "1 of 2 cases hold",
+        "1 of 2 cases pass",
     ]
     told = json.loads(run("test", "builtin:default", "cases.yaml", "--json").stdout)
     assert told["failed"] == 1
@@ -160,7 +160,7 @@ def test_an_explanation_says_which_rule_decides_and_what_each_says():
     assert result.stdout.splitlines() == [
         "flag, by unsure",
         "    confidence 0.62 is at least 0.5",
-        "    message: Please verify this: I am 62% confident.",
+        "    message: Check before using: 62% likely to be right.",
         "",
         "certified  false    it is not certified: at most 0.05 wrong with confidence 0.95",
         "confident  false    confidence 0.62 is not at least 0.9",
@@ -226,9 +226,9 @@ def test_an_explanation_as_json_is_the_same_for_machines():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--uncertainty", "hybrid=1"], "'hybrid' is no score; did you mean 'hybridgrad'?"),
-        (["--quantile", "hybridgrad=high"], "'high' is no number"),
-        (["--certified", "0.05"], "'' is no number; write 0.05@0.95"),
+        (["--uncertainty", "hybrid=1"], "unknown score 'hybrid'; did you mean 'hybridgrad'?"),
+        (["--quantile", "hybridgrad=high"], "'high' is not a number"),
+        (["--certified", "0.05"], "'' is not a number; write, for example, 0.05@0.95"),
         (["--certified", "5@0.95"], "--certified: "),
     ],
 )

@@ -60,7 +60,7 @@ def test_at_first_it_says_what_to_give_and_nothing_can_be_started(demo):
     app = _open()
     assert '"answers": ["Paris"]' in app.text[0].value
     assert next(one for one in app.button if one.label == "Calibrate").disabled
-    assert any("Nothing was calibrated here yet" in one.value for one in app.caption)
+    assert any("No calibration yet" in one.value for one in app.caption)
 
 
 def test_too_few_questions_are_refused_before_one_is_answered_in_the_librarys_words(calibrate, tmp_path):
@@ -106,7 +106,7 @@ def test_another_profile_is_not_overwritten_and_a_name_leads_nowhere_else(demo, 
     with pytest.raises(OptionError, match="another name"):
         keep(second, "mine")
     for name in ("../mine", "", "a/b", ".hidden"):
-        with pytest.raises(OptionError, match="no name for a file"):
+        with pytest.raises(OptionError, match="is not a valid name"):
             keep(first, name)
 
 
@@ -127,8 +127,8 @@ def test_a_cancelled_run_keeps_its_answers_and_the_next_goes_on(demo, model_fold
     kept = read_answers(answers).records
     assert 8 <= len(kept) < 120
     app = _open(run)
-    assert "They are kept" in app.warning[0].value
-    next(one for one in app.button if one.label == "Go on").click().run()
+    assert "The answers are kept" in app.warning[0].value
+    next(one for one in app.button if one.label == "Resume").click().run()
     assert not app.exception
     assert calibrate(text).problem == ""
     assert read_answers(answers).records[: len(kept)] == kept

@@ -49,7 +49,7 @@ def asked(page, question=QUESTION):
 def test_a_newcomer_is_told_what_the_four_badges_mean_and_given_questions(page):
     assert not page.exception
     shown = html(page)
-    assert all(word in shown for word in ("Passed", "Flagged", "Abstained", "Escalated"))
+    assert all(word in shown for word in ("Passed", "Flagged", "Withheld", "Sent for review"))
     assert len([button for button in page.button if (button.key or "").startswith("example-")]) == 6
 
 
@@ -58,7 +58,7 @@ def test_a_newcomer_is_told_what_the_four_badges_mean_and_given_questions(page):
     [
         pytest.param("pass", "Passed", marks=pytest.mark.slow),
         pytest.param("flag", "Flagged", marks=pytest.mark.slow),
-        ("abstain", "Abstained"),
+        ("abstain", "Withheld"),
     ],
 )
 def test_an_answer_has_its_badge_and_its_reasons(demo, tmp_path, action, word):
@@ -88,7 +88,7 @@ def test_a_withheld_draft_is_nowhere_on_the_page_until_it_is_asked_for(demo, tmp
     assert longest not in html(page)
     assert "data-tip=" not in html(page)
     page.button(key=f"reveal-{answer.request}").click().run()
-    assert "the policy did not let it through" in html(page)
+    assert "not approved by the policy" in html(page)
     assert "data-tip=" in html(page)
     page.button(key=f"reveal-{answer.request}").click().run()
     assert "data-tip=" not in html(page)
@@ -105,7 +105,7 @@ def test_what_was_withheld_is_not_part_of_the_next_prompt(demo, tmp_path):
     assert said[1]["content"] == turns[0].answer.text != turns[0].answer.draft
     first, second = (turn.answer for turn in turns)
     assert (second.turns_left_out, second.usage) == (1, first.usage)
-    assert "asked without 1 earlier turn, withheld" in html(page)
+    assert "asked without 1 earlier turn that had been withheld" in html(page)
 
 
 def test_ten_turns_go_on_without_those_that_were_withheld(one_thread):
@@ -157,7 +157,7 @@ def test_a_policy_that_escalates_puts_the_question_into_its_queue(demo, tmp_path
     (answer,) = page.session_state["guardrail"].answers
     url = load_policy("builtin:human-review").escalation["human"].queue
     assert HumanQueue(url).get(answer.escalation.ticket).case.messages[-1]["content"] == QUESTION
-    assert "Escalated" in html(page)
+    assert "Sent for review" in html(page)
 
 
 @pytest.mark.slow

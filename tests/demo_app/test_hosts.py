@@ -139,5 +139,5 @@ def test_a_host_is_given_by_its_name(given, name):
     "given", ["", "*", "*.example.com", "a,b", "http://a", "a:80", "a/b", "a@b", "a b", "[x"]
 )
 def test_what_is_no_host_name_is_refused(given):
-    with pytest.raises(OptionError, match="is no host name"):
+    with pytest.raises(OptionError, match="is not a host name"):
         _host(given)

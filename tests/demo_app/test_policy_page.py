@@ -43,8 +43,8 @@ def test_a_mistake_is_shown_with_its_line_and_the_chat_keeps_its_policy(app):
     assert f"line {line}, column 12" in app.text[0].value
     assert "did you mean 'confidence'" in app.text[0].value
     assert "    when: {confidnce: {gte: 0.5}}\n" in app.text[0].value
-    assert "1 mistake" in app.error[0].value
-    assert _button(app, "Use it in the chat").disabled
+    assert "1 error" in app.error[0].value
+    assert _button(app, "Apply to chat").disabled
     assert app.session_state["guardrail"].policy.name == "default"
 
 
@@ -73,10 +73,10 @@ def test_a_policy_that_is_used_decides_in_the_chat_from_then_on(app):
     app.selectbox[0].set_value("strict").run()
     assert app.session_state["guardrail"].policy.name == "default"
     assert _table(app)["Shown"] == ("30\N{NO-BREAK SPACE}%", "0\N{NO-BREAK SPACE}%")
-    _button(app, "Use it in the chat").click().run()
+    _button(app, "Apply to chat").click().run()
     assert app.session_state["guardrail"].policy.name == "strict"
     assert _table(app)["Shown"] == ("0\N{NO-BREAK SPACE}%", "0\N{NO-BREAK SPACE}%")
-    assert _button(app, "In use in the chat").disabled
+    assert _button(app, "Active in the chat").disabled
 
 
 def test_every_ready_policy_is_shown_without_a_mistake(app):
@@ -96,16 +96,16 @@ def test_answers_of_the_chat_are_tried_too(app):
     session = app.session_state["guardrail"]
     session.turns.append(ChatTurn("What is <b>1|2</b>?", answer, policy=load_policy("builtin:default")))
     app.selectbox[0].set_value("strict").run()
-    assert "1 of 1 would come out otherwise." in [one.value for one in app.caption]
+    assert "1 of 1 answer would change." in [one.value for one in app.caption]
     changed = next(one.value for one in app.markdown if "By rule" in one.value)
     assert "What is \\<b\\>1\\|2\\</b\\>?" in changed
-    assert "| Flagged | **Abstained** |" in changed
+    assert "| Flagged | **Withheld** |" in changed
 
 
 def test_without_held_out_answers_the_page_says_what_is_not_known(demo):
     app = AppTest.from_function(_policy_page, default_timeout=30).run()
     assert not app.exception
-    assert any("Nothing is known of the share of wrong answers" in one.value for one in app.info)
+    assert any("The error rate is unknown" in one.value for one in app.info)
 
 
 def test_a_slider_has_every_known_answer_decided_once_and_reads_none_again(app, monkeypatch):

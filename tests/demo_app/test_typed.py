@@ -56,7 +56,7 @@ def test_the_page_refuses_it_before_it_can_be_used(demo):
     assert not app.exception
     assert "line 6, column 3" in app.text[0].value
     assert "cannot name a new function: start the demo with --policy FILE" in app.text[0].value
-    assert next(one for one in app.button if one.label == "Use it in the chat").disabled
+    assert next(one for one in app.button if one.label == "Apply to chat").disabled
 
 
 @pytest.fixture

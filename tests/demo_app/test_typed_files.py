@@ -27,7 +27,7 @@ def shown_of(text):
     app.text_area[0].set_value(text).run()
     assert not app.exception
     shown = [one.value for kind in ("text", "error", "markdown", "caption", "info") for one in app.get(kind)]
-    use = next(one for one in app.button if "in the chat" in one.label)
+    use = next(one for one in app.button if "to chat" in one.label or "in the chat" in one.label)
     return "\n".join(map(str, shown)), not use.disabled
 
 

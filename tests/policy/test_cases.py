@@ -43,7 +43,7 @@ def test_a_case_that_does_not_hold_says_what_is_different(tmp_path):
     assert str(fails.place) == f"{file}:3:5"
     assert fails.differences == (
         "action: expected 'pass', got 'flag'",
-        "message: expected 'none', got 'Please verify this: I am 60% confident.'",
+        "message: expected 'none', got 'Check before using: 60% likely to be right.'",
         "by unsure: confidence 0.6 is at least 0.5",
     )
 

@@ -113,7 +113,7 @@ def test_a_little_rounding_is_no_error():
 
 def test_numbers_of_numpy_are_numbers():
     evidence = Evidence(confidence=np.float32(0.75), scores={"tokens": np.int64(3)}, guarantees=frozenset())
-    assert decide(POLICIES["default"], evidence).message == "Please verify this: I am 75% confident."
+    assert decide(POLICIES["default"], evidence).message == "Check before using: 75% likely to be right."
 
 
 def test_the_first_rule_that_holds_decides():

@@ -37,18 +37,18 @@ def texts(svg):
 def test_axes_and_legends_are_in_words_and_are_text():
     reliability, risk, scores = map(texts, drawn(answers()))
     assert {
-        "share that is right",
-        "confidence that was given",
+        "share of right answers",
+        "predicted confidence",
         "5 bins of 60 answers, 95 % interval",
     } <= reliability
     assert {
-        "share of answers let through, the surest first",
+        "share of answers accepted, most confident first",
         "share of them that are wrong",
         "an oracle",
         "certified: at most 10 %",
         "at most 2 %",
     } <= risk
-    assert {"right answers (164)", "wrong answers (136)", "from here on at most 10 % wrong"} <= scores
+    assert {"right answers (164)", "wrong answers (136)", "at most 10 % wrong from here"} <= scores
 
 
 def test_a_curve_is_drawn_without_thresholds_too():

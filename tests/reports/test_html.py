@@ -66,7 +66,7 @@ def test_the_verdict_figures_thresholds_and_making_are_there(page, example):
         "Of 300 held-out answers, 164 were right (55 %).",
         "AUROC 0.815 0.768 to 0.859 300 higher",
         "needs at least 149 accepted answers",
-        "300 to fit on, 300 to certify thresholds on, 300 held out",
+        "300 for fitting, 300 for certifying thresholds, 300 held out",
         "1000 resamples drawn by seed 0",
         "0.31 − 0.62 · log(hybridgrad)",
         "probe 0.7184 0.1993 yes",
@@ -109,7 +109,7 @@ def test_without_the_held_out_answers_there_are_no_pictures(example):
 
 
 def test_other_answers_than_those_measured_are_refused(example):
-    with pytest.raises(CalibrationError, match=r"measured on 300 answers, 164 of them right; .* are 299"):
+    with pytest.raises(CalibrationError, match=r"measured on 300 answers \(164 right\), but 299"):
         profile_html(example.profile, answers(299))
 
 

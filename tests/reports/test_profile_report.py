@@ -54,7 +54,7 @@ def test_probabilities_that_tell_nothing_are_not_praised():
         (2.4, "good", "5.1 %"),
         (1.7, "caution", "chance may explain it"),
         (-1.0, "bad", "more than chance explains"),
-        (99.0, "caution", "lets none of the held-out answers through"),
+        (99.0, "caution", "accepts none of the held-out answers"),
     ],
 )
 def test_a_guarantee_is_held_against_the_held_out_answers(threshold, tone, words):
@@ -86,7 +86,7 @@ def test_one_wrong_answer_is_too_few_to_praise_a_ranking():
 
 def test_a_profile_without_labels_promises_nothing():
     (statement,) = verdict(uncalibrated())
-    assert "neither a probability of being right nor a guarantee" in statement.text
+    assert "no probability of being right and no guarantee" in statement.text
 
 
 def test_figures_of_another_threshold_are_not_taken_for_those_of_this_one():

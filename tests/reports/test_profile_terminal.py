@@ -31,7 +31,7 @@ def test_everything_a_reader_asks_for_is_there():
         "needs at least 149 accepted answers",
         "0.31 − 0.62 · log(hybridgrad) − 0.21 · max_entropy − 0.11 · log(−log_likelihood)",
         "Platt: a logistic curve, slope 1, intercept 0",
-        "300 to fit on, 300 to certify thresholds on, 300 held out",
+        "300 for fitting, 300 for certifying thresholds, 300 held out",
         profile.digest,
     ):
         assert expected in text

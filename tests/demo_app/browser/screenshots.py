@@ -62,18 +62,18 @@ def _chat(page, look):
 def _policy(page, look):
     _go(page, "Policy")
     page.get_by_role("slider", name="Rule unsure: confidence at least").press("PageDown")
-    page.get_by_role("button", name="Use it in the chat").wait_for()
+    page.get_by_role("button", name="Apply to chat").wait_for()
     page.get_by_test_id("stVegaLiteChart").wait_for()
     _shoot(page, f"policy-{look}", taller=420)
 
 
 def _escalated(page, look):
-    chooser = page.get_by_role("combobox", name="Start from a ready policy")
+    chooser = page.get_by_role("combobox", name="Start from a template")
     chooser.scroll_into_view_if_needed()
     chooser.click()
     page.get_by_role("option", name="human-review").click()
-    page.get_by_role("button", name="Use it in the chat").click()
-    page.get_by_role("button", name="In use in the chat").wait_for()
+    page.get_by_role("button", name="Apply to chat").click()
+    page.get_by_role("button", name="Active in the chat").wait_for()
     _go(page, "Chat", heading=False)
     _asked(page, ESCALATED)
     _shoot(page, f"escalated-{look}")

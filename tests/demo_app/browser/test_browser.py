@@ -30,8 +30,8 @@ def test_a_withheld_draft_is_revealed_on_purpose_only(visit):
     page = visit()
     ask(page, "What is 17 times 24?")
     assert page.locator("[data-action=abstain]").count() == 1
-    page.get_by_role("button", name="Reveal the withheld draft").click()
-    page.get_by_text("the policy did not let it through").wait_for()
+    page.get_by_role("button", name="Reveal the hidden draft").click()
+    page.get_by_text("not approved by the policy").wait_for()
 
 
 def test_two_visitors_at_once_see_their_own_chats(visit):

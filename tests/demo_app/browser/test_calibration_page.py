@@ -18,6 +18,6 @@ def test_a_small_file_becomes_a_profile_that_the_chat_is_judged_by(visit, tmp_pa
     page.get_by_text("held-out answers").first.wait_for()
     page.get_by_role("tab", name="Risk and coverage").click()
     page.get_by_role("button", name="Save and use it in the chat").click()
-    page.get_by_text("In use in the chat.").wait_for()
+    page.get_by_text("Used in the chat.").wait_for()
     page.get_by_role("link", name="Policy").click()
-    page.get_by_text("answers of smollm2-135m to other questions").wait_for()
+    page.get_by_text("that the calibration never saw").wait_for()

@@ -23,12 +23,12 @@ def test_a_threshold_is_moved_by_the_keyboard_and_the_change_is_seen_and_used(vi
     expect(passed).not_to_have_text(re.compile(rf"{used}\s*{used}$"))
     _, still_used, typed = passed.inner_text().split()
     assert used == still_used
-    page.get_by_role("button", name="Use it in the chat").click()
-    page.get_by_role("button", name="In use in the chat").wait_for()
+    page.get_by_role("button", name="Apply to chat").click()
+    page.get_by_role("button", name="Active in the chat").wait_for()
     expect(passed).to_have_text(re.compile(rf"{typed}\s*{typed}$"))
     editor.fill(editor.input_value().replace("action: abstain", "action: abstian", 1))
     editor.press("Control+Enter")
-    page.get_by_text("1 mistake in the text").wait_for()
+    page.get_by_text("1 error").wait_for()
     expect(page.get_by_test_id("stText")).to_contain_text("did you mean 'abstain'")
 
 
