@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from guardrail.calibration.held_out import HeldOutAnswer
     from guardrail.calibration.profile import Profile
     from guardrail.policy.model import Policy
-    from guardrail.policy.what_if import LetThrough, WhatIf
+    from guardrail.policy.what_if import Accepted, WhatIf
 
 __all__ = ["what_if"]
 
@@ -67,8 +67,8 @@ def what_if(
     for action, count in found.actions.items():
         say(f"{action:<9} {count:>6,}")
     say("")
-    for name, let_through in (("passed", found.passed), ("shown", found.shown)):
-        say(f"{name:<9} {_sentence(let_through)}")
+    for name, accepted in (("passed", found.passed), ("shown", found.shown)):
+        say(f"{name:<9} {_sentence(accepted)}")
     say("")
     width = max(map(len, found.rules))
     for rule, count in found.rules.items():
@@ -106,14 +106,14 @@ def _held_out(path: Path, profile: "Profile", answers: Path | None) -> "tuple[He
     return redraw(profile, found.records)
 
 
-def _sentence(let_through: "LetThrough") -> str:
+def _sentence(accepted: "Accepted") -> str:
     from guardrail.reports.formatting import interval, percent
 
-    coverage, error = let_through.coverage, let_through.error
+    coverage, error = accepted.coverage, accepted.error
     if coverage.value is None or error.value is None:
         return "none"
     return (
-        f"{let_through.count:,} ({percent(coverage.value)}), error rate {percent(error.value)}, "
+        f"{accepted.count:,} ({percent(coverage.value)}), error rate {percent(error.value)}, "
         f"95\N{NO-BREAK SPACE}% interval {interval(error, as_percent=True)}"
     )
 

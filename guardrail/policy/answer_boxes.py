@@ -1,9 +1,9 @@
-"""Sets of answers, as far as conditions tell them apart: which rules can never decide.
+"""Sets of answers that conditions can distinguish, to find rules that can never decide.
 
-A condition is turned into boxes: for each number an interval, for each fact the values it may have. What is
-left of a rule's boxes when those of the rules above are taken away is what it decides on. Where this gets
-large, nothing is claimed: what is looked through is counted against a budget rather than a clock, so that the
-same is claimed on every machine.
+A condition becomes a set of boxes: an interval for each number, a set of possible values for each fact. What
+remains of a rule's boxes after subtracting those of earlier rules is what it decides on. Where this becomes
+too large, nothing is claimed. The work is limited by a budget of steps rather than by a clock, so that the
+result is the same on every machine.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,9 +27,9 @@ __all__ = [
 
 
 _MOST_BOXES = 512
-# Looks at one fact of one box: about half a second of them.
+# Steps look at one fact of one box; about half a second in total.
 _MOST_STEPS = 250_000
-# ``other`` stands for reasons that no rule can name.
+# ``other`` stands for reasons that a rule cannot name.
 _REASONS = frozenset({"stop", "length", "reasoning_length", "other"})
 
 Key = tuple[str, ...]
@@ -50,11 +50,11 @@ Box = Mapping[Key, Domain]
 
 
 class TooManyBoxesError(Exception):
-    """The conditions are too tangled for this kind of reasoning."""
+    """There are too many boxes to reason about."""
 
 
 class Budget:
-    """What may still be looked through, by all who share it.
+    """Remaining work, shared by everything that uses it.
 
     Args:
         steps: How many facts of boxes may be looked at.
@@ -65,14 +65,14 @@ class Budget:
 
     @property
     def is_spent(self) -> bool:
-        """Whether nothing is left of it."""
+        """Whether nothing remains."""
         return self._left < 0
 
     def spend(self, steps: int) -> None:
-        """Take away what something costs.
+        """Subtract the cost of something.
 
         Raises:
-            TooManyBoxesError: So much is not left.
+            TooManyBoxesError: The remainder does not suffice.
         """
         self._left -= steps
         if self._left < 0:
@@ -80,7 +80,7 @@ class Budget:
 
 
 def patterns_of(whens: Iterable[When]) -> Patterns:
-    """Every tag and tool pattern that these conditions name."""
+    """All tag and tool patterns in these conditions."""
     found: dict[str, set[str]] = {"tags": set(), "tool_call": set()}
     waiting = list(whens)
     while waiting:
@@ -92,19 +92,19 @@ def patterns_of(whens: Iterable[When]) -> Patterns:
 
 
 def boxes_of(when: When, patterns: Patterns, budget: Budget | None = None) -> list[Box]:
-    """The answers that a condition holds for; none where it contradicts itself.
+    """The answers for which a condition holds; none if it contradicts itself.
 
     Raises:
-        TooManyBoxesError: They are too many to look through.
+        TooManyBoxesError: There are too many.
     """
     return _Boxes(patterns, _confidence_key(when), budget or Budget()).of(when, holds=True)
 
 
 def without(boxes: Iterable[Box], taken: Iterable[Box], budget: Budget | None = None) -> list[Box]:
-    """What is left of some answers when others are taken away.
+    """Subtract some answers from others.
 
     Raises:
-        TooManyBoxesError: They are too many to look through.
+        TooManyBoxesError: There are too many.
     """
     budget = budget or Budget()
     left = list(boxes)
@@ -121,7 +121,7 @@ def without(boxes: Iterable[Box], taken: Iterable[Box], budget: Budget | None = 
 
 
 def near(boxes: Sequence[Box], others: Sequence[Box], budget: Budget) -> bool:
-    """Whether some answer may be in boxes of both; True where that is not looked into any more."""
+    """Whether some answer may be in boxes of both; True if the budget is spent."""
     try:
         budget.spend(len(boxes) * len(others) // 2 + 1)
     except TooManyBoxesError:
@@ -130,7 +130,7 @@ def near(boxes: Sequence[Box], others: Sequence[Box], budget: Budget) -> bool:
 
 
 def is_covered(boxes: Sequence[Box], by: Iterable[Box], budget: Budget | None = None) -> bool | None:
-    """Whether nothing is left of some answers when others are taken away; None where it cannot be told."""
+    """Whether some answers are covered by others; None if that cannot be determined."""
     try:
         return not without(boxes, by, budget)
     except TooManyBoxesError:
@@ -138,17 +138,17 @@ def is_covered(boxes: Sequence[Box], by: Iterable[Box], budget: Budget | None = 
 
 
 def _confidence_key(when: When) -> Key:
-    """The confidence that conditions go by: where they name tools, it may be that of a call of one."""
+    """The key of the confidence that conditions use: one that names tools may use that of a call."""
     return ("confidence", *sorted(patterns_of([when])["tool_call"]))
 
 
 class _Boxes(NamedTuple):
-    """Makes boxes of conditions.
+    """Turns conditions into boxes.
 
     Attributes:
-        patterns: Every tag and tool pattern that they may have to be told from.
-        confidence: The confidence that they go by.
-        budget: What may be looked through.
+        patterns: All tag and tool patterns that may have to be distinguished.
+        confidence: Key of the confidence that the conditions use.
+        budget: The remaining work.
     """
 
     patterns: Patterns
@@ -156,12 +156,12 @@ class _Boxes(NamedTuple):
     budget: Budget
 
     def of(self, when: When, *, holds: bool) -> list[Box]:
-        """The answers that conditions hold for, or their contrary."""
+        """The answers for which the conditions hold, or do not hold."""
         parts = self._parts(when, holds=holds)
         return self._all(parts) if holds else self._any(parts)
 
     def _parts(self, when: When, *, holds: bool) -> list[list[Box]]:
-        """Boxes of each condition, or of its contrary."""
+        """Boxes of each condition, or of its negation."""
         parts: list[list[Box]] = []
         if when.confidence is not None:
             parts.append(_number(self.confidence, when.confidence, SHARE, holds))
@@ -189,7 +189,7 @@ class _Boxes(NamedTuple):
         return parts
 
     def _named(self, kind: str, named: Sequence[str], holds: bool) -> list[Box]:
-        # A name that fits a pattern is one that the pattern holds for.
+        # A name that matches a pattern counts for that pattern too.
         known = self.patterns[kind]
         self.budget.spend(len(named) * len(known) // 8)
         atoms = {one for pattern in named for one in known if one == pattern or _fits(one, pattern)}
@@ -197,14 +197,14 @@ class _Boxes(NamedTuple):
         return self._any([boxes]) if holds else self._all([[box] for box in boxes])
 
     def _any(self, parts: Iterable[list[Box]]) -> list[Box]:
-        """Boxes of one of each."""
+        """Union of sets of boxes."""
         boxes = [box for part in parts for box in part]
         self.budget.spend(len(boxes))
         _check_number(boxes)
         return boxes
 
     def _all(self, parts: Iterable[list[Box]]) -> list[Box]:
-        """Boxes within one of each."""
+        """Intersection of sets of boxes."""
         boxes: list[Box] = [{}]
         for part in parts:
             met: list[Box] = []
@@ -234,7 +234,7 @@ def _number(key: Key, bounds: Bounds, within: Range, holds: bool) -> list[Box]:
 
 
 def _fits(name: str, pattern: str) -> bool:
-    # A pattern may stand for a name where the other only has stars: these take in its own wildcards.
+    # The name may itself be a pattern: one with only stars is matched with its wildcards as letters.
     is_plain = not set(name) & set("*?[")
     return (is_plain or ("[" not in name and not set(pattern) & set("?["))) and fnmatchcase(name, pattern)
 
@@ -251,7 +251,7 @@ def _both(one: Box, other: Box) -> Box | None:
 
 def _minus(box: Box, taken: Box) -> list[Box]:
     if _are_apart(box, taken):
-        # In one piece it stays small.
+        # Unsplit, the set stays small.
         return [box]
     pieces: list[Box] = []
     rest = dict(box)
@@ -283,7 +283,7 @@ def _end_before(one: Interval, other: Interval) -> bool:
 
 
 def _meet(one: Domain, other: Domain) -> Domain | None:
-    """What two domains of one key have in common, or None."""
+    """The intersection of two domains of a key; None if it is empty."""
     if isinstance(one, frozenset) or isinstance(other, frozenset):
         return frozenset(one) & frozenset(other) or None
     return _overlap(one, other)
@@ -302,7 +302,7 @@ def _overlap(one: Interval, other: Interval) -> Interval | None:
 
 
 def _outside(here: Domain, domain: Domain) -> list[Domain]:
-    """What of ``here`` is not in a domain of the same key."""
+    """The part of ``here`` outside a domain of the same key."""
     if isinstance(here, frozenset) or isinstance(domain, frozenset):
         left = frozenset(here) - frozenset(domain)
         return [left] if left else []

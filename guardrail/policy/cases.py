@@ -1,14 +1,14 @@
-"""Cases for a policy, like unit tests: what is given of an answer, and what is to be decided.
+"""Test cases for a policy: given evidence and the expected decision.
 
     cases:
       - name: a sure answer passes
         given: {confidence: 0.97, certified: [{max_error: 0.05, confidence: 0.95}]}
         expect: pass
-      - name: what could not be scored is withheld
+      - name: an answer that could not be scored is withheld
         given: {error: out of memory}
         expect: {action: abstain, rule: on_error}
 
-A file of them is read as strictly as a policy.
+Case files are checked as strictly as policies.
 """
 
 import os
@@ -41,22 +41,22 @@ def _as_action(value: Any) -> Any:
 
 
 class Given(FrozenModel):
-    """What is known of an answer.
+    """Evidence about an answer.
 
     Attributes:
-        confidence: Probability of being correct; without it, there is no calibrated profile.
+        confidence: Probability of being correct; None means there is no calibrated profile.
         uncertainty: Scores by name.
-        quantile: Their places among the profile's reference answers.
-        certified: Guarantees that the answer is let through by; with a confidence and without any, none.
-        finish_reason: Why it ended; ``unknown`` where that is not known.
-        tags: Of the request.
+        quantile: Quantiles of the scores among the profile's reference answers.
+        certified: Guarantees that accept the answer. Without this key, none if there is a confidence.
+        finish_reason: Why it ended; ``unknown`` if that is not known.
+        tags: Tags of the request.
         tool_call: Names of the tools it calls.
         error: Why it could not be scored.
-        outside_domain: Why the profile does not hold for it, such as "it is another model's". Confidence,
-            quantile and certified are then unknown to the rules, whatever is given of them.
+        outside_domain: Why the profile does not hold for the answer, such as "it is another model's".
+            Confidence, quantile and certified are then unknown to the rules, even if given.
     """
 
-    # What is no number goes to on_error, and a case may want to see that.
+    # NaN goes to on_error, which a case may want to test.
     model_config = ConfigDict(allow_inf_nan=True)
 
     confidence: _Number | None = None
@@ -70,7 +70,7 @@ class Given(FrozenModel):
     outside_domain: str = ""
 
     def evidence(self) -> Evidence:
-        """The same as a policy sees it."""
+        """The evidence as the policy sees it."""
         from guardrail.calibration.profile import Guarantee
 
         certified = self.certified
@@ -92,7 +92,7 @@ class Given(FrozenModel):
 
 
 class Expected(FrozenModel):
-    """What is to be decided; what is not named here may be anything."""
+    """The expected decision; fields that are not given may be anything."""
 
     action: Action | None = None
     rule: str | None = None
@@ -102,7 +102,7 @@ class Expected(FrozenModel):
 
 
 class PolicyCase(FrozenModel):
-    """One case."""
+    """A test case."""
 
     name: Annotated[str, Field(min_length=1)]
     given: Given
@@ -114,7 +114,7 @@ class _Cases(FrozenModel):
 
 
 class Placed(NamedTuple):
-    """A case and where it stands."""
+    """A case and its place in the file."""
 
     case: PolicyCase
     place: Place
@@ -122,13 +122,13 @@ class Placed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """What became of a case.
+    """The result of a case.
 
     Attributes:
-        name: Of the case.
-        place: Where it stands.
-        decision: What the policy decided.
-        differences: Each field that is not as expected, as a line to read; none where the case holds.
+        name: The case's name.
+        place: Its place in the file.
+        decision: The policy's decision.
+        differences: Each field that differs from the expectation, in words; empty if the case passes.
     """
 
     name: str
@@ -138,7 +138,7 @@ class CaseResult:
 
     @property
     def holds(self) -> bool:
-        """Whether all is as expected."""
+        """Whether everything is as expected."""
         return not self.differences
 
 
@@ -146,7 +146,7 @@ def read_cases(file: str | Path) -> tuple[Placed, ...]:
     """Read a file of cases.
 
     Raises:
-        PolicyError: It has mistakes; the error lists every one of them with its place.
+        PolicyError: It is invalid; the error lists every mistake with its place.
     """
     read = read_file(Path(file), str(file))
     mistakes = list(read.mistakes)
@@ -165,7 +165,7 @@ def read_cases(file: str | Path) -> tuple[Placed, ...]:
 
 
 def run_cases(policy: Policy, cases: tuple[Placed, ...]) -> tuple[CaseResult, ...]:
-    """Let a policy decide each case."""
+    """Decide every case by a policy."""
     results = []
     for case, place in cases:
         decision = decide(policy, case.given.evidence())
@@ -183,7 +183,7 @@ def _differences(expected: Expected, decision: Decision) -> tuple[str, ...]:
 
 
 def _check(root: Node) -> list[Mistake]:
-    """Names of scores that there are none of, and cases of the same name."""
+    """Unknown scores, and duplicate names of cases."""
     mistakes: list[Mistake] = []
     listed = root.get("cases")
     seen: dict[str, int] = {}
@@ -191,7 +191,9 @@ def _check(root: Node) -> list[Mistake]:
         name, given, expect = case.get("name"), case.get("given"), case.get("expect")
         if name is not None and name.text is not None:
             if name.text in seen:
-                mistakes.append(name.mistake(f"duplicate name; the case in line {seen[name.text]} has it"))
+                mistakes.append(
+                    name.mistake(f"duplicate name; the case in line {seen[name.text]} already has it")
+                )
             seen.setdefault(name.text, name.place.line)
         for key, known in (("uncertainty", NUMBERS), ("quantile", QUANTILES)):
             scores = given.get(key) if given else None
@@ -200,5 +202,5 @@ def _check(root: Node) -> list[Mistake]:
                     said = f"unknown score{did_you_mean(score, known)}"
                     mistakes.append(Mistake(entry.key, entry.node.path, said))
         if expect is not None and expect.value == {}:
-            mistakes.append(expect.mistake("expects nothing; name an action, a rule, a message or a target"))
+            mistakes.append(expect.mistake("expects nothing; give an action, a rule, a message or a target"))
     return mistakes

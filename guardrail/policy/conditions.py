@@ -1,4 +1,4 @@
-"""What a rule may ask of an answer, and between which values each number lies."""
+"""Conditions of a rule, and the range of each number."""
 
 from collections.abc import Mapping
 from math import inf
@@ -23,14 +23,14 @@ __all__ = [
 ]
 
 
-# What a rule may set a bound for, beside the confidence. ``tokens`` is the length of the answer.
+# Numbers with bounds under ``uncertainty``; ``tokens`` is the answer's length.
 NUMBERS = (*SCORES, "tokens")
-# What a profile has a reference distribution of (with ``OF_THE_PROFILE`` of calibration).
+# Scores with a reference distribution in a profile (with ``OF_THE_PROFILE`` of calibration).
 QUANTILES = (*NUMBERS, "confidence", "confidence_score")
 
 
 class Range(NamedTuple):
-    """Least and largest value, both included."""
+    """Smallest and largest value, both included."""
 
     low: float
     high: float
@@ -46,7 +46,7 @@ _RANGES: Mapping[str, Range] = {
 
 
 def range_of(score: str) -> Range:
-    """Between which values a score lies; most are not negative."""
+    """The range of a score; most are not negative."""
     return _RANGES.get(score, Range(0.0, inf))
 
 
@@ -85,7 +85,7 @@ _Quantile = Annotated[str, AfterValidator(_known_quantile)]
 
 
 class Bounds(FrozenModel):
-    """Bounds of a number; several must all hold."""
+    """Bounds of a number; all given ones must hold."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
@@ -102,7 +102,7 @@ class Bounds(FrozenModel):
 
 
 class ShareBounds(Bounds):
-    """Bounds of a number from 0 to 1; several must all hold."""
+    """Bounds of a number from 0 to 1; all given ones must hold."""
 
     gte: _Share | None = Field(default=None, description="At least.")
     gt: _Share | None = Field(default=None, description="More than.")
@@ -111,51 +111,49 @@ class ShareBounds(Bounds):
 
 
 class Certified(FrozenModel):
-    """A guarantee that the profile certifies: of the answers let through by it, few are wrong."""
+    """A guarantee certified by the profile: few of the answers accepted under it are wrong."""
 
     max_error: _Between0And1 = Field(
-        description="Largest share of wrong answers among those let through: 0.05 for one in twenty."
+        description="Maximum share of wrong answers among the accepted ones: 0.05 for one in twenty."
     )
     confidence: _Between0And1 = Field(
-        description="Probability that the calibration led to a threshold that keeps this: 0.95."
+        description="Probability that the calibration found a threshold that keeps this promise: 0.95."
     )
 
 
 class When(FrozenModel):
     """Conditions that must all hold.
 
-    What a condition asks for may be unknown (the confidence without a profile, or of an answer that the
-    profile does not hold for). A rule that hangs on it neither holds nor fails: ``on_uncalibrated`` or
-    ``on_outside_domain`` decides then, so that no later rule lets through what an earlier one might have
-    stopped.
+    A condition may ask for something unknown: the confidence without a profile, or for an answer that the
+    profile does not hold for. A rule that depends on it neither holds nor fails; ``on_uncalibrated`` or
+    ``on_outside_domain`` decides, so that no later rule passes what an earlier one might have stopped.
     """
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     confidence: ShareBounds | None = Field(
         default=None,
-        description="Probability that the answer is correct, 0 to 1, by the profile. Unknown without one, "
-        "and for answers of another model. In a rule that names tools, that of the least sure call of these, "
-        "if it is less than the answer's.",
+        description="Probability that the answer is correct, 0 to 1, from the profile. Unknown without a "
+        "profile, and for answers of another model. In a rule that names tools, the confidence of the least "
+        "sure call of these tools counts if it is lower.",
     )
     uncertainty: Annotated[Mapping[_Score, Bounds], Field(min_length=1)] | None = Field(
         default=None,
         description="Scores by name, such as {hybridgrad: {gte: 0.01}}, and tokens, the answer's length. All "
-        "but log_likelihood and min_token_probability go up when the model is less sure. Their scale "
-        "differs from model to model: quantile does not.",
+        "but log_likelihood and min_token_probability are higher when the model is less sure. Scales differ "
+        "between models; quantiles do not.",
         json_schema_extra={"propertyNames": {"enum": [*NUMBERS]}},
     )
     quantile: Annotated[Mapping[_Quantile, ShareBounds], Field(min_length=1)] | None = Field(
         default=None,
-        description="Where a score stands among those of the profile's reference answers, 0 to 1: "
-        "{hybridgrad: {gte: 0.9}} holds for the tenth with the highest. Needs a profile, which may be one "
-        "made without labels.",
+        description="Rank of a score among the profile's reference answers, 0 to 1: {hybridgrad: {gte: 0.9}} "
+        "holds for the highest tenth. Needs a profile, which may be one made without labels.",
         json_schema_extra={"propertyNames": {"enum": [*QUANTILES]}},
     )
     certified: Certified | None = Field(
         default=None,
-        description="Holds for answers that the profile lets through under this guarantee. The profile must "
-        "have been made with it (guardrail calibrate --target-error 0.05 --confidence 0.95).",
+        description="Holds for answers that the profile accepts under this guarantee. The profile must have "
+        "been made with it (guardrail calibrate --target-error 0.05 --confidence 0.95).",
     )
     finish_reason: (
         Annotated[
@@ -166,8 +164,8 @@ class When(FrozenModel):
         | None
     ) = Field(
         default=None,
-        description="Why the answer ended, one of these: stop (it was complete) or length (it was cut off). "
-        "Unknown for answers that came from elsewhere without it.",
+        description="Why the answer ended, one of: stop (complete) or length (cut off). Unknown for answers "
+        "from other models that do not say.",
     )
     tags: (
         Annotated[
@@ -178,8 +176,8 @@ class When(FrozenModel):
         | None
     ) = Field(
         default=None,
-        description="Holds where the request has at least one tag that fits one of these; * and ? stand for "
-        "any text and any character.",
+        description="Holds if a tag of the request matches one of these; * and ? match any text and any "
+        "character.",
     )
     tool_call: (
         Annotated[
@@ -190,11 +188,12 @@ class When(FrozenModel):
         | None
     ) = Field(
         default=None,
-        description="Holds where the answer calls a tool whose name fits one of these, such as send_*, or "
-        "any at all (true). An answer that calls several may fit several rules: put the risky ones first.",
+        description="Holds if the answer calls a tool whose name matches one of these, such as send_*, or "
+        "any "
+        "tool (true). An answer with several calls may match several rules: put the risky ones first.",
     )
     all_: tuple["When", ...] | None = Field(
-        default=None, alias="all", min_length=1, description="Every one of these holds."
+        default=None, alias="all", min_length=1, description="All of these hold."
     )
     any_: tuple["When", ...] | None = Field(
         default=None, alias="any", min_length=1, description="At least one of these holds."
@@ -202,12 +201,12 @@ class When(FrozenModel):
     not_: "When | None" = Field(
         default=None,
         alias="not",
-        description="These conditions do not all hold. What is unknown stays unknown: not: {confidence: "
-        "{lt: 0.5}} does not hold where there is no confidence.",
+        description="These conditions do not all hold. Unknown stays unknown: not: {confidence: {lt: 0.5}} "
+        "does not hold if there is no confidence.",
     )
 
     @model_validator(mode="after")
     def _has_one(self) -> Self:
         if not self.model_dump(exclude_none=True):
-            raise ValueError("has no condition; leave when out for a rule that always decides")
+            raise ValueError("has no condition; omit when for a rule that always decides")
         return self

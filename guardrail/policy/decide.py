@@ -1,4 +1,4 @@
-"""The decision on one answer, in Kleene's three-valued logic: the first rule that does not fail."""
+"""The decision on an answer: the first rule that does not fail, in Kleene's three-valued logic."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -23,11 +23,11 @@ _TEXTS: Mapping[str, tuple[str, Callable[[float, float], bool]]] = {
 
 
 class Truth(NamedTuple):
-    """What became of conditions.
+    """The truth value of conditions.
 
     Attributes:
-        holds: True, False, or None where that hangs on something unknown.
-        why: In words.
+        holds: True, False, or None if it depends on something unknown.
+        why: The reason in words.
     """
 
     holds: bool | None
@@ -35,12 +35,12 @@ class Truth(NamedTuple):
 
 
 class _Confidence(NamedTuple):
-    """The confidence that a rule goes by.
+    """The confidence that a rule uses.
 
     Attributes:
-        name: Whose it is, in words.
-        value: The confidence; None where it is unknown.
-        is_bound: Whether it may also be less.
+        name: What it is the confidence of, in words.
+        value: The confidence; None if unknown.
+        is_bound: Whether the true value may also be lower.
     """
 
     name: str
@@ -49,10 +49,10 @@ class _Confidence(NamedTuple):
 
 
 def evaluate(when: When, evidence: Evidence) -> Truth:
-    """Say whether all conditions hold. The evidence has been checked by ``doubt_of``.
+    """Evaluate conditions on evidence that ``doubt_of`` has accepted.
 
-    Where they name tools, the confidence that they ask for is the least of the answer's and of those of the
-    calls that fit one of the names, wherever in the conditions these stand.
+    If they name tools anywhere, their confidence is the lowest among that of the answer and those of the
+    matching calls.
     """
     return _evaluated(when, evidence, _confidence(when, evidence))
 
@@ -94,7 +94,7 @@ def _evaluated(when: When, evidence: Evidence, confidence: _Confidence) -> Truth
         parts.append(_any([_evaluated(one, evidence, confidence) for one in when.any_]))
     if when.not_ is not None:
         inner = _evaluated(when.not_, evidence, confidence)
-        # In words the contrary is the same: what holds there is what keeps this from holding.
+        # The explanation stays: what makes the inner condition hold is what makes the negation fail.
         parts.append(Truth(None if inner.holds is None else not inner.holds, inner.why))
     return _all(parts)
 
@@ -115,20 +115,20 @@ def _bounds(bounds: Bounds) -> list[str]:
 
 
 def _at_most(verdict: Truth, bound: str) -> Truth:
-    """What is left of a verdict on a number that may also be less."""
+    """The truth of a bound if the number may also be lower."""
     stays = verdict.holds is (bound in ("lt", "lte"))
     return verdict if stays else Truth(None, "the confidence of a call is unknown")
 
 
 def _certified(wanted: Certified, evidence: Evidence) -> Truth:
-    said = f"at most {wanted.max_error:.3g} wrong with confidence {wanted.confidence:.3g}"
+    said = f"at most {100 * wanted.max_error:.3g} % wrong, with {100 * wanted.confidence:.3g} % confidence"
     if evidence.guarantees is None:
-        return Truth(None, f"whether it is certified ({said}) is unknown")
+        return Truth(None, f"whether the guarantee is met is unknown ({said})")
     held = any(
         isclose(one[0], wanted.max_error) and isclose(one[1], wanted.confidence)
         for one in evidence.guarantees
     )
-    return Truth(held, f"it is {'' if held else 'not '}certified: {said}")
+    return Truth(held, f"guarantee met ({said})" if held else f"guarantee not met (would promise {said})")
 
 
 def _finish_reason(wanted: Sequence[str], reason: str | None) -> Truth:
@@ -142,14 +142,14 @@ def _named(has: str, what: str, names: Iterable[str], patterns: Sequence[str]) -
     fitting = sorted({name for name in names for pattern in patterns if fnmatchcase(name, pattern)})
     if fitting:
         return Truth(True, f"{has} the {what} {', '.join(fitting)[:80]}")
-    return Truth(False, f"{has} no {what}" + ("" if "*" in patterns else f" that fits {_or(patterns)}"))
+    return Truth(False, f"{has} no {what}" + ("" if "*" in patterns else f" that matches {_or(patterns)}"))
 
 
 def _called(names: Sequence[str], patterns: Sequence[str]) -> Truth:
     called = _named("the answer calls", "tool", names, patterns)
     if called.holds and not any(name and fnmatchcase(name, one) for name in names for one in patterns):
-        return Truth(True, "the answer calls a tool, and which is unknown")
-    # A call without a name may be of any tool, so also of one that a rule is there to stop.
+        return Truth(True, "the answer calls an unknown tool")
+    # A call without a name could be of any tool, including one that a rule is meant to stop.
     return (
         Truth(None, "which tool the answer calls is unknown") if not called.holds and "" in names else called
     )
@@ -177,21 +177,21 @@ def _or(names: Iterable[str]) -> str:
     return " or ".join(names)[:80]
 
 
-# What decides on an answer that is a message of the policy itself.
+# The rule that decides on an answer which is itself a message of the policy.
 OWN_MESSAGE = "own_message"
 
-# By how much an action takes away of an answer.
+# How much of an answer an action withholds.
 _STRICTNESS = {"pass": 0, "flag": 1, "escalate": 2, "abstain": 3}
-_ALWAYS = Truth(True, "no rule above holds")
+_ALWAYS = Truth(True, "no earlier rule applies")
 
 
 class Explanation(NamedTuple):
-    """What one rule says of an answer.
+    """What a rule says about an answer.
 
     Attributes:
-        rule: Its id; ``on_error`` where nothing can be decided.
-        outcome: Whether it holds.
-        why: In words.
+        rule: The rule's id; ``on_error`` if nothing can be decided.
+        outcome: Whether the rule holds.
+        why: The reason in words.
     """
 
     rule: str
@@ -200,7 +200,7 @@ class Explanation(NamedTuple):
 
 
 def decide(policy: Policy, evidence: Evidence) -> Decision:
-    """Decide on one answer. Raises nothing, and never passes what could not be scored or decided."""
+    """Decide on an answer. Never raises, and never passes what could not be scored or decided."""
     try:
         doubt = doubt_of(evidence)
         if doubt:
@@ -208,12 +208,12 @@ def decide(policy: Policy, evidence: Evidence) -> Decision:
         if evidence.repeats:
             return _repeating(policy, evidence)
         return _decided(policy, evidence.within_domain())
-    except Exception as error:  # noqa: BLE001  (whatever the evidence is: an answer without a decision is shown to nobody)
+    except Exception as error:  # noqa: BLE001  (evidence may be anything; an undecided answer is never shown)
         return _failed(policy, f"the evidence cannot be read ({type(error).__name__})")
 
 
 def explain(policy: Policy, evidence: Evidence) -> list[Explanation]:
-    """Say of every rule whether it holds for an answer, and why."""
+    """Say for every rule whether it holds for an answer, and why."""
     try:
         doubt = doubt_of(evidence)
         if doubt:
@@ -242,27 +242,27 @@ def _undecided(policy: Policy, rule: Rule, verdict: Truth, evidence: Evidence) -
     if not evidence.outside_domain:
         return _decision(policy, uncalibrated, "on_uncalibrated", reason, evidence)
     reason = f"{reason} ({evidence.outside_domain})"
-    # Without a profile the model's own answers are undecided too: nobody else's have it easier.
+    # Without a profile the model's own answers are undecided too; another model's must not fare better.
     if evidence.is_uncalibrated and _STRICTNESS[uncalibrated.action] > _STRICTNESS[outside.action]:
         return _decision(policy, uncalibrated, "on_uncalibrated", reason, evidence)
     return _decision(policy, outside, "on_outside_domain", reason, evidence)
 
 
 def _repeating(policy: Policy, evidence: Evidence) -> Decision:
-    """The model says what a policy says where nothing answers; so nothing does."""
+    """Abstain: the model repeats what the policy says when it gives no answer."""
     reason, default = _repetition(evidence), policy.rules[-1]
     if default.action in ("abstain", "escalate"):
-        # Its numbers are those of a sentence that was read a moment ago.
+        # Without the evidence: its numbers would describe the repeated sentence.
         return _decision(policy, default, OWN_MESSAGE, reason, None)
     return Decision("abstain", OWN_MESSAGE, reason, enforced=policy.mode == "enforce")
 
 
 def _repetition(evidence: Evidence) -> str:
-    return f"the answer repeats a message of the policy ({evidence.repeats!r}), and answers nothing"
+    return f"the answer only repeats a message of the policy ({evidence.repeats!r})"
 
 
 def _failed(policy: Policy, reason: str) -> Decision:
-    # Without the evidence: what made it unbelievable must not be shown as if it were a number.
+    # Without the evidence: an implausible number must not appear in the message.
     return _decision(policy, policy.on_error, "on_error", reason, None)
 
 

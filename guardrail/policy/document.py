@@ -1,4 +1,4 @@
-"""Values that know where they stand in a file, the mistakes found in them, and JSON text read as such."""
+"""Values with their places in a file, mistakes found in them, and JSON text read as such values."""
 
 import json
 import re
@@ -24,12 +24,12 @@ __all__ = [
 
 
 class Place(NamedTuple):
-    """Where something stands.
+    """A place in a file.
 
     Attributes:
         file: The file as it was named, or ``builtin:NAME``.
-        line: Counted from 1.
-        column: Likewise.
+        line: Line, counted from 1.
+        column: Column, counted from 1.
     """
 
     file: str
@@ -42,12 +42,12 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One thing that is wrong, or to be warned of.
+    """A mistake or warning.
 
     Attributes:
-        place: Where it stands.
-        path: The same as a path of keys: ``rules[0].when.confidence``; ``yaml`` where there are no keys yet,
-            and ``file`` where there is no text yet.
+        place: Where it is.
+        path: The same as a path of keys: ``rules[0].when.confidence``; ``yaml`` if there are no keys yet,
+            and ``file`` if there is no text yet.
         text: What is wrong, and what to do.
     """
 
@@ -60,7 +60,7 @@ class Mistake:
 
 
 class Entry(NamedTuple):
-    """One key of a map: where the key stands, and its value."""
+    """A key of a map: its place and its value."""
 
     key: Place
     node: "Node"
@@ -71,13 +71,13 @@ Scalar = None | bool | int | float | str
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A value of a YAML file.
+    """A value in a YAML file.
 
     Attributes:
         value: A scalar, the items of a list, or the entries of a map by key.
         place: Where it begins.
-        path: Its path of keys in the file that it stands in.
-        quoted: Whether it is a text by its quotation marks.
+        path: Its path of keys in its file.
+        quoted: Whether it is text in quotes.
     """
 
     value: Scalar | tuple["Node", ...] | Mapping[str, Entry]
@@ -87,21 +87,21 @@ class Node:
 
     @property
     def entries(self) -> Mapping[str, Entry]:
-        """The entries of a map; none for anything else."""
+        """The entries of a map; empty for anything else."""
         return self.value if isinstance(self.value, Mapping) else {}
 
     @property
     def items(self) -> tuple["Node", ...]:
-        """The items of a list; none for anything else."""
+        """The items of a list; empty for anything else."""
         return self.value if isinstance(self.value, tuple) else ()
 
     @property
     def text(self) -> str | None:
-        """A text, or None for anything else."""
+        """The text; None for anything else."""
         return self.value if isinstance(self.value, str) else None
 
     def get(self, key: str) -> "Node | None":
-        """The value of a key; None where this is no map or has no such key."""
+        """The value of a key; None if this is not a map or has no such key."""
         entry = self.entries.get(key)
         return None if entry is None else entry.node
 
@@ -118,7 +118,7 @@ class Node:
         return replace(self, value=text)
 
     def plain(self) -> Any:
-        """The value without its places."""
+        """The value without places."""
         if isinstance(self.value, tuple):
             return [item.plain() for item in self.value]
         if isinstance(self.value, Mapping):
@@ -126,12 +126,12 @@ class Node:
         return self.value
 
     def mistake(self, text: str) -> Mistake:
-        """Something that is wrong here."""
+        """A mistake at this place."""
         return Mistake(self.place, self.path or "policy", text)
 
 
 def step(path: str, key: str | int) -> str:
-    """A path of keys with one key or index more."""
+    """A path of keys extended by a key or index."""
     if isinstance(key, int):
         return f"{path}[{key}]"
     shown = key if key.replace("-", "_").isidentifier() else f'["{key}"]'
@@ -139,28 +139,28 @@ def step(path: str, key: str | int) -> str:
 
 
 def in_order(mistakes: Iterable[Mistake], files: Iterable[str]) -> tuple[Mistake, ...]:
-    """Mistakes as a reader meets them, each once: by file in this order, then line and column."""
+    """Unique mistakes in reading order: by file in the given order, then line and column."""
     order = {file: at for at, file in enumerate(files)}
     unique = dict.fromkeys(mistakes)
     return tuple(sorted(unique, key=lambda one: (order.get(one.place.file, len(order)), *one.place[1:])))
 
 
-# A text is a token of its own, so that brackets and commas within it are none.
+# A string is a single token, so brackets and commas in it do not count.
 _TEXT = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _WORD = re.compile(r"[-+.\w]+")
 _SPACE = re.compile(r"[ \t\r\n]*")
-# As YAML counts lines, so that both kinds of files have the same places.
+# Lines are counted as YAML does, so that places agree for both kinds of files.
 _LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 _HALF = re.compile("[\ud800-\udfff]")
 
-HALF_A_PAIR = "holds half a surrogate pair (\\ud800 to \\udfff), which is no text"
+HALF_A_PAIR = "contains half a surrogate pair (\\ud800 to \\udfff), which is not valid text"
 
 
 class TooMuchError(Exception):
-    """The text holds more than a policy does.
+    """The text holds more than a policy may.
 
     Attributes:
-        place: Where that shows.
+        place: Where the limit is exceeded.
     """
 
     def __init__(self, place: Place, text: str) -> None:
@@ -180,16 +180,16 @@ def is_json(text: str) -> bool:
 
 
 def read_json(text: str, shown: str, *, most_values: int, deepest: int) -> tuple[Node, list[Mistake]]:
-    """The values of a text that is JSON, and what is wrong with them for a policy.
+    """Parse JSON text into values, with what is wrong with them for a policy.
 
     Args:
         text: The text.
-        shown: What mistakes call the file.
-        most_values: How many values it may hold.
-        deepest: How many levels it may have.
+        shown: File name used in mistakes.
+        most_values: Maximum number of values.
+        deepest: Maximum number of levels.
 
     Raises:
-        TooMuchError: It holds more.
+        TooMuchError: A limit is exceeded.
     """
     reading = _Reading(text, shown, most_values, deepest)
     node, _ = reading.value(_end(_SPACE, text, 0), "", 0)
@@ -197,7 +197,7 @@ def read_json(text: str, shown: str, *, most_values: int, deepest: int) -> tuple
 
 
 def joined_pairs(text: str) -> str | None:
-    """A text in which each surrogate pair is the character it stands for; None where half of one is left.
+    """The text with surrogate pairs replaced by their characters; None if half a pair is left.
 
     JSON writes a character beyond the first 65,536 as two escapes.
     """
@@ -210,7 +210,7 @@ def joined_pairs(text: str) -> str | None:
 
 
 class _Reading:
-    """Walks a text of which is known that it is JSON."""
+    """Parses a text that is known to be JSON."""
 
     def __init__(self, text: str, shown: str, most_values: int, deepest: int) -> None:
         self.mistakes: list[Mistake] = []
@@ -221,11 +221,11 @@ class _Reading:
         self._lines = [0, *(found.end() for found in _LINE_END.finditer(text))]
 
     def value(self, at: int, path: str, depth: int) -> tuple[Node, int]:
-        """The value that begins here, and where the text goes on behind it."""
+        """The value that begins here, and the position after it."""
         place, first = self._place(at), self._text[at]
         self._left -= 1
         if self._left < 0:
-            raise TooMuchError(place, f"it holds more than {self._most:,} values")
+            raise TooMuchError(place, f"contains more than {self._most:,} values")
         if depth > self._deepest:
             raise TooMuchError(place, f"more than {self._deepest} levels")
         if first == "{":
@@ -238,9 +238,9 @@ class _Reading:
         end = _end(_WORD, self._text, at)
         value = json.loads(self._text[at:end])
         if value is None:
-            self._say(place, path, "has no value; give it one, or remove it")
+            self._say(place, path, "has no value; give it one, or remove the key")
         elif not isinstance(value, bool) and isinf(float(self._text[at:end])):
-            self._say(place, path, "is a number too large to be told from infinity")
+            self._say(place, path, "is a number too large to represent")
         return Node(value, place, path), end
 
     def _map(self, at: int, place: Place, path: str, depth: int) -> tuple[Node, int]:
@@ -253,7 +253,7 @@ class _Reading:
             node, end = self.value(self._behind(colon), step(path, name), depth + 1)
             if name in entries:
                 line = entries[name].key.line
-                self._say(key, step(path, name), f"duplicate key; it stands in line {line} already")
+                self._say(key, step(path, name), f"duplicate key; it is already in line {line}")
             else:
                 entries[name] = Entry(key, node)
             at = self._next(end)
@@ -269,12 +269,12 @@ class _Reading:
         return Node(tuple(items), place, path), at + 1
 
     def _next(self, at: int) -> int:
-        """Where the next item begins behind one that ends here, or the bracket stands that ends them all."""
+        """Position of the next item after one that ends here, or of the closing bracket."""
         at = _end(_SPACE, self._text, at)
         return self._behind(at) if self._text[at] == "," else at
 
     def _behind(self, at: int) -> int:
-        """Where the text goes on behind a single character and the space that follows it."""
+        """Position after a single character and the space that follows it."""
         return _end(_SPACE, self._text, at + 1)
 
     def _joined(self, at: int, end: int, place: Place, path: str) -> str:
@@ -299,4 +299,4 @@ def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
 
 
 def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")

@@ -1,4 +1,9 @@
-"""Numbers of a policy's text changed in place, and a policy written as YAML."""
+"""Change numbers in a policy's text without touching the rest, and write a policy as YAML.
+
+Numbers are replaced at their place, so comments, order and layout stay exactly as they are. A YAML round
+trip, even one that keeps comments, would rewrite indentation, quotes and flow maps elsewhere in a user's
+file.
+"""
 
 import re
 from collections.abc import Iterator
@@ -16,21 +21,21 @@ __all__ = ["Bound", "bounds_of", "policy_yaml", "with_bound"]
 
 
 _BOUNDS = ("gte", "gt", "lte", "lt")
-# A plain number of YAML, up to what may stand behind one.
+# A plain YAML number, followed by what may come after one.
 _NUMBER = re.compile(r"[-+]?[\d.][\d.eE+-]*(?=[\s,}\]]|$)")
 _DIGITS = 6
 
 
 class Bound(NamedTuple):
-    """A bound from 0 to 1 that a rule sets.
+    """A bound between 0 and 1 in a rule.
 
     Attributes:
         rule: The rule's id.
-        of: What is bounded: ``confidence``, or a score whose quantile it is.
+        of: What is bounded: ``confidence``, or the score whose quantile it is.
         kind: ``gte``, ``gt``, ``lte`` or ``lt``.
         value: The number.
-        path: Where it stands, as keys: ``rules[1].when.confidence.gte``.
-        place: The same, as line and column.
+        path: Its path of keys: ``rules[1].when.confidence.gte``.
+        place: Its line and column.
     """
 
     rule: str
@@ -42,9 +47,9 @@ class Bound(NamedTuple):
 
 
 def bounds_of(text: str) -> tuple[Bound, ...]:
-    """Every bound of a confidence or quantile that stands in a policy's text, in its order.
+    """All bounds of a confidence or quantile in a policy's text, in order.
 
-    Nothing is raised: a text that is no YAML has none, and neither has what it inherits from other files.
+    Never raises: invalid YAML has none. Bounds inherited from other files are not included.
     """
     root = read_text(text, "policy").root
     if root is None:
@@ -54,7 +59,7 @@ def bounds_of(text: str) -> tuple[Bound, ...]:
 
 
 def with_bound(text: str, bound: Bound, value: float) -> str:
-    """The text with another number for a bound of it; as it was, where the bound does not stand there."""
+    """The text with another number for a bound; unchanged if the bound is not there."""
     span = _written(text, bound)
     if span is None:
         return text
@@ -87,7 +92,7 @@ def _of(bounds: Node | None, rule: str, of: str) -> Iterator[Bound]:
 
 
 def _written(text: str, bound: Bound) -> tuple[int, int] | None:
-    """From where to where the bound's number stands in the text; None where another thing does."""
+    """Start and end of a bound's number in the text; None if something else is there."""
     lines = text.splitlines(keepends=True)
     if bound.place.line > len(lines):
         return None
@@ -100,12 +105,12 @@ def _written(text: str, bound: Bound) -> tuple[int, int] | None:
     return found.span() if found is not None and fits else None
 
 
-# Texts that no reader takes for a number or a date; PyYAML quotes what else it must.
+# Texts that no reader takes for a number or a date; PyYAML quotes whatever else needs it.
 _PLAIN = re.compile(r"[A-Za-z_][\w ,./:()-]*")
 
 
 def policy_yaml(policy: Policy) -> str:
-    """All of a policy, with every default written out."""
+    """The whole policy as YAML, with every default written out."""
     return yaml.dump(
         _escaped(policy.as_plain()), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100
     )
@@ -121,7 +126,7 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 def _escaped(value: Any) -> Any:
-    """Dollar signs doubled: a variable has been filled in, and is not to be filled in again."""
+    """Double dollar signs, so that values that were filled in are not filled in again."""
     if isinstance(value, dict):
         return {key: _escaped(one) for key, one in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Evidence and decision as plain values; evidence that no real answer can have is rejected."""
+"""Evidence about an answer and the decision on it; impossible evidence is rejected."""
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
@@ -19,27 +19,27 @@ Action = Literal["pass", "flag", "abstain", "escalate"]
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that is known of one answer.
+    """Everything known about an answer.
 
     Attributes:
-        confidence: Probability of being correct, 0 to 1; None where no profile gives one.
-        scores: Uncertainty scores by name, as ``Uncertainty.scores()`` gives them.
-        quantiles: Share of the profile's reference below each score, 0 to 1, by the score's name.
-        guarantees: Those that this answer is let through by; None where no profile can tell.
-        finish_reason: Why the answer ended: ``stop``, ``length``, ``reasoning_length`` (in its reasoning:
-            there is no answer), or None where it is not known.
-        tags: What the caller says of the request.
+        confidence: Probability of being correct, 0 to 1; None without a profile that gives one.
+        scores: Uncertainty scores by name, as returned by ``Uncertainty.scores()``.
+        quantiles: Share of the profile's reference answers below each score, 0 to 1, by score.
+        guarantees: Guarantees that accept the answer; None without a profile that can tell.
+        finish_reason: Why the answer ended: ``stop``, ``length``, ``reasoning_length`` (during its reasoning,
+            so there is no answer), or None if unknown.
+        tags: Tags of the request, given by the caller.
         tool_calls: Names of the tools that the answer calls.
-        call_confidences: Calls that were judged by themselves: the tool's name, and the probability that the
-            call is correct, None where it is unknown. For tools that are not here the answer's stands.
-        repeats: The message of the policy that the answer repeats, as it stands in the policy; empty where it
-            repeats none. Such an answer is an abstention, whatever else is known of it.
-        error: Why the answer could not be scored or judged, or empty. Nothing else counts then.
-        outside_domain: Why the profile does not hold for this answer (somebody else gave it), in words; empty
-            where it holds. Confidence, quantiles and guarantees are then unknown, whatever stands here of
-            them, and ``on_outside_domain`` decides where a rule hangs on what is unknown.
-        is_uncalibrated: Whether there is no profile at all. Outside of a domain, ``on_uncalibrated`` decides
-            then too: the stricter of the two.
+        call_confidences: Name and probability of being correct for each call that was assessed by itself;
+            None if unknown. The answer's confidence applies to all other calls.
+        repeats: The message of the policy that the answer repeats, as written there; empty if none. Such an
+            answer is an abstention, whatever else is known about it.
+        error: Why the answer could not be scored or assessed; empty if it could. Nothing else counts then.
+        outside_domain: Why the profile does not hold for this answer (another model gave it); empty if it
+            does. Confidence, quantiles and guarantees are then treated as unknown, and ``on_outside_domain``
+            decides where a rule depends on them.
+        is_uncalibrated: Whether there is no profile at all. Outside the domain the stricter of
+            ``on_uncalibrated`` and ``on_outside_domain`` then decides.
     """
 
     confidence: float | None = None
@@ -56,7 +56,7 @@ class Evidence:
     is_uncalibrated: bool = False
 
     def within_domain(self) -> "Evidence":
-        """The same without what a profile says of answers that it does not hold for."""
+        """The evidence without what the profile says about answers that it does not hold for."""
         if not self.outside_domain:
             return self
         calls = tuple((name, None) for name, _ in self.call_confidences)
@@ -65,18 +65,19 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is to be done with one answer, and why.
+    """What to do with an answer, and why.
 
     Attributes:
-        action: What the policy decided.
-        rule: Id of the rule that decided; ``on_error``, ``on_uncalibrated`` or ``on_outside_domain`` where
-            one of these did, and ``own_message`` where the answer repeats a message of the policy.
-        reason: Why, in words for a person.
-        message: What to show with the answer (flag) or in its place (abstain, or while a person decides),
-            its placeholders filled in; None where the policy gives none. There is no ticket yet.
-        awaiting_ticket: The message with ``{ticket}`` alone left to be filled in; None where it names none.
-        to: Name of the escalation target, where the action is ``escalate``.
-        enforced: False where the policy only observes: the answer is then shown whatever the action.
+        action: The action.
+        rule: Id of the rule that decided; ``on_error``, ``on_uncalibrated`` or ``on_outside_domain`` if one
+            of these did; ``own_message`` if the answer repeats a message of the policy.
+        reason: The reason in words.
+        message: The rendered message to show with the answer (flag) or instead of it (abstain, or while a
+            person decides), before there is a ticket; None if the policy has none.
+        awaiting_ticket: The message with only ``{ticket}`` left to fill in; None if it has no such
+            placeholder.
+        to: Name of the escalation target, if the action is ``escalate``.
+        enforced: False if the policy only observes: the answer is then shown whatever the action.
     """
 
     action: Action
@@ -88,16 +89,16 @@ class Decision:
     awaiting_ticket: str | None = None
 
 
-# A sum of many small terms may end a little outside of what it is bound by.
+# A sum of many small terms may slightly exceed its bounds.
 _ROUNDING = 1e-6
 
 
 def doubt_of(evidence: "Evidence") -> str:
-    """Why nothing can be decided on this; empty where it can."""
+    """Why this evidence cannot be used; empty if it can."""
     if evidence.error or not isinstance(evidence.error, str):
-        return str(evidence.error) or "the error is no text"
+        return str(evidence.error) or "the error is not text"
     if evidence.confidence is not None and not _is_within(evidence.confidence, SHARE, 0):
-        return f"the confidence is {_shown(evidence.confidence)}, and no number from 0 to 1"
+        return f"the confidence is {_shown(evidence.confidence)}, which is not a number from 0 to 1"
     return (
         _doubt_of_scores(evidence.scores)
         or _doubt_of_quantiles(evidence.quantiles)
@@ -108,19 +109,19 @@ def doubt_of(evidence: "Evidence") -> str:
 
 def _doubt_of_scores(scores: Mapping[str, Any]) -> str:
     if not isinstance(scores, Mapping):
-        return "the scores are no map of names to numbers"
+        return "the scores are not a map of names to numbers"
     for name, value in scores.items():
         if not isinstance(name, str) or not _is_within(value, range_of(name), _ROUNDING):
-            return f"{_shown(name)} is {_shown(value)}, which no answer has"
+            return f"{_shown(name)} is {_shown(value)}, which is impossible"
     return "the answer is empty" if scores.get("tokens") == 0 else ""
 
 
 def _doubt_of_quantiles(quantiles: Mapping[str, Any]) -> str:
     if not isinstance(quantiles, Mapping):
-        return "the quantiles are no map of names to numbers"
+        return "the quantiles are not a map of names to numbers"
     for name, value in quantiles.items():
         if not isinstance(name, str) or not _is_within(value, SHARE, 0):
-            return f"the quantile of {_shown(name)} is {_shown(value)}, and no number from 0 to 1"
+            return f"the quantile of {_shown(name)} is {_shown(value)}, which is not a number from 0 to 1"
     return ""
 
 
@@ -133,20 +134,22 @@ def _doubt_of_facts(evidence: "Evidence") -> str:
             for one in guarantees
         )
     ):
-        return "the guarantees are no set of pairs of shares"
+        return "the guarantees are not a set of pairs of shares"
     if evidence.finish_reason is not None and not isinstance(evidence.finish_reason, str):
         return f"the finish reason is {_shown(evidence.finish_reason)}"
     if not isinstance(evidence.repeats, str):
-        return "what the answer repeats is no text"
+        return "what the answer repeats is not text"
     for what, names in (("tags", evidence.tags), ("tool calls", evidence.tool_calls)):
         is_list = isinstance(names, Sequence | Set) and not isinstance(names, str | bytes)
         if not is_list or not all(isinstance(name, str) for name in names):
-            return f"the {what} are no list of names"
+            return f"the {what} are not a list of names"
     if not isinstance(evidence.outside_domain, str):
-        return f"why it is outside of the domain is {_shown(evidence.outside_domain)}, and no text"
+        return (
+            f"the reason for being outside the domain is {_shown(evidence.outside_domain)}, which is not text"
+        )
     calls: Any = evidence.call_confidences
     if not isinstance(calls, Sequence) or not all(map(_is_call, calls)):
-        return "the confidences of calls are no pairs of a name and a share"
+        return "the confidences of calls are not pairs of a name and a share"
     return ""
 
 
@@ -162,7 +165,7 @@ def _doubt_of_nothing(evidence: "Evidence") -> str:
 
 
 def _is_within(value: Any, within: Range, slack: float) -> bool:
-    # A bool is a number to Python, and never a score.
+    # In Python a bool is a number, but it is never a score.
     is_number = isinstance(value, float) or (isinstance(value, Real) and not isinstance(value, bool))
     if not is_number:
         return False

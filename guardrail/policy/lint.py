@@ -1,4 +1,4 @@
-"""What one part of a policy asks of another, and of its profile."""
+"""Consistency of a policy: between its parts, and with its profile."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from guardrail.calibration.held_out import builtin_profiles
 from guardrail.errors import ProfileError
 from guardrail.policy.answer_boxes import Budget
 from guardrail.policy.conditions import QUANTILES, Certified
@@ -25,15 +24,15 @@ __all__ = ["AUTO", "UNKNOWN_FILE", "Profiled", "check_ids", "check_profile", "ch
 
 
 _FALLBACKS = ("on_error", "on_uncalibrated", "on_outside_domain")
-# What decides where something is unknown, and is abstain where it is not given.
+# These decide where something is unknown, and default to abstain.
 _UNKNOWNS = _FALLBACKS[1:]
 _WITHHOLDING = ("abstain", "escalate")
-# Of a circle, as much is named.
+# A circle is named up to this length.
 _LONGEST_PATH = 20
 
 
 def check_ids(root: Node) -> Iterator[Mistake]:
-    """Rules of one file that have the same id, or one that a decision uses for something else."""
+    """Duplicate ids of rules in a file, and ids reserved for other decisions."""
     seen: dict[str, Node] = {}
     for rule in rules_of(root):
         node = rule.get("id")
@@ -41,20 +40,18 @@ def check_ids(root: Node) -> Iterator[Mistake]:
             continue
         if node.text in seen:
             line = seen[node.text].place.line
-            yield node.mistake(f"duplicate id {node.text!r}; the rule in line {line} has it already")
+            yield node.mistake(f"duplicate id {node.text!r}; the rule in line {line} already has it")
         elif node.text in _FALLBACKS:
-            yield node.mistake(
-                f"{node.text!r} is what a decision by {node.text} is called; choose another id"
-            )
+            yield node.mistake(f"{node.text!r} is reserved for decisions by {node.text}; choose another id")
         seen.setdefault(node.text, node)
 
 
 def check_soundness(root: Node, budget: Budget | None = None) -> tuple[list[Mistake], list[Mistake]]:
-    """What is wrong with the whole, and what is to be warned of.
+    """Mistakes and warnings about the policy as a whole.
 
     Args:
         root: The policy's values.
-        budget: As for ``check_reach``.
+        budget: Shared budget of :func:`check_reach`.
     """
     wrong, unclaimed = check_reach(root, budget)
     mistakes = [
@@ -79,14 +76,14 @@ def _check_outcomes(root: Node) -> Iterator[Mistake]:
                 yield Mistake(outcome.place, step(outcome.path, "to"), text)
         elif not escalates:
             other = action.text if action else "another"
-            yield to.mistake(f"belongs to action: escalate, and the action is {other}; remove it")
+            yield to.mistake(f"is only for action: escalate, but the action is {other}; remove it")
         elif to.text is not None and to.text not in targets:
             near = did_you_mean(to.text, targets)
-            yield to.mistake(f"is {to.text!r}, and no target under escalation is called so{near}")
+            yield to.mistake(f"is {to.text!r}, but there is no such target under escalation{near}")
         if message is not None and action is not None and action.text == "pass":
             yield message.mistake("is never shown with pass; use flag, or remove it")
         elif message is not None and not escalates and names_ticket(message.text or ""):
-            yield message.mistake("names a {ticket}, which there is with action: escalate alone; remove it")
+            yield message.mistake("has a {ticket}, which exists only with action: escalate; remove it")
 
 
 def _check_targets(root: Node) -> Iterator[Mistake]:
@@ -96,23 +93,23 @@ def _check_targets(root: Node) -> Iterator[Mistake]:
     for name, entry in (escalation.entries if escalation else {}).items():
         target = entry.node
         if name == ABSTAIN:
-            yield Mistake(entry.key, target.path, f"{ABSTAIN!r} is no name for a target: on_error means it")
+            yield Mistake(entry.key, target.path, f"{ABSTAIN!r} is reserved; on_error uses it to end a chain")
         kinds = [kind for kind in KINDS if kind in target.entries]
         if isinstance(target.value, Mapping) and len(kinds) != 1:
             has = " and ".join(kinds) or "none"
-            yield target.mistake(f"needs one of {', '.join(KINDS)}, and has {has}")
+            yield target.mistake(f"needs exactly one of {', '.join(KINDS)}, but has {has}")
         arguments = target.get("arguments")
         if arguments is not None and arguments.entries and kinds and "chat_model" not in kinds:
-            yield arguments.mistake(f"are for a chat_model, and this is a {kinds[0]}; remove them")
+            yield arguments.mistake(f"are only for a chat_model, but this is a {kinds[0]}; remove them")
         after = target.get("on_error")
         if after is None or after.text is None or after.text == ABSTAIN:
             continue
         if after.text not in targets:
             near = did_you_mean(after.text, [ABSTAIN, *targets])
-            yield after.mistake(f"is {after.text!r}, and no target is called so{near}")
+            yield after.mistake(f"is {after.text!r}, but there is no such target{near}")
         elif name in circles:
             path = " to ".join(_path_after(name, targets))
-            yield after.mistake(f"leads in a circle: {path}; end it with abstain")
+            yield after.mistake(f"is circular: {path}; end it with abstain")
 
 
 def _check_streaming(root: Node) -> Iterator[Mistake]:
@@ -122,20 +119,20 @@ def _check_streaming(root: Node) -> Iterator[Mistake]:
     why = "streaming: annotate shows tokens before the verdict, so nothing can be withheld; use buffer"
     for outcome in _outcomes(root):
         action = outcome.get("action") or outcome
-        # What could not be scored is withdrawn; see the warning.
+        # An answer that could not be scored is withdrawn afterwards; there is a warning for that.
         if action.text in _WITHHOLDING and outcome.path != "on_error":
             yield action.mistake(f"is {action.text}, and {why}, or pass or flag here")
     for key in _UNKNOWNS:
         given = root.get(key)
         if given is None or (given.entries and "action" not in given.entries):
             node = given or streaming
-            yield node.mistake(f"{key} is abstain where it is not given, and {why}, or give flag")
+            yield node.mistake(f"{key} defaults to abstain, and {why}, or set it to flag")
 
 
 def _annotated_errors(root: Node) -> Iterator[Mistake]:
     streaming, mode = root.get("streaming"), root.get("mode")
     if streaming and streaming.text == "annotate" and not (mode and mode.text == "observe"):
-        yield streaming.mistake("an answer that fails to be scored is withdrawn only after it was seen")
+        yield streaming.mistake("an answer that cannot be scored is withdrawn only after it was seen")
 
 
 def _unused_targets(root: Node) -> Iterator[Mistake]:
@@ -155,12 +152,12 @@ def _never_tickets(root: Node) -> Iterator[Mistake]:
             continue
         way = dict.fromkeys([to.text, *_path_after(to.text, targets)])
         if not any("queue" in targets[name].entries for name in way):
-            said = "names a {ticket}, and no target that it escalates to is a queue: it will read 'unknown'"
+            said = "has a {ticket}, but no target that it escalates to is a queue: it will read 'unknown'"
             yield message.mistake(said)
 
 
 def _path_after(name: str, targets: dict[str, Node]) -> list[str]:
-    """The targets that follow each other when each fails, until one comes again."""
+    """The targets tried one after the other when each fails, until one repeats."""
     path = [name]
     while (after := _after(path[-1], targets)) is not None and len(path) <= _LONGEST_PATH:
         path.append(after)
@@ -170,7 +167,7 @@ def _path_after(name: str, targets: dict[str, Node]) -> list[str]:
 
 
 def _in_circles(targets: dict[str, Node]) -> set[str]:
-    """The targets that come again when each fails."""
+    """The targets whose chain of fallbacks leads back to them."""
     circles, done = set[str](), set[str]()
     for name in targets:
         path: dict[str, int] = {}
@@ -186,7 +183,7 @@ def _in_circles(targets: dict[str, Node]) -> set[str]:
 
 
 def _after(name: str, targets: dict[str, Node]) -> str | None:
-    """The target that is tried when another fails; None where none is."""
+    """The target tried when another fails, if there is one."""
     after = targets[name].get("on_error")
     return after.text if after is not None and after.text in targets else None
 
@@ -202,17 +199,15 @@ def _targets(root: Node) -> dict[str, Node]:
 
 
 AUTO = "auto"
-UNKNOWN_FILE = (
-    "is no file that can be named here; name one with builtin:, or start from a policy that names it"
-)
+UNKNOWN_FILE = "cannot be named here; name a file with builtin:, or start from a policy that names this one"
 
 
 @dataclass(slots=True)
 class Profiled:
-    """What came of looking through a policy's profile.
+    """The profile of a policy, and what is wrong with it.
 
     Attributes:
-        path: Where it lies; None where that depends on the model in use, or cannot be told.
+        path: Its path; None if it depends on the model in use or is unknown.
         mistakes: What is wrong with it, or with what rules ask of it.
         warnings: What depends on its data.
     """
@@ -225,17 +220,22 @@ class Profiled:
 def check_profile(
     root: Node, folders: Mapping[str, Path], as_named: Callable[[Path], Path | None] = lambda file: file
 ) -> Profiled:
-    """Find the profile, and compare it with the rules.
+    """Find the profile and compare it with the rules.
 
     Args:
         root: The policy's values.
-        folders: The folder of each file that they stand in.
-        as_named: Gives a file as it is to be read; None for one that the policy may not name.
+        folders: The folder of each file that they come from.
+        as_named: Returns the path to read for a named file, or None if the policy may not name it.
     """
     found = Profiled()
-    node = root.get("profile")
-    if node is None or node.text in (AUTO, ""):
-        model = root.get("model")
+    node, model = root.get("profile"), root.get("model")
+    is_auto = node is None or node.text in (AUTO, "")
+    if is_auto and not (model and model.text):
+        return found
+    # Imported late: most policies leave the profile to the model, and its classes are slow to build.
+    from guardrail.calibration.held_out import builtin_profiles
+
+    if node is None or is_auto:
         of_model = builtin_profiles().get(model.text) if model and model.text else None
         if of_model is not None:
             _compare(root, node or root, of_model, found)
@@ -259,7 +259,6 @@ def check_profile(
 
 
 def _compare(root: Node, node: Node, path: Path, found: Profiled) -> None:
-    # Not at the top: most policies leave the profile to the model, and its classes take their time to build.
     from guardrail.calibration.profile import read_profile
 
     try:
@@ -270,7 +269,7 @@ def _compare(root: Node, node: Node, path: Path, found: Profiled) -> None:
     for when in conditions_of(root):
         confidence, certified, quantile = when.get("confidence"), when.get("certified"), when.get("quantile")
         if confidence is not None and not profile.is_calibrated:
-            said = "the profile was made without labels and gives no confidence: on_uncalibrated decides"
+            said = "the profile was made without labels and has no confidence: on_uncalibrated decides"
             found.warnings.append(confidence.mistake(said))
         for name, entry in (quantile.entries if quantile else {}).items():
             if name in QUANTILES and name not in profile.reference:
@@ -292,7 +291,7 @@ def _compare_guarantee(node: Node, profile: "Profile", found: Profiled) -> None:
         has = "; ".join(str(one.guarantee) for one in profile.certified) or "none"
         found.mistakes.append(
             node.mistake(
-                f"the profile has no threshold for this guarantee; it has {has}. Make it again with "
+                f"the profile has no threshold for this guarantee; it has {has}. Make the profile again with "
                 f"guardrail calibrate --target-error {wanted.max_error:g} --confidence {wanted.confidence:g}"
             )
         )

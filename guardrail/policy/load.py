@@ -1,4 +1,4 @@
-"""A policy file to a :class:`Policy`: its base, its variables, or everything that is wrong with it."""
+"""Load a policy file: resolve its base and variables, and report everything that is wrong with it."""
 
 import os
 import re
@@ -20,14 +20,14 @@ from guardrail.policy.yaml_document import BUILTIN, ReadYaml, builtin_policy, re
 __all__ = ["Checked", "check_policy", "check_text", "fill_in", "load_policy", "merge", "notices_in"]
 
 
-# Merged key by key: targets by their names, the log by its keys. Anything else is one value.
+# Merged key by key; any other key is replaced as a whole.
 _MERGED = ("escalation", "log")
 
 
 def merge(base: Node, child: Node) -> Node:
-    """The policy that ``child`` makes of ``base``; every part keeps its place.
+    """Merge a policy into its base; every part keeps its place.
 
-    Rules of the same id are replaced where they stand, new ones go before all inherited ones.
+    Rules with the same id replace inherited ones in place; new rules go before all inherited ones.
     """
     entries = {key: entry for key, entry in base.entries.items() if key != "extends"}
     for key, entry in child.entries.items():
@@ -44,7 +44,7 @@ def merge(base: Node, child: Node) -> Node:
 
 
 def notices_in(root: Node) -> list[Notice]:
-    """The messages of a policy that is not checked yet."""
+    """The messages of a policy that has not been validated."""
     rules = root.get("rules")
     said = [(_id(rule) or "", rule) for rule in (rules.items if rules else ())]
     said += [(key, entry.node) for key, entry in root.entries.items() if key.startswith("on_")]
@@ -76,7 +76,7 @@ _INSIDE = re.compile(r"(?P<name>[A-Za-z_]\w*)(?::-(?P<default>.*))?", re.ASCII |
 
 
 def fill_in(node: Node, environment: Mapping[str, str]) -> tuple[Node, list[Mistake]]:
-    """Put the environment's values where they are asked for. They stay texts, and are not looked into."""
+    """Replace ``${VAR}`` by values from the environment. They stay texts and are not parsed."""
     mistakes: list[Mistake] = []
     return _filled(node, environment, mistakes), mistakes
 
@@ -99,7 +99,7 @@ def _filled(node: Node, environment: Mapping[str, str], mistakes: list[Mistake])
             return "$"
         inside = _INSIDE.fullmatch(found["inside"]) if found["end"] else None
         if inside is None:
-            said = f"{found[0][:40]!r} is no variable; write ${{NAME}}, ${{NAME:-default}} or $$"
+            said = f"{found[0][:40]!r} is not a variable; write ${{NAME}}, ${{NAME:-default}} or $$"
             mistakes.append(node.mistake(said))
             return found[0]
         name, default = inside["name"], inside["default"]
@@ -120,19 +120,19 @@ def _filled(node: Node, environment: Mapping[str, str], mistakes: list[Mistake])
 
 _LONGEST_CHAIN = 10
 _SHOWN_KEYS = 4
-# What the file of a profile has.
+# Keys that identify a profile's file.
 _OF_A_PROFILE = {"scorer", "reference", "making"}
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What came of looking through a policy.
+    """Result of checking a policy.
 
     Attributes:
-        policy: It, where nothing is wrong.
+        policy: The policy, if it is valid.
         mistakes: Everything that is wrong, in the order of the file.
-        warnings: What is likely not meant, or depends on data.
-        files: Absolute paths of the files that it names and that were read: those it extends, its profile.
+        warnings: What is probably unintended, or depends on data.
+        files: Absolute paths of the files it names that were read: its base policies and profile.
     """
 
     policy: Policy | None
@@ -145,16 +145,16 @@ def load_policy(where: str | Path) -> Policy:
     """Read a policy.
 
     Args:
-        where: Its file, or ``builtin:NAME`` for one that comes with guardrail.
+        where: A policy file, or ``builtin:NAME``.
 
     Raises:
-        PolicyError: It has mistakes; the error lists every one of them with its place.
+        PolicyError: It is invalid; the error lists every mistake with its place.
     """
     if not isinstance(where, str | Path):
         raise PolicyError(
             [
-                f"A policy is named by its file, or as builtin:NAME, and this is of type "
-                f"{type(where).__name__}. One that is no file is made by Policy.model_validate({{…}})."
+                f"A policy is given as a file or as builtin:NAME, not as {type(where).__name__}. "
+                f"For one that is not in a file, use Policy.model_validate({{…}})."
             ]
         )
     checked = check_policy(where)
@@ -164,11 +164,11 @@ def load_policy(where: str | Path) -> Policy:
 
 
 def check_policy(where: str | Path, environment: Mapping[str, str] | None = None) -> Checked:
-    """Read a policy and say everything that is wrong with it. Raises nothing.
+    """Read a policy and report everything that is wrong with it. Never raises.
 
     Args:
-        where: Its file, or ``builtin:NAME`` for one that comes with guardrail.
-        environment: What ``${VAR}`` stands for; by default that of this process.
+        where: A policy file, or ``builtin:NAME``.
+        environment: Values of ``${VAR}``; by default this process's environment.
     """
     shown = str(where)
     try:
@@ -186,15 +186,15 @@ def check_text(
     environment: Mapping[str, str] | None = None,
     files: Collection[Path] | None = None,
 ) -> Checked:
-    """The same for a policy that is being typed.
+    """Like :func:`check_policy`, for a policy being edited.
 
     Args:
         text: YAML.
-        shown: What mistakes call it.
-        folder: What its paths start from.
-        environment: What ``${VAR}`` stands for; by default that of this process.
-        files: The only files that it may name, such as the ``files`` of what another check gave: of others it
-            is not even said whether they are there. Any without.
+        shown: File name used in mistakes.
+        folder: Folder that relative paths start from.
+        environment: Values of ``${VAR}``; by default this process's environment.
+        files: The only files it may name, such as ``files`` of an earlier check; nothing is revealed about
+            others, not even whether they exist. None allows any.
     """
     known = None if files is None else frozenset(map(_absolute, files))
     gathering = _Gathering(os.environ if environment is None else environment, known)
@@ -203,23 +203,23 @@ def check_text(
 
 @dataclass(slots=True)
 class _Gathering:
-    """Reads a policy and those it extends, and keeps what is wrong on the way."""
+    """Reads a policy with its base policies, and collects the mistakes."""
 
     environment: Mapping[str, str]
     # The only files that may be named; None for any.
     known: frozenset[Path] | None = None
     mistakes: list[Mistake] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
-    # Shared, so that a long line of policies takes no longer than one.
+    # Shared, so that a long chain of policies takes no longer than one.
     budget: Budget = field(default_factory=Budget)
-    # In the order in which they were read: the policy itself first.
+    # In reading order: the policy itself first.
     folders: dict[str, Path] = field(default_factory=dict)
-    # What the policies that are extended say, also where it is replaced.
+    # Messages of the base policies, including replaced ones.
     inherited: list[Notice] = field(default_factory=list)
     is_whole: bool = True
 
     def resolve(self, read: ReadYaml, file: Path, shown: str, chain: tuple[Path, ...]) -> Node | None:
-        """The policy's values with those it extends merged in; None where it cannot be read."""
+        """The policy's values merged with those of its base policies; None if it cannot be read."""
         self.folders[shown] = file.parent
         self.mistakes += read.mistakes
         if read.root is None:
@@ -238,15 +238,15 @@ class _Gathering:
         return merge(base, root)
 
     def named(self, file: Path) -> Path | None:
-        """A file as it is to be read; None where it may not be named. Nothing of it is looked at."""
+        """The path to read for a named file, or None if it may not be named. The file is not accessed."""
         if self.known is None:
             return file
-        # By its name without detours: a link on the way would lead elsewhere.
+        # Compared by name: following links would access the file.
         absolute = _absolute(file)
         return absolute if absolute in self.known else None
 
     def _base(self, node: Node, name: str, file: Path, chain: tuple[Path, ...]) -> Node | None:
-        """The policy that another extends: a policy of its own, or a mistake where it is named."""
+        """The resolved base policy; otherwise a mistake is reported where it is named."""
         try:
             is_builtin = name.startswith(BUILTIN)
             base = (
@@ -256,10 +256,12 @@ class _Gathering:
                 self.mistakes.append(node.mistake(UNKNOWN_FILE))
                 return None
             if base.resolve() in chain:
-                self.mistakes.append(node.mistake(f"leads in a circle: {name} extends this file"))
+                self.mistakes.append(node.mistake(f"is circular: {name} extends this file"))
                 return None
             if len(chain) > _LONGEST_CHAIN:
-                self.mistakes.append(node.mistake(f"is the end of more than {_LONGEST_CHAIN} policies"))
+                self.mistakes.append(
+                    node.mistake(f"is the end of a chain of more than {_LONGEST_CHAIN} policies")
+                )
                 return None
         except (PolicyError, OSError, RuntimeError, ValueError) as error:
             self.mistakes.append(node.mistake(str(error)))
@@ -268,7 +270,7 @@ class _Gathering:
         read = read_file(base, shown)
         wrong = _no_policy(read)
         if wrong:
-            # Where it is named is where it is to be mended.
+            # Reported where it is named, since that is the place to fix.
             self.mistakes.append(node.mistake(f"{shown}{wrong}"))
             return None
         if not is_builtin:
@@ -290,10 +292,10 @@ def _checked(gathering: _Gathering, root: Node | None) -> Checked:
             gathering.files += [_absolute(profiled.path)] if profiled.path else []
             found += [*wrong, *profiled.mistakes]
             warnings += profiled.warnings
-            # Whether a model is here is not for everybody to know.
+            # Which models exist on this machine is not revealed to everybody.
             warnings += _doubtful_models(root) if gathering.known is None else []
             policy = policy and policy.found_at(profiled.path).inheriting(gathering.inherited)
-        # What could not be read, or is not set, is wrong once, whatever else it would be wrong for.
+        # Something unreadable or unset is reported once, not again for its consequences.
         known = {(mistake.place, mistake.path) for mistake in mistakes}
         mistakes += [
             one
@@ -301,7 +303,7 @@ def _checked(gathering: _Gathering, root: Node | None) -> Checked:
             if (one.place, one.path) not in known and (gathering.is_whole or one.text != "is missing")
         ]
         if policy is None and not mistakes:
-            mistakes.append(root.mistake("is no policy that can be used"))
+            mistakes.append(root.mistake("is not a valid policy"))
     files = list(gathering.folders)
     return Checked(
         policy=None if mistakes else policy,
@@ -312,43 +314,43 @@ def _checked(gathering: _Gathering, root: Node | None) -> Checked:
 
 
 def _no_policy(read: ReadYaml) -> str:
-    """What a file is that a policy extends, where that is no policy; empty where it may be one."""
+    """Why a base file is not a policy; empty if it may be one."""
     root = read.root
     if root is None:
         first = read.mistakes[0]
         if first.path == "file":
             return f": {first.text}"
         if read.looks_like:
-            return f": is no policy but {read.looks_like}"
-        # A policy with a slip in it is mended in its own file.
+            return f": is not a policy but {read.looks_like}"
+        # A policy with a slip in it is corrected in its own file.
         said = f"{first.text}, in line {first.place.line}"
-        return "" if read.has_policy_keys else f": is no policy ({said})"
+        return "" if read.has_policy_keys else f": is not a policy ({said})"
     if not root.entries:
         if read.mistakes and not read.looks_like:
-            return f": is no policy ({read.mistakes[0].text})"
+            return f": is not a policy ({read.mistakes[0].text})"
         kind = "an empty map" if isinstance(root.value, Mapping) else kind_of(root)
-        return f": is no policy but {read.looks_like or kind}"
+        return f": is not a policy but {read.looks_like or kind}"
     version, keys = root.get("version"), ", ".join(sorted(root.entries)[:_SHOWN_KEYS])
     if set(root.entries) >= _OF_A_PROFILE:
-        return ": is a profile and no policy; name it under profile"
+        return ": is a profile, not a policy; name it under profile"
     if version is None:
-        return f": is no policy: it has no version, but {keys}"
+        return f": is not a policy: it has no version, but {keys}"
     if type(version.value) is not int or version.value != 1:
-        return f": is a policy of version {version.plain()!r:.20}, and this guardrail reads version 1"
+        return f": is a policy of version {version.plain()!r:.20}; this guardrail reads version 1"
     if "rules" not in root.entries and "extends" not in root.entries:
-        return f": is no policy: it has no rules, but {keys}"
+        return f": is not a policy: it has no rules, but {keys}"
     return ""
 
 
 def _mistakes_alone(root: Node, node: Node, shown: str, budget: Budget) -> Iterator[Mistake]:
-    """What keeps a policy that another extends from being one by itself.
+    """What keeps a base policy from being valid by itself.
 
-    What the other replaces counts too: it might as well not, and nobody would look.
+    Mistakes in replaced parts count too, or nobody would ever see them.
     """
     _, found = validate(Policy, root)
     missing = [one.path for one in found if one.text == "is missing" and one.place == root.place]
     if missing:
-        yield node.mistake(f"{shown}: is no policy by itself: {' and '.join(missing)} is missing")
+        yield node.mistake(f"{shown}: is not valid by itself: {' and '.join(missing)} is missing")
     yield from (one for one in found if one.text != "is missing" or one.place != root.place)
     if not missing:
         wrong, _ = check_soundness(root, budget)
@@ -356,12 +358,12 @@ def _mistakes_alone(root: Node, node: Node, shown: str, budget: Budget) -> Itera
 
 
 def _absolute(file: Path) -> Path:
-    # By its name alone: looking where a link leads is looking.
+    # By name only: resolving a link would access the file.
     return Path(os.path.abspath(file))
 
 
 def _doubtful_models(root: Node) -> list[Mistake]:
-    """Names that lead to no model from here; on another machine they may."""
+    """Model names that cannot be resolved on this machine, though perhaps on another."""
     from guardrail.errors import ModelReferenceError
     from guardrail.models.files.reference import DEFAULT_MODEL, ModelReference
 

@@ -1,4 +1,4 @@
-"""What a person reads in place of an answer or beside it, and such messages found again in a text."""
+"""Messages shown with or instead of an answer: rendering, and recognising them in a text."""
 
 import re
 import unicodedata
@@ -25,9 +25,9 @@ __all__ = [
 ]
 
 
-# Placeholders that stand for a word; all others stand for a number.
+# Placeholders for text; all others are for numbers.
 TEXTS = ("rule", "finish_reason", "ticket")
-# What is not known before somebody was asked.
+# The placeholder that is unknown until an answer has been escalated.
 TICKET = "ticket"
 PLACEHOLDERS = (
     "confidence",
@@ -36,7 +36,7 @@ PLACEHOLDERS = (
     *TEXTS,
 )
 UNKNOWN = "unknown"
-# Literal text, doubled braces, a placeholder, or a brace that is none of these.
+# Literal text, a doubled brace, a placeholder, or a stray brace.
 _PART = re.compile(
     r"(?P<text>[^{}]+)|(?P<brace>\{\{|\}\})|\{(?P<name>[^{}:]*)(?::(?P<spec>[^{}]*))?\}|(?P<odd>[{}])"
 )
@@ -44,11 +44,11 @@ _SPEC = re.compile(r"(,?(\.\d{1,2})?[efg%]?)", re.IGNORECASE)
 
 
 class MessagePart(NamedTuple):
-    """A part of a message.
+    """Part of a message.
 
     Attributes:
-        text: What it says as it is; empty for a placeholder.
-        name: The placeholder's name; None for a text.
+        text: Literal text; empty for a placeholder.
+        name: The placeholder's name; None for literal text.
         spec: The placeholder's format.
     """
 
@@ -58,10 +58,10 @@ class MessagePart(NamedTuple):
 
 
 def check_message(template: str) -> str:
-    """Give back a message that can be rendered.
+    """Return the message if it can be rendered.
 
     Raises:
-        ValueError: A placeholder or its format is none of those there are; the message says which.
+        ValueError: A placeholder or its format is unknown; the message names it.
     """
     for part in parts_of(template):
         if part.name is None:
@@ -77,7 +77,7 @@ def check_message(template: str) -> str:
 
 
 def render_message(template: str, values: Mapping[str, float | str | None]) -> str:
-    """Fill in a message that was checked. What has no value, or None, reads ``unknown``."""
+    """Fill in a checked message. Placeholders without a value read ``unknown``."""
     return "".join(
         part.text if part.name is None else _shown(values.get(part.name), part.spec)
         for part in parts_of(template)
@@ -85,7 +85,7 @@ def render_message(template: str, values: Mapping[str, float | str | None]) -> s
 
 
 def rendered_but_for_ticket(template: str, values: Mapping[str, float | str | None]) -> str:
-    """Fill in a message that was checked, but for ``{ticket}``: a message of which that alone is left."""
+    """Fill in all placeholders of a checked message except ``{ticket}``; the result is a message again."""
     return "".join(
         "{ticket}"
         if part.name == TICKET
@@ -97,7 +97,7 @@ def rendered_but_for_ticket(template: str, values: Mapping[str, float | str | No
 
 
 def names_ticket(template: str) -> bool:
-    """Whether a message has a place for a ticket; one that cannot be read has none."""
+    """Whether a message has a ``{ticket}`` placeholder; an invalid message has none."""
     try:
         return any(part.name == TICKET for part in parts_of(template))
     except ValueError:
@@ -105,15 +105,16 @@ def names_ticket(template: str) -> bool:
 
 
 def parts_of(template: str) -> Iterator[MessagePart]:
-    """The parts of a message, in their order.
+    """The parts of a message in order.
 
     Raises:
-        ValueError: A brace belongs to no placeholder.
+        ValueError: A brace is not part of a placeholder.
     """
     for found in _PART.finditer(template):
         if found["odd"]:
             raise ValueError(
-                f"has a {found['odd']} that belongs to no placeholder; write {found['odd'] * 2} for one"
+                f"has a {found['odd']} that is not part of a placeholder; write {found['odd'] * 2} for a "
+                f"brace"
             )
         if found["name"] is not None:
             yield MessagePart("", found["name"], found["spec"] or "")
@@ -127,22 +128,22 @@ def _shown(value: float | str | None, spec: str) -> str:
     return value if isinstance(value, str) else format(value, spec or ".3g")
 
 
-# From this many letters on, a message is nobody's words but the policy's, wherever in a text it stands.
+# A message with at least this many letters is recognised anywhere in a text.
 _LONG = 16
-# Of a shorter one, with this many letters and two words, the larger part of the text has to be it.
+# A shorter one, with at least this many letters and two words, must be most of the text.
 _SHORT = 8
-# A character that is a syllable or a word says as much as several letters.
+# A letter that is a whole syllable or word counts as this many.
 _SYLLABLE = 3
 
-# Letters of a text that is looked through for one message after the other.
+# Longer texts are not searched for chains of messages.
 _LONGEST_CHAIN = 10_000
 
-# A number as it may be written, without and with its punctuation. Bounded, so that none takes long to read.
+# A number without and with punctuation; bounded, so that no match takes long.
 _NUMBER = rf"(?:\d|(?<=\d)e(?=\d)|{UNKNOWN}|inf|nan){{1,120}}"
 _WRITTEN_NUMBER = rf"(?:[\d.,%+-]|(?<=[\d.])e(?=[+\-\d])|{UNKNOWN}|inf|nan){{1,120}}"
 _FINISH_REASON = rf"(?:stop|(?:reasoning_?)?length|{UNKNOWN})"
 _TICKET = rf"(?:[0-9a-f]{{32}}|{UNKNOWN})"
-# Marks that begin something rather than end it, and the other way round.
+# Marks that open something, and marks that close it.
 _OPENING, _CLOSING = "([{<\"'`*_~\u201c\u2018\u201e", ")]}>.,:;!?\u2026"
 
 
@@ -150,9 +151,9 @@ class Notice(NamedTuple):
     """A message of a policy.
 
     Attributes:
-        text: It, with its placeholders.
-        action: What it goes with.
-        rule: Id of the rule that says it.
+        text: The message with its placeholders.
+        action: The action it is for.
+        rule: Id of the rule it belongs to.
     """
 
     text: str
@@ -161,10 +162,10 @@ class Notice(NamedTuple):
 
 
 class Notices:
-    """Messages that are known again.
+    """A policy's messages, recognised in texts.
 
     Args:
-        notices: The messages; one that cannot be read is left out.
+        notices: The messages; invalid ones are skipped.
     """
 
     def __init__(self, notices: Iterable[Notice]) -> None:
@@ -172,10 +173,10 @@ class Notices:
         self._patterns = tuple(dict.fromkeys(patterns))
 
     def repeated_in(self, text: str) -> str:
-        """The message that a text repeats, as its author wrote it; empty where it repeats none.
+        """The message that a text repeats, as written in the policy; empty if there is none.
 
-        A text does where it is one message or several and nothing else, and where it holds a long one among
-        other words, or a shorter one that makes up the larger part of it. "No." within an answer is none.
+        A text repeats messages if it consists of nothing else, if it contains a long one, or if a shorter one
+        makes up most of it. "No." within an answer is not a repetition.
         """
         for is_written in (False, True):
             patterns = [one for one in self._patterns if one.is_written is is_written]
@@ -186,7 +187,7 @@ class Notices:
         return ""
 
     def without_flags(self, text: str) -> str:
-        """A text without the warnings that a policy, or who showed its answer, put beside it."""
+        """The text without the warnings that a policy, or whoever showed the answer, added to it."""
         for pattern in self._patterns:
             if pattern.is_flag and not pattern.is_written:
                 text = _cut(pattern, text)
@@ -199,28 +200,28 @@ class _Pattern(NamedTuple):
     letters: int
     words: int
     is_flag: bool
-    # Of marks alone: what is between its placeholders has no letter to go by.
+    # Whether the message consists only of punctuation, so that letters cannot identify it.
     is_written: bool
 
 
 class _Read:
-    """What of a text is compared, and where in the text it stands."""
+    """The characters of a text that are compared, with their positions."""
 
     def __init__(self, text: str, keep: Callable[[str], bool]) -> None:
         self.text = text
         self.letters, self._places = _letters(text, keep)
 
     def found(self, pattern: _Pattern) -> Iterator[tuple[int, int]]:
-        """Where in the text a message begins and ends, as whole words."""
+        """Start and end of each occurrence of a message as whole words."""
         for match in pattern.regex.finditer(self.letters):
             begin, end = self._places[match.start()], self._places[match.end() - 1] + 1
             if self._is_edge(begin) and self._is_edge(end):
                 yield begin, end
 
     def ends(self, pattern: _Pattern, at: int) -> list[int]:
-        """Where among the letters a message can end that begins there."""
+        """Positions among the letters where a message starting here can end."""
         match = pattern.regex.match(self.letters, at)
-        # A number may have taken the one that the next message begins with.
+        # A number may have swallowed the start of the next message.
         possible = range(at + 1, match.end() + 1) if match else ()
         edges = [end for end in possible if self._is_edge(self._places[end - 1] + 1)]
         return [end for end in edges if pattern.regex.fullmatch(self.letters, at, end)]
@@ -231,7 +232,7 @@ class _Read:
 
 
 def _whole(patterns: Sequence[_Pattern], read: _Read) -> _Pattern | None:
-    """The message that begins a text which is made of messages alone."""
+    """The first message of a text that consists only of messages."""
     if not read.letters:
         return None
     for pattern in patterns:
@@ -239,7 +240,7 @@ def _whole(patterns: Sequence[_Pattern], read: _Read) -> _Pattern | None:
             return pattern
     if len(read.letters) > _LONGEST_CHAIN:
         return None
-    # Of each place that messages lead to, the first of them.
+    # For each reachable position, the first message of the chain leading there.
     reached: dict[int, _Pattern] = {}
     waiting: list[tuple[int, _Pattern | None]] = [(0, None)]
     while waiting and len(read.letters) not in reached:
@@ -253,7 +254,7 @@ def _whole(patterns: Sequence[_Pattern], read: _Read) -> _Pattern | None:
 
 
 def _held(patterns: Sequence[_Pattern], read: _Read) -> _Pattern | None:
-    """A message that a text holds among other words."""
+    """A message contained in a text among other words."""
     for pattern in patterns:
         for begin, end in read.found(pattern):
             own = len(_letters(read.text[begin:end])[0])
@@ -278,10 +279,10 @@ def _cut(pattern: _Pattern, text: str) -> str:
 
 
 def _parted(text: str, begin: int, end: int) -> tuple[str, str]:
-    """What stands before and after a message, without the marks that belong to it."""
+    """The text before and after a message, without the punctuation that belongs to the message."""
     last = next((at for at in range(begin, 0, -1) if text[at - 1].isalnum()), 0)
     first = next((at for at in range(end, len(text)) if text[at].isalnum()), len(text))
-    # Up to the first space marks end what stands before them; after the last, they begin what follows.
+    # Marks up to the first space belong to the text before; those after the last space to the text after.
     ends, begins = re.split(r"\s", text[last:begin]), re.split(r"\s", text[end:first])
     closing = ends[0] if len(ends) > 1 else ends[0].rstrip(_OPENING)
     opening = begins[-1] if len(begins) > 1 else begins[-1].lstrip(_CLOSING)
@@ -295,7 +296,7 @@ def _says(text: str) -> bool:
 
 
 def _is_line(text: str, begin: int, end: int) -> bool:
-    """Whether a message stands in lines of its own."""
+    """Whether a message has its lines to itself."""
     before, after = text[:begin].rpartition("\n")[2], text[end:].partition("\n")[0]
     return not _says(before) and not _says(after)
 
@@ -304,14 +305,14 @@ def _pattern(notice: Notice) -> _Pattern | None:
     try:
         parts = list(parts_of(notice.text))
     except ValueError:
-        # It is a base policy's, and was replaced.
+        # A message of a base policy that was replaced.
         return None
     said = "".join(part.text for part in parts)
     letters, _ = _letters(said)
     is_written = not letters
     keep = _is_visible if is_written else str.isalnum
     written = [_regex(part, keep, notice.rule, is_written=is_written) for part in parts]
-    # Numbers beside one another are read as one: which digit belongs to which takes too long to find out.
+    # Adjacent numbers are matched as one: splitting the digits among them would take too long.
     numbers = (_NUMBER, _WRITTEN_NUMBER)
     apart = [one for at, one in enumerate(written) if one not in numbers or one not in written[at - 1 : at]]
     if not any(apart):
@@ -333,7 +334,7 @@ def _regex(part: MessagePart, keep: Callable[[str], bool], rule: str, *, is_writ
 
 
 def _letters(text: str, keep: Callable[[str], bool] = str.isalnum) -> tuple[str, list[int]]:
-    """The characters that count, without case and accents, and where each stands."""
+    """The compared characters without case and accents, and the position of each."""
     letters, places = [], []
     for at, character in enumerate(text):
         for one in unicodedata.normalize("NFKD", character).casefold():
@@ -348,5 +349,5 @@ def _is_visible(character: str) -> bool:
 
 
 def _is_joined(character: str) -> bool:
-    """Whether a letter stands for no word by itself, as most scripts' do beside another."""
+    """Whether a letter is only part of a word; in scripts of syllables or ideographs it is one itself."""
     return character.isalnum() and unicodedata.category(character) != "Lo"

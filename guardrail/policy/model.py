@@ -1,4 +1,4 @@
-"""A policy, version 1: everything that may stand in its YAML file, and the targets it names."""
+"""The model of a policy, version 1: every key of its YAML file, and its escalation targets."""
 
 import json
 import re
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 
-# What a target may name in place of another target; none may be called so.
+# The value that on_error of a target may have instead of another target's name; reserved.
 ABSTAIN = "abstain"
 KINDS = ("queue", "chat_model", "callable")
 
@@ -40,7 +40,7 @@ _SECRET = re.compile(r"(?i)(api_?key|secret|passw(or)?d|(^|_)token|credentials?)
 
 
 def conflict(text: str) -> PydanticCustomError:
-    """Parts that are right each for itself; in a file, ``soundness`` says the same at its place."""
+    """Parts that are valid alone but conflict. For a file, ``lint`` reports the same at its line."""
     return PydanticCustomError("conflict", text)
 
 
@@ -73,13 +73,14 @@ def _checked_arguments(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class Target(FrozenModel):
-    """Where an escalated answer goes: one of queue, chat_model and callable."""
+    """Where an escalated answer goes: exactly one of queue, chat_model and callable."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [kind]} for kind in KINDS]})
 
     queue: Annotated[str, AfterValidator(_checked_queue)] | None = Field(
         default=None,
-        description="People's queue: sqlite:///FILE, from the working directory, or sqlite:////absolute/FILE.",
+        description="Review queue: sqlite:///FILE, relative to the working directory, or "
+        "sqlite:////absolute/FILE.",
     )
     chat_model: Annotated[str, AfterValidator(_checked_chat_model)] | None = Field(
         default=None, description="LangChain chat model as provider:model, such as openai:gpt-5."
@@ -89,19 +90,19 @@ class Target(FrozenModel):
     )
     arguments: Annotated[Mapping[str, Any], AfterValidator(_checked_arguments)] = Field(
         default_factory=dict,
-        description="Arguments of the chat model, such as {temperature: 0}. No secrets: providers read "
+        description="Arguments of the chat model, such as {temperature: 0}. Not for secrets: providers read "
         "theirs from the environment.",
     )
     timeout_s: Annotated[float, Strict(), Field(gt=0, le=3600)] = Field(
         default=60.0, description="Seconds after which the target counts as failed."
     )
     on_error: Annotated[str, Field(min_length=1)] = Field(
-        default=ABSTAIN, description="Where to go when it fails: abstain, or the name of another target."
+        default=ABSTAIN, description="What to do if the target fails: abstain, or the name of another target."
     )
 
     @property
     def kind(self) -> Literal["queue", "chat_model", "callable"]:
-        """Which of the three it is."""
+        """Which of the three keys it has."""
         if self.queue is not None:
             return "queue"
         return "chat_model" if self.chat_model is not None else "callable"
@@ -109,9 +110,9 @@ class Target(FrozenModel):
     @model_validator(mode="after")
     def _is_one(self) -> Self:
         if sum(value is not None for value in (self.queue, self.chat_model, self.callable)) != 1:
-            raise conflict("needs one of queue, chat_model and callable, and only one")
+            raise conflict("needs exactly one of queue, chat_model and callable")
         if self.arguments and self.chat_model is None:
-            raise conflict("arguments are for a chat_model")
+            raise conflict("arguments are only for a chat_model")
         return self
 
 
@@ -123,41 +124,42 @@ def _as_action(value: Any) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    # True and 1.0 are 1 to Python.
+    # In Python True and 1.0 equal 1.
     return value if type(value) is int else repr(value)
 
 
 def _checked_name(value: str) -> str:
     if not _NAME.fullmatch(value):
-        raise ValueError(f"is {value[:60]!r}; a name is made of letters, digits, '_', '-' and '.'")
+        raise ValueError(f"is {value[:60]!r}; a name consists of letters, digits, '_', '-' and '.'")
     return value
 
 
 def _check_target(action: str, to: str | None) -> None:
     if (action == "escalate") != (to is not None):
-        raise conflict("to belongs to action: escalate, and escalate needs it")
+        raise conflict("to is only for action: escalate, which needs it")
 
 
 _Text = Annotated[str, Field(min_length=1)]
 _Message = Annotated[str, Field(min_length=1), AfterValidator(check_message)]
 _Id = Annotated[str, AfterValidator(_checked_name)]
 _MESSAGE = (
-    "What is shown with the answer (flag) or in its place (abstain; escalate, while somebody else answers). "
-    "Placeholders: {confidence:.0%}, any score such as {hybridgrad}, its place among the profile's as "
-    "{quantile_hybridgrad:.0%}, {tokens}, {finish_reason} and {rule}; with escalate also {ticket}, by which "
-    "a person's answer is asked for. What is not known reads 'unknown'. {{ and }} stand for braces."
+    "Shown with the answer (flag) or instead of it (abstain; escalate, while somebody else answers). "
+    "Placeholders: {confidence:.0%}, any score such as {hybridgrad}, its quantile in the profile as "
+    "{quantile_hybridgrad:.0%}, {tokens}, {finish_reason} and {rule}; with escalate also {ticket}, which "
+    "identifies the review of the answer. Unknown values read 'unknown'. Write {{ and }} for braces."
 )
-_TO = "Name of the target under escalation, where the action is escalate."
+_TO = "Name of the target under escalation, if the action is escalate."
 
 
 class Rule(FrozenModel):
-    """One rule. The first whose conditions hold decides."""
+    """A rule. The first rule whose conditions hold decides."""
 
-    id: _Id = Field(description="Its name, once in a policy: letters, digits, '_', '-' and '.'.")
+    id: _Id = Field(description="Unique name: letters, digits, '_', '-' and '.'.")
     when: When | None = Field(
         default=None,
-        description="What must hold for the rule to decide, all of it. Without it the rule always decides: "
-        "the last rule, and no other, has none.",
+        description="Conditions that must all hold for the rule to decide. Without it the rule always "
+        "decides; "
+        "the last rule has none, and only the last.",
     )
     action: Action = Field(
         description="pass (show the answer), flag (show it with a warning), abstain (withhold it) or "
@@ -173,7 +175,7 @@ class Rule(FrozenModel):
 
 
 class OnError(FrozenModel):
-    """What happens to an answer that could not be scored or judged. It is never shown."""
+    """What happens to an answer that could not be scored or assessed. It is never shown."""
 
     action: Literal["abstain", "escalate"] = Field(default="abstain", description="abstain or escalate.")
     message: _Message | None = Field(default=None, description=_MESSAGE)
@@ -186,7 +188,7 @@ class OnError(FrozenModel):
 
 
 class OnUncalibrated(FrozenModel):
-    """What happens where a rule hangs on what is not known of the answer. It never simply passes."""
+    """What happens if a rule depends on something unknown. The answer never simply passes."""
 
     action: Literal["flag", "abstain", "escalate"] = Field(
         default="abstain", description="flag, abstain or escalate."
@@ -201,7 +203,7 @@ class OnUncalibrated(FrozenModel):
 
 
 class OnOutsideDomain(FrozenModel):
-    """What happens where a rule hangs on what the profile cannot know of such an answer. It never passes."""
+    """What happens if a rule depends on what the profile cannot say of the answer. It never passes."""
 
     action: Literal["flag", "abstain", "escalate"] = Field(
         default="abstain", description="flag, abstain or escalate."
@@ -216,70 +218,72 @@ class OnOutsideDomain(FrozenModel):
 
 
 class Log(FrozenModel):
-    """Every decision as one line of JSON."""
+    """Log of every decision, one JSON object per line."""
 
     file: _Text = Field(
-        description="File that lines are added to, from the working directory: no pipe and no device."
+        description="File to append to, relative to the working directory; not a pipe or device."
     )
     text: Literal["none", "hash", "full"] = Field(
         default="none",
-        description="What of questions and answers is logged: nothing, their SHA-256 (which tells a guessed "
-        "short text from another), or all of it.",
+        description="What to log of questions and answers: nothing, their SHA-256 (short texts can be "
+        "guessed "
+        "from it), or the full text.",
     )
 
 
 class Policy(FrozenModel):
-    """A policy: what is done with an answer, by how sure the model is of it.
+    """A policy: what happens to an answer, depending on how sure the model is.
 
-    The first rule that holds decides. Nothing that cannot be scored or decided is ever passed.
+    The first rule that holds decides. An answer that cannot be scored or decided never passes.
     """
 
-    version: Annotated[Literal[1], BeforeValidator(_whole)] = Field(description="Of this schema: 1.")
+    version: Annotated[Literal[1], BeforeValidator(_whole)] = Field(description="Version of the schema: 1.")
     name: _Id = Field(description="Letters, digits, '_', '-' and '.'.")
-    description: str = Field(default="", description="For whom it is and what it does.")
+    description: str = Field(default="", description="Whom the policy is for and what it does.")
     extends: _Text | None = Field(
         default=None,
-        description="Another policy that this one changes: a path from this file, or builtin:NAME. Rules of "
-        "the same id are replaced where they stand, new rules go before all inherited ones, targets of the "
-        "same name are replaced, log is merged key by key; whatever else stands here replaces what stands "
-        "there.",
+        description="Base policy that this one changes: a path relative to this file, or builtin:NAME. Rules "
+        "with the same id replace inherited ones in place, new rules go before all inherited ones, targets "
+        "with "
+        "the same name are replaced, log is merged key by key; every other key replaces the inherited one.",
     )
     mode: Literal["enforce", "observe"] = Field(
-        default="enforce", description="observe decides and records, and shows every answer as it is."
+        default="enforce", description="observe decides and logs, but shows every answer unchanged."
     )
     model: _Text | None = Field(
         default=None, description="Local model that answers: built-in name, folder, .gguf file or hub id."
     )
     chat_template_kwargs: Mapping[str, Any] | None = Field(
         default=None,
-        description="Arguments of the local model's chat template, such as enable_thinking: false. They must "
-        "be some that it reads. A profile holds for answers under the same ones.",
+        description="Arguments of the local model's chat template, such as enable_thinking: false. The "
+        "template "
+        "must use them. A profile is valid only for answers with the same arguments.",
     )
     scorer_model: _Text | None = Field(
         default=None,
-        description="Local model that scores the answers of a model which cannot be looked into, such as one "
-        "behind an API.",
+        description="Local model that scores the answers of a model whose internals are not accessible, such "
+        "as "
+        "one behind an API.",
     )
     profile: _Text = Field(
         default="auto",
-        description="What was learned of the model's answers: a path from this file, builtin:NAME, or auto "
-        "for the profile that ships for the model in use. Where none ships, nothing is calibrated.",
+        description="Profile of the model's answers: a path relative to this file, builtin:NAME, or auto for "
+        "the profile that ships for the model in use. If none ships, nothing is calibrated.",
     )
     combine: Literal["last", "worst"] = Field(
         default="worst",
-        description="Which of several answers of one chain decides: the one that comes off worst, or the "
-        "last.",
+        description="Which of several answers in one chain decides: the worst, or the last.",
     )
     rules: Annotated[tuple[Rule, ...], Field(min_length=1)] = Field(
-        description="The first that holds decides. The last has no when: the default."
+        description="The first rule that holds decides. The last has no when: it is the default."
     )
     on_error: Annotated[
         OnError,
         BeforeValidator(_as_action, json_schema_input_type=Literal["abstain", "escalate"] | OnError),
     ] = Field(
         default_factory=OnError,
-        description="What happens to an answer that could not be scored or judged: scoring failed, a number "
-        "that is none, out of memory. abstain, or {action, to, message}.",
+        description="What happens to an answer that could not be scored or assessed: scoring failed, a score "
+        "is not a number, out of memory. abstain, or {action, to, message}.",
     )
     on_uncalibrated: Annotated[
         OnUncalibrated,
@@ -288,7 +292,7 @@ class Policy(FrozenModel):
         ),
     ] = Field(
         default_factory=OnUncalibrated,
-        description="What happens where a rule hangs on what is not known: confidence, certified or quantile "
+        description="What happens if a rule depends on something unknown: confidence, certified or quantile "
         "without a profile, a score that was not computed. flag, abstain, or {action, to, message}.",
     )
     on_outside_domain: Annotated[
@@ -298,31 +302,34 @@ class Policy(FrozenModel):
         ),
     ] = Field(
         default_factory=OnOutsideDomain,
-        description="What happens where a rule hangs on what is not known, and the profile does not hold for "
-        "the answer: another model gave it than those that the profile is made of. Confidence, certified and "
-        "quantile are then unknown. flag, abstain, or {action, to, message}.",
+        description="What happens if a rule depends on something unknown because the profile does not hold "
+        "for "
+        "the answer, which came from a model other than the calibrated one. Confidence, certified and "
+        "quantile "
+        "are then unknown. flag, abstain, or {action, to, message}.",
     )
     streaming: Literal["buffer", "annotate"] = Field(
         default="buffer",
-        description="buffer shows nothing before the verdict. annotate shows tokens as they come and the "
-        "verdict last; not for policies that withhold answers.",
+        description="buffer shows nothing before the verdict. annotate shows tokens as they are generated "
+        "and "
+        "the verdict last; not for policies that withhold answers.",
     )
     escalation: Mapping[_Id, Target] = Field(
         default_factory=dict, description="Targets by name, for action: escalate."
     )
-    log: Log | None = Field(default=None, description="Where decisions are logged. Nowhere without it.")
+    log: Log | None = Field(default=None, description="Where decisions are logged; not logged without it.")
 
     _profile_path: Path | None = PrivateAttr(default=None)
     _inherited: tuple[Notice, ...] = PrivateAttr(default=())
 
     @property
     def profile_path(self) -> Path | None:
-        """The profile's file; None for ``auto``, where it depends on the model in use."""
+        """The profile's file; None for ``auto``, which depends on the model in use."""
         return self._profile_path
 
     @property
     def notices(self) -> tuple[Notice, ...]:
-        """All its messages, and those of the policies that it extends, which it may have replaced."""
+        """Its messages, and those of its base policies even if replaced."""
         outcomes = {name: getattr(self, name) for name in type(self).model_fields if name.startswith("on_")}
         said = [*((rule.id, rule) for rule in self.rules), *outcomes.items()]
         own = [Notice(one.message, one.action, rule) for rule, one in said if one.message is not None]
@@ -330,21 +337,21 @@ class Policy(FrozenModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of its resolved content: the same wherever the files lie."""
+        """SHA-256 of the resolved content; independent of where the files are."""
         return sha256(json.dumps(self.as_plain(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def as_plain(self) -> dict[str, Any]:
-        """Its content as a policy file would have it, with every default written out."""
+        """The content as a policy file would have it, with all defaults written out."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
     def found_at(self, profile: Path | None) -> Self:
-        """The same policy, which knows where its profile lies."""
+        """A copy that knows the path of its profile."""
         copy = self.model_copy()
         copy._profile_path = profile
         return copy
 
     def inheriting(self, notices: Iterable[Notice]) -> Self:
-        """The same policy, which knows the messages of those that it extends."""
+        """A copy that knows the messages of its base policies."""
         copy = self.model_copy()
         own = self.notices
         copy._inherited = tuple(one for one in notices if one not in own)
@@ -353,5 +360,5 @@ class Policy(FrozenModel):
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         if self.rules[-1].when is not None or any(rule.when is None for rule in self.rules[:-1]):
-            raise conflict("the last rule, and no other, has no when")
+            raise conflict("the last rule must have no when, and all others need one")
         return self

@@ -1,4 +1,4 @@
-"""Rules that can never decide: none is the default, or what stands above leaves nothing for them."""
+"""Rules that can never decide: the default is missing, or earlier rules leave nothing for them."""
 
 from collections.abc import Iterator
 from math import inf
@@ -22,23 +22,23 @@ from guardrail.policy.document import Mistake, Node
 __all__ = ["check_reach", "conditions_of", "rules_of"]
 
 
-# Steps to find the one that contradicts itself: it is named alone, or all are.
+# Steps for finding the single contradictory condition; if they do not suffice, all are named.
 _OF_ONE_CONDITION = 2_000
 
 
 class _Seen(NamedTuple):
-    """A rule above, and the answers that it decides on."""
+    """An earlier rule, and the answers that it decides on."""
 
     rule: Node
     boxes: list[Box]
 
 
 def check_reach(root: Node, budget: Budget | None = None) -> tuple[list[Mistake], list[Mistake]]:
-    """Everything that keeps a rule from deciding, and answers from being decided; and where this ends.
+    """Mistakes that keep a rule from deciding or leave answers undecided, and warnings where this is unknown.
 
     Args:
         root: The policy's values.
-        budget: How much may be looked through for it. What is not looked through is warned of.
+        budget: Steps that may be spent; rules not reached are warned of.
     """
     unclaimed: list[Node] = []
     mistakes = [
@@ -50,7 +50,7 @@ def check_reach(root: Node, budget: Budget | None = None) -> tuple[list[Mistake]
 
 
 def conditions_of(root: Node) -> Iterator[Node]:
-    """Every map of conditions in the rules, the outer before the inner."""
+    """All maps of conditions in the rules, outer before inner."""
     waiting = [when for rule in rules_of(root) if (when := rule.get("when")) is not None]
     while waiting:
         when = waiting.pop(0)
@@ -63,7 +63,7 @@ def conditions_of(root: Node) -> Iterator[Node]:
 
 
 def rules_of(root: Node) -> tuple[Node, ...]:
-    """The rules, in their order."""
+    """The rules in order."""
     rules = root.get("rules")
     return rules.items if rules else ()
 
@@ -77,14 +77,15 @@ def _check_default(root: Node) -> Iterator[Mistake]:
         yield Mistake(
             last.place,
             rules.path,
-            "no default: the last rule has conditions, and answers that fit no rule are undecided; add a "
-            "rule without when, such as {id: default, action: abstain}",
+            "no default: the last rule has conditions, so answers that match no rule are undecided; add a "
+            "rule "
+            "without when, such as {id: default, action: abstain}",
         )
     for above, rule in enumerate(rules.items[:-1]):
         if not rule.entries or "when" in rule.entries:
             continue
         for later in rules.items[above + 1 :]:
-            said = f"can never decide: {_called(rule, later)} has no when and always decides before"
+            said = f"can never decide: {_called(rule, later)} has no when and always decides first"
             if later.place.file != rule.place.file:
                 said += f"; give that one the id {_name(later)} to replace this"
             yield later.mistake(said)
@@ -102,14 +103,14 @@ def _check_ranges(root: Node) -> Iterator[Mistake]:
                     continue
                 if not low <= float(str(value)) <= high:
                     limits = [f"at least {low:g}"] * (low > -inf) + [f"at most {high:g}"] * (high < inf)
-                    said = f"is {value}, which is out of range: {name} is {' and '.join(limits)}"
+                    said = f"is {value}; {name} must be {' and '.join(limits)}"
                     yield bound.node.mistake(said)
 
 
 def _check_coverage(root: Node, budget: Budget, unclaimed: list[Node]) -> Iterator[Mistake]:
-    """Rules that contradict themselves, or that those above leave nothing to decide.
+    """Rules that contradict themselves, or for which earlier rules leave nothing.
 
-    Rules of which that cannot be told are added to ``unclaimed``.
+    Rules for which this cannot be determined are added to ``unclaimed``.
     """
     conditions = [(rule, _when(rule.get("when"))) for rule in rules_of(root) if "when" in rule.entries]
     patterns = patterns_of(when for _, when in conditions if when)
@@ -129,11 +130,11 @@ def _check_coverage(root: Node, budget: Budget, unclaimed: list[Node]) -> Iterat
         by = next((one.rule for one in above if is_covered(boxes, one.boxes, budget)), None)
         is_taken = None if by else is_covered(boxes, (box for one in above for box in one.boxes), budget)
         if by is not None:
-            yield rule.mistake(f"can never decide: whatever it holds for, {_called(by, rule)} decides before")
+            yield rule.mistake(f"can never decide: {_called(by, rule)} decides first on all its answers")
         elif is_taken is None:
             unclaimed.append(rule)
         elif is_taken:
-            yield rule.mistake("can never decide: whatever it holds for, the rules above it decide before")
+            yield rule.mistake("can never decide: earlier rules decide first on all its answers")
         seen.append(_Seen(rule, boxes))
 
 
@@ -142,8 +143,7 @@ def _end_of_claims(unclaimed: list[Node]) -> Iterator[Mistake]:
         first, others = unclaimed[0], len(unclaimed) - 1
         these = f"{_name(first)} and {others} below it" if others else _name(first)
         yield first.mistake(
-            f"it is not known whether {these} can ever decide: their conditions and those above are too many "
-            "to compare"
+            f"it is unknown whether {these} can ever decide: there are too many conditions to compare"
         )
 
 
@@ -158,7 +158,7 @@ def _contradiction(rule: Node) -> Node:
 
 
 def _boxes(when: When, patterns: Patterns, budget: Budget) -> list[Box] | None:
-    """The answers that conditions hold for, or None where nothing can be said of them."""
+    """The answers for which conditions hold; None if there are too many boxes."""
     try:
         return boxes_of(when, patterns, budget)
     except TooManyBoxesError:
@@ -166,7 +166,7 @@ def _boxes(when: When, patterns: Patterns, budget: Budget) -> list[Box] | None:
 
 
 def _when(node: Node | None) -> When | None:
-    """The conditions, or None where they have mistakes of their own."""
+    """The conditions; None if they have mistakes of their own."""
     try:
         return When.model_validate(node.plain()) if node else None
     except ValidationError:

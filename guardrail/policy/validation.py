@@ -1,4 +1,4 @@
-"""What pydantic finds wrong, said in words and at its place in the file; the JSON schema of a policy."""
+"""Pydantic's errors in words and at their place in the file; the JSON schema of a policy."""
 
 import json
 import re
@@ -19,7 +19,7 @@ __all__ = ["SCHEMA_FILE", "kind_of", "policy_schema", "schema_text", "validate"]
 _Model = TypeVar("_Model", bound=BaseModel)
 _QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'")
 _EXPECTED = {
-    "string_type": "a text",
+    "string_type": "text",
     "float_type": "a number",
     "int_type": "a whole number",
     "bool_type": "true or false",
@@ -50,9 +50,9 @@ _LIMITS = {
 
 
 def validate(model: type[_Model], root: Node) -> tuple[_Model | None, list[Mistake]]:
-    """Make a model of a file's values, or say everything that keeps each of them from being one.
+    """Validate a file's values as a model, or report every error.
 
-    Parts that conflict with each other are left to ``soundness``, which knows where they stand.
+    Conflicts between valid parts are left to ``lint``, which knows their places.
     """
     try:
         return model.model_validate(root.plain()), []
@@ -65,7 +65,7 @@ def validate(model: type[_Model], root: Node) -> tuple[_Model | None, list[Mista
 
 def _is_said(root: Node, error: Mapping[str, Any]) -> bool:
     if error["type"] == "too_short":
-        # A list of nothing but mistakes is as short to pydantic as an empty one.
+        # To pydantic a list of only invalid items is as short as an empty one.
         node, _ = _descend(root, error["loc"])
         return not node.items and not node.entries
     return bool(error["type"] != "conflict")
@@ -77,7 +77,7 @@ def _mistake(
     node, rest = _descend(root, where)
     context = error.get("ctx", {})
     if kind == "extra_forbidden":
-        # The walk ended in the value of the key; it is the key that is wrong.
+        # The path ends in the key's value, but the key itself is wrong.
         above, _ = _descend(root, where[:-1])
         key = str(where[-1])
         entry = above.entries.get(key)
@@ -98,7 +98,7 @@ def _mistake(
 
 
 def _descend(node: Node, where: Iterable[str | int]) -> tuple[Node, list[str | int]]:
-    """As far as the path leads, and what is left of it: pydantic's names more than there are keys."""
+    """Follow a path as far as it leads; the rest are names that pydantic adds for union members."""
     rest: list[str | int] = []
     for key in where:
         found = None
@@ -121,41 +121,41 @@ def _words(kind: str, context: Mapping[str, Any], node: Node) -> str:
         return f"is {shown}{did_you_mean(node.text or '', names)}"
     if kind in _LIMITS:
         key, words = _LIMITS[kind]
-        return f"is {node.value}, which is out of range: it must be {words} {context[key]:g}"
+        return f"is {node.value}; it must be {words} {context[key]:g}"
     if kind == "finite_number":
-        return "is no finite number"
+        return "must be a finite number"
     if kind in ("too_short", "string_too_short"):
         return "is empty"
     if kind in _EXPECTED:
         expected = _EXPECTED[kind] + _EXAMPLES.get(str(context.get("class_name")), "")
-        return f"is {kind_of(node)}, and {expected} is expected{_quotes_hint(kind, node)}"
-    return f"cannot be used ({kind.replace('_', ' ')})"
+        return f"is {kind_of(node)}; {expected} is expected{_quotes_hint(kind, node)}"
+    return f"is not valid ({kind.replace('_', ' ')})"
 
 
 def _quotes_hint(kind: str, node: Node) -> str:
     if kind == "string_type" and (node.entries or node.items):
-        return "; a text that begins with { or [ must stand in quotes"
+        return "; put text that begins with { or [ in quotes"
     if kind == "string_type":
         return "; put it in quotes"
-    return "; take it out of its quotes" if kind == "float_type" and node.quoted else ""
+    return "; remove the quotes" if kind == "float_type" and node.quoted else ""
 
 
 def kind_of(node: Node) -> str:
-    """What a value is, in words."""
+    """The kind of a value, in words."""
     if isinstance(node.value, Mapping):
         return "a map"
     if isinstance(node.value, tuple):
         return "a list"
     if isinstance(node.value, bool):
         return "true" if node.value else "false"
-    return "a text" if node.text is not None else "nothing" if node.value is None else "a number"
+    return "text" if node.text is not None else "empty" if node.value is None else "a number"
 
 
 def _types_at(model: type[BaseModel], where: Iterable[str | int]) -> list[Any]:
-    """The types that a value at this path of keys may have."""
+    """The possible types of a value at this path of keys."""
     types_: list[Any] = [model]
     for key in where:
-        # A name that is no key is one that pydantic gives a member of a union.
+        # A name that is not a key is one that pydantic gives a union member.
         types_ = [deeper for one in types_ for deeper in _below(one, key)] or types_
     return types_
 
@@ -179,7 +179,7 @@ def _below(annotation: Any, key: str | int) -> list[Any]:
 
 
 def _members(annotation: Any) -> list[Any]:
-    """The members of a union, without what annotates them."""
+    """The members of a union, without annotations."""
     if hasattr(annotation, "__metadata__"):
         return _members(annotation.__origin__)
     if get_origin(annotation) in (Union, types.UnionType):
@@ -198,9 +198,9 @@ def _names(types_: Iterable[Any]) -> list[str]:
 
 
 SCHEMA_FILE = "policy.v1.schema.json"
-# A file that extends another may leave out what it inherits.
+# The only required key: a file that extends another may inherit the rest.
 _NEEDED = ["version"]
-# Texts may hold variables, which a pattern of what they become would refuse: none of the texts has one.
+# Texts have no patterns, because a variable in one would not match.
 
 
 def policy_schema() -> dict[str, Any]:
@@ -218,12 +218,12 @@ def policy_schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """The schema as the file that ships with the ready policies."""
+    """The schema as the file that ships with the built-in policies."""
     return json.dumps(policy_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def _tidy(schema: Any) -> None:
-    """Take out what says nothing to an author: titles, and the null that a missing key becomes."""
+    """Remove what means nothing to an author: titles, and null as the value of a missing key."""
     if isinstance(schema, list):
         for one in schema:
             _tidy(one)
@@ -236,7 +236,7 @@ def _tidy(schema: Any) -> None:
     options = [one for one in schema.get("anyOf", []) if one != {"type": "null"}]
     if options and len(options) < len(schema["anyOf"]):
         del schema["anyOf"]
-        # What is said of the key goes before what is said of its type.
+        # The description of the key takes precedence over that of its type.
         merged = options[0] if len(options) == 1 else {"anyOf": options}
         schema.update({key: value for key, value in merged.items() if key not in schema})
     for value in list(schema.values()):

@@ -1,4 +1,4 @@
-"""What a policy would do to answers that are known already: no model runs, and nobody is shown anything."""
+"""The effect of a policy on known answers, without running a model."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from guardrail.metrics.figure import Figure
     from guardrail.policy.model import Policy
 
-__all__ = ["KnownAnswer", "LetThrough", "WhatIf", "known_answers", "what_if"]
+__all__ = ["Accepted", "KnownAnswer", "WhatIf", "known_answers", "what_if"]
 
 
 @dataclass(frozen=True, slots=True)
 class KnownAnswer:
-    """An answer that was given before.
+    """An answer given earlier.
 
     Attributes:
-        evidence: All that is known of it.
-        correct: Whether it was right; None where nobody judged it.
+        evidence: Everything known about it.
+        correct: Whether it was right; None if it was not judged.
     """
 
     evidence: Evidence
@@ -31,13 +31,13 @@ class KnownAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class LetThrough:
-    """The answers that some actions let through.
+class Accepted:
+    """The answers accepted by some actions.
 
     Attributes:
-        count: How many they are.
-        coverage: Share of all answers, with its exact 95 % binomial interval.
-        error: Share of wrong ones among those of them that were judged, likewise; ``n`` is how many were.
+        count: How many.
+        coverage: Their share of all answers, with its exact 95 % binomial interval.
+        error: Share of wrong ones among those that were judged, with its interval and their number ``n``.
     """
 
     count: int
@@ -47,31 +47,30 @@ class LetThrough:
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """What a policy would do.
+    """The effect of a policy on known answers.
 
-    It is an estimate of traffic only where nothing was fitted or certified on the answers, and where traffic
-    is like them.
+    It estimates traffic only if nothing was fitted or certified on the answers and traffic is like them.
 
     Attributes:
-        decisions: One an answer, in their order.
-        actions: How many answers each action gets, all four of them.
-        rules: How many answers each rule decides, in the policy's order, those that decide none among them;
-            then ``on_uncalibrated``, ``on_outside_domain`` and ``on_error``, where these decide.
-        passed: The answers that are shown without a word.
-        shown: Those that are passed or flagged.
+        decisions: One per answer, in order.
+        actions: Number of answers per action, all four included.
+        rules: Number of answers per rule in the policy's order, zeros included; then ``on_uncalibrated``,
+            ``on_outside_domain`` and ``on_error``, if they decided any.
+        passed: The answers passed without a warning.
+        shown: The answers passed or flagged.
     """
 
     decisions: tuple[Decision, ...]
     actions: Mapping[Action, int]
     rules: Mapping[str, int]
-    passed: LetThrough
-    shown: LetThrough
+    passed: Accepted
+    shown: Accepted
 
 
 def what_if(policy: "Policy", answers: Sequence[KnownAnswer]) -> WhatIf:
-    """Let a policy decide answers that are known.
+    """Decide known answers by a policy.
 
-    A policy that only observes is taken by what it would do if it were enforced.
+    For a policy that only observes, the result is what it would do if enforced.
     """
     decisions = tuple(decide(policy, answer.evidence) for answer in answers)
     taken = Counter(decision.action for decision in decisions)
@@ -81,19 +80,19 @@ def what_if(policy: "Policy", answers: Sequence[KnownAnswer]) -> WhatIf:
         actions={action: taken[action] for action in get_args(Action)},
         rules={rule.id: by_rule.pop(rule.id, 0) for rule in policy.rules}
         | dict(sorted(by_rule.items())[::-1]),
-        passed=_let_through(answers, decisions, ("pass",)),
-        shown=_let_through(answers, decisions, ("pass", "flag")),
+        passed=_accepted(answers, decisions, ("pass",)),
+        shown=_accepted(answers, decisions, ("pass", "flag")),
     )
 
 
 def known_answers(profile: "Profile", held_out: Iterable["HeldOutAnswer"]) -> tuple[KnownAnswer, ...]:
-    """Held-out answers of a profile, as a policy sees answers like them in traffic."""
+    """A profile's held-out answers as a policy would see them in traffic."""
     return tuple(_known(profile, answer) for answer in held_out)
 
 
 def _known(profile: "Profile", answer: "HeldOutAnswer") -> KnownAnswer:
     if not answer.response.strip():
-        return KnownAnswer(Evidence(error="the answer shows nothing"), answer.correct)
+        return KnownAnswer(Evidence(error="the answer has no text"), answer.correct)
     assessment = profile.assess_score(answer.confidence_score, answer.scores)
     evidence = Evidence(
         confidence=assessment.confidence,
@@ -105,20 +104,20 @@ def _known(profile: "Profile", answer: "HeldOutAnswer") -> KnownAnswer:
     return KnownAnswer(evidence, answer.correct)
 
 
-def _let_through(
+def _accepted(
     answers: Sequence[KnownAnswer], decisions: Sequence[Decision], actions: tuple[Action, ...]
-) -> LetThrough:
-    # Not at the top: policies are checked without numpy and scipy.
+) -> Accepted:
+    # Imported late: checking a policy loads no NumPy.
     from guardrail.metrics.intervals import share
 
-    let = [decision.action in actions for decision in decisions]
+    accepted = [decision.action in actions for decision in decisions]
     wrong = [
         not answer.correct
-        for answer, passed in zip(answers, let, strict=True)
-        if passed and answer.correct is not None
+        for answer, is_accepted in zip(answers, accepted, strict=True)
+        if is_accepted and answer.correct is not None
     ]
-    return LetThrough(
-        count=sum(let),
-        coverage=share(let),
-        error=share(wrong, none="none of the answers that are let through was judged"),
+    return Accepted(
+        count=sum(accepted),
+        coverage=share(accepted),
+        error=share(wrong, none="none of the accepted answers was judged"),
     )

@@ -1,4 +1,4 @@
-"""YAML text to values that know where they stand, and the policies that come with guardrail."""
+"""Parse YAML text into values with their places; find the built-in policies."""
 
 import re
 from collections.abc import Mapping
@@ -42,79 +42,79 @@ __all__ = [
 
 BUILTIN = "builtin:"
 _PACKAGE = Path(__file__).resolve().parents[1]
-# A wheel carries them within the package; a checkout has them beside it, where people look for them.
+# In a wheel they are inside the package; in a checkout beside it, where people look for them.
 _POLICIES = (_PACKAGE / "_policies", _PACKAGE.parent / "policies")
 
 
 def builtin_policies() -> dict[str, Path]:
-    """Where each ready policy lies, by name."""
+    """The paths of the built-in policies, by name."""
     folder = next((folder for folder in _POLICIES if folder.is_dir()), None)
     return {} if folder is None else {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
 def builtin_policy(name: str) -> Path:
-    """Where a ready policy lies.
+    """The path of a built-in policy.
 
     Raises:
-        PolicyError: There is none of this name.
+        PolicyError: There is none with this name.
     """
     policies = builtin_policies()
     if name not in policies:
-        raise PolicyError([f"there is no ready policy {name!r}{did_you_mean(name, policies)}"])
+        raise PolicyError([f"there is no built-in policy {name!r}{did_you_mean(name, policies)}"])
     return policies[name]
 
 
 _MOST_BYTES = 1_000_000
 _MOST_VALUES = 20_000
 _DEEPEST = 40
-# With the keys.
+# Including keys.
 _MOST_NODES = 2 * _MOST_VALUES
 
-# Longer ones are told from infinity as numbers with a fraction are.
+# Longer integers are read as floats, and refused if infinite.
 _INTEGER = re.compile(r"[-+]?(0|[1-9]\d{0,299})")
 _NUMBER = re.compile(r"[-+]?(0|[1-9]\d*)?(\.\d+|(?<=\d)\.?)([eE][-+]?\d+)?")
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _OCTAL = re.compile(r"0[oO][0-7]+")
 _PREFIX = "tag:yaml.org,2002:"
-# What readers of YAML 1.1 take for something else than the text it looks like; by PyYAML's tag.
+# Plain texts that a YAML 1.1 reader takes for something else, by PyYAML's tag.
 _SURPRISES = {
-    "bool": "is true or false to some readers of YAML and a text to others; write true or false, or quote it",
-    "int": "is another number to some readers of YAML than to others; write a plain decimal, or quote it",
-    "float": "is a number to some readers of YAML and a text to others; write a plain decimal, or quote it",
-    "timestamp": "is a date to some readers of YAML; put it in quotes",
-    "merge": "is a merge key to some readers of YAML; write the keys out, or use extends",
-    "value": "is a special key to some readers of YAML; put it in quotes",
+    "bool": "is true or false to some YAML readers and text to others; write true or false, or quote it",
+    "int": "is a different number to different YAML readers; write a plain decimal, or quote it",
+    "float": "is a number to some YAML readers and text to others; write a plain decimal, or quote it",
+    "timestamp": "is a date to some YAML readers; put it in quotes",
+    "merge": "is a merge key to some YAML readers; write the keys out, or use extends",
+    "value": "is a special key to some YAML readers; put it in quotes",
     "null": "is an empty key; give it a name",
 }
-# What lies where a file was expected that was not fetched.
+# Other things that a file may turn out to be if it was not fetched properly.
 _BEGINNINGS = (
     (
         re.compile(r"version https://git-lfs\.github\.com/"),
-        "the pointer of git-lfs in place of a file; git lfs pull fetches it",
+        "a git-lfs pointer instead of the file; git lfs pull fetches it",
     ),
     (re.compile(r"\s*<[!?A-Za-z]"), "a web page"),
 )
 _POLICY_KEY = re.compile(r"^[\s{]*[\"']?(version|name|rules|extends)[\"']?\s*:", re.MULTILINE)
 _HINTS = (
-    ("cannot start any token", "'\\t'", "a tab stands here; indent and separate with spaces"),
+    ("cannot start any token", "'\\t'", "there is a tab here; indent and separate with spaces"),
     (
         "cannot start any token",
         "",
         "a value cannot begin with this character; put the value in quotes",
     ),
-    ("mapping values are not allowed", "", "a second ': ' stands in one line; put the text in quotes"),
-    ("expected a single document", "", "a second document begins here; a file holds one"),
-    ("could not find expected ':'", "", "a key has no ':' behind it, or a text that spans lines no quotes"),
+    ("mapping values are not allowed", "", "there is a second ': ' in this line; put the text in quotes"),
+    ("expected a single document", "", "a second document begins here; a file holds only one"),
+    ("could not find expected ':'", "", "a key has no ':' after it, or a text over several lines no quotes"),
     (
         "expected <block end>",
         "",
-        "this fits nothing that stands before: check the indentation, and the quotes of a text that begins "
-        "with {, [ or a quotation mark",
+        "this does not fit what comes before: check the indentation, and quote a text that begins with {, [ "
+        "or a quotation mark",
     ),
     (
         "expected ',' or",
         "",
-        "this fits nothing within the brackets: put texts that hold { } [ ] , : in quotes",
+        "this does not fit inside the brackets: quote texts that contain { } [ ] , :",
     ),
     ("found unexpected end of stream", "", "a quotation mark is never closed"),
 )
@@ -122,13 +122,13 @@ _HINTS = (
 
 @dataclass(frozen=True, slots=True)
 class ReadYaml:
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
-        root: All of it; None where it is no YAML.
+        root: The whole content; None if it is not YAML.
         mistakes: What is wrong with it as YAML.
-        looks_like: What the text is by its beginning, where that is known and no YAML.
-        has_policy_keys: Whether a line begins with a key that policies have.
+        looks_like: What the text is judging by its beginning, if that is known and not YAML.
+        has_policy_keys: Whether a line begins with a key of a policy.
     """
 
     root: Node | None
@@ -138,21 +138,21 @@ class ReadYaml:
 
 
 def policy_text(file: Path) -> str:
-    """The text of a file as it stands.
+    """The text of a policy file.
 
     Raises:
-        OSError: It cannot be read, or is no regular file or larger than a policy is.
+        OSError: It cannot be read, is not a regular file, or is larger than a policy may be.
         UnicodeDecodeError: It is not UTF-8.
     """
     return read_regular(file, _MOST_BYTES).decode("utf-8-sig")
 
 
 def read_file(file: Path, shown: str) -> ReadYaml:
-    """Read a file; whatever is wrong with it becomes a mistake, and nothing is raised.
+    """Read a file. Never raises: everything wrong with it becomes a mistake.
 
     Args:
-        file: Where it lies.
-        shown: What mistakes call it.
+        file: The path.
+        shown: File name used in mistakes.
     """
     try:
         data = read_regular(file, _MOST_BYTES)
@@ -162,7 +162,7 @@ def read_file(file: Path, shown: str) -> ReadYaml:
         return _unreadable(shown, "is a folder; name a file in it")
     except OSError as error:
         if error.errno == EFBIG:
-            return _unreadable(shown, f"is larger than {_MOST_BYTES:,} bytes, and no policy is")
+            return _unreadable(shown, f"is larger than {_MOST_BYTES:,} bytes, too large for a policy")
         return _unreadable(shown, f"cannot be read: {error.strerror or error}")
     except ValueError as error:
         return _unreadable(shown, f"cannot be read: {error}")
@@ -175,11 +175,11 @@ def read_file(file: Path, shown: str) -> ReadYaml:
 
 
 def read_text(text: str, shown: str) -> ReadYaml:
-    """Read a text; whatever is wrong with it becomes a mistake, and nothing is raised.
+    """Read a text. Never raises: everything wrong with it becomes a mistake.
 
     Args:
-        text: YAML, or JSON.
-        shown: What mistakes call the file.
+        text: YAML or JSON.
+        shown: File name used in mistakes.
     """
     looks_like = next((kind for begins, kind in _BEGINNINGS if begins.match(text)), "")
     has_policy_keys = _POLICY_KEY.search(text) is not None
@@ -199,19 +199,19 @@ def _read(text: str, shown: str) -> ReadYaml:
         root = loader.get_single_node()
     except ReaderError as error:
         place = Place(shown, *_line_and_column(text[: error.position]))
-        return ReadYaml(None, (Mistake(place, "yaml", "a character stands here that no text file has"),))
+        return ReadYaml(None, (Mistake(place, "yaml", "there is a character here that text cannot contain"),))
     except MarkedYAMLError as error:
         return ReadYaml(None, (_syntax_mistake(error, shown),))
     except (ValueError, OverflowError):
-        # An escape of a character that there is not.
+        # An escape of a character that does not exist.
         place = _place(shown, loader.get_mark()) if loader else Place(shown)
-        said = "an escape with \\ stands here that is no character"
+        said = "there is an escape with \\ here that is not a character"
         return ReadYaml(None, (Mistake(place, "yaml", said),))
     finally:
         if loader is not None:
             loader.dispose()
     if root is None:
-        return ReadYaml(None, (Mistake(Place(shown), "yaml", "there is nothing in it"),))
+        return ReadYaml(None, (Mistake(Place(shown), "yaml", "the file is empty"),))
     building = _Building(shown, [])
     building.mistakes.extend(Mistake(_place(shown, mark), "yaml", said) for mark, said in loader.remarks)
     try:
@@ -222,7 +222,7 @@ def _read(text: str, shown: str) -> ReadYaml:
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes and constructs nothing; refuses what nests too deeply for those who walk it."""
+    """Composes nodes without constructing objects; refuses deep nesting, which would overflow the stack."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -232,12 +232,12 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if getattr(event, "tag", None) is not None:
-            self.remarks.append((event.start_mark, f"the tag {event.tag[:60]} is not read; remove it"))
+            self.remarks.append((event.start_mark, f"the tag {event.tag[:60]} is not supported; remove it"))
         self._nodes += 1
         if self._nodes > _MOST_NODES:
             # Reading on would take long, and end in the same mistake.
             raise MarkedYAMLError(
-                problem=f"it holds more than {_MOST_VALUES:,} values", problem_mark=event.start_mark
+                problem=f"contains more than {_MOST_VALUES:,} values", problem_mark=event.start_mark
             )
         self._depth += 1
         if self._depth > _DEEPEST:
@@ -249,20 +249,20 @@ class _Loader(yaml.SafeLoader):
 
 @dataclass(slots=True)
 class _Building:
-    """From PyYAML's nodes to ours, with what is wrong on the way."""
+    """Converts PyYAML's nodes to ours, and collects mistakes."""
 
     file: str
     mistakes: list[Mistake]
     values: int = 0
 
     def node(self, node: Any, path: str, above: tuple[int, ...]) -> Node:
-        # Anchors make one node stand in many places: what is small to read can be endless to walk.
+        # An anchor can put one node in many places, so a short file could take forever to walk.
         self.values += 1
         if id(node) in above:
-            raise TooMuchError(_place(self.file, node.start_mark), "an anchor stands within itself")
+            raise TooMuchError(_place(self.file, node.start_mark), "an anchor contains itself")
         place, above = _place(self.file, node.start_mark), (*above, id(node))
         if self.values > _MOST_VALUES or len(above) > _DEEPEST + 1:
-            raise TooMuchError(place, f"with its anchors it holds more than {_MOST_VALUES:,} values")
+            raise TooMuchError(place, f"contains more than {_MOST_VALUES:,} values with its anchors")
         if isinstance(node, ScalarNode):
             return self._scalar(node, place, path)
         if isinstance(node, SequenceNode):
@@ -278,13 +278,13 @@ class _Building:
             return Node(int(text), place, path)
         if _NUMBER.fullmatch(text):
             if isinf(float(text)):
-                self._say(place, path, "is a number too large to be told from infinity")
+                self._say(place, path, "is a number too large to represent")
             return Node(float(text), place, path)
         if text in _BOOLEANS:
             return Node(_BOOLEANS[text], place, path)
         kind = "int" if _OCTAL.fullmatch(text) else node.tag.removeprefix(_PREFIX)
         if kind == "null":
-            self._say(place, path, "has no value; give it one, or remove it")
+            self._say(place, path, "has no value; give it one, or remove the key")
             return Node(None, place, path)
         if kind in _SURPRISES:
             self._say(place, path, f"{text!r} {_SURPRISES[kind]}")
@@ -299,14 +299,14 @@ class _Building:
                 continue
             if name in entries:
                 first = entries[name].key.line
-                self._say(place, step(path, name), f"duplicate key; it stands in line {first} already")
+                self._say(place, step(path, name), f"duplicate key; it is already in line {first}")
                 continue
             entries[name] = Entry(place, self.node(value, step(path, name), above))
         return entries
 
     def _key(self, key: Any, place: Place, path: str) -> str | None:
         if not isinstance(key, ScalarNode):
-            self._say(place, path, "a key is a list or a map; keys are texts")
+            self._say(place, path, "a key is a list or a map; keys must be text")
             return None
         kind = key.tag.removeprefix(_PREFIX)
         if key.style is not None or kind == "str":
@@ -314,7 +314,7 @@ class _Building:
         if kind in _SURPRISES and not (_INTEGER.fullmatch(key.value) or key.value in _BOOLEANS):
             self._say(place, step(path, key.value), f"the key {key.value!r} {_SURPRISES[kind]}")
         else:
-            self._say(place, step(path, key.value), f"the key {key.value} is no text; put it in quotes")
+            self._say(place, step(path, key.value), f"the key {key.value} is not text; put it in quotes")
         return None
 
     def _joined(self, text: str, place: Place, path: str) -> str:
@@ -329,7 +329,7 @@ class _Building:
 
 
 def _syntax_mistake(error: MarkedYAMLError, shown: str) -> Mistake:
-    problem = error.problem or error.context or "is no YAML"
+    problem = error.problem or error.context or "is not YAML"
     mark = error.problem_mark or error.context_mark
     for needle, also, hint in _HINTS:
         if needle in f"{error.context} {problem}" and also in problem:
