@@ -39,7 +39,7 @@ def test_an_answer_that_passes_is_shown_with_its_badge(ask, run):
     assert result.exit_code == 0
     assert result.stdout.startswith(draft_of(run))
     assert "PASS  no confidence" in result.stdout
-    assert "all: no rule above holds" in result.stdout
+    assert "all: no earlier rule applies" in result.stdout
     assert "mine (" in result.stdout
 
 

@@ -162,10 +162,10 @@ def test_an_explanation_says_which_rule_decides_and_what_each_says():
         "    confidence 0.62 is at least 0.5",
         "    message: Check before using: 62% likely to be right.",
         "",
-        "certified  false    it is not certified: at most 0.05 wrong with confidence 0.95",
+        "certified  false    guarantee not met (would promise at most 5 % wrong, with 95 % confidence)",
         "confident  false    confidence 0.62 is not at least 0.9",
         "unsure     true     confidence 0.62 is at least 0.5",
-        "default    true     no rule above holds",
+        "default    true     no earlier rule applies",
     ]
 
 

@@ -71,7 +71,7 @@ def test_no_other_file_is_read(started, key, name):
     text = TYPED + f"{key}: {name}\n" + (RULES if key == "profile" else "")
     said, is_usable = said_of(text, started)
     assert not is_usable
-    assert said.startswith(f"policy.yaml:3:{len(key) + 3} {key}: is no file that can be named here")
+    assert said.startswith(f"policy.yaml:3:{len(key) + 3} {key}: cannot be named here")
     assert "\n" not in said
 
 
@@ -79,7 +79,7 @@ def test_the_page_shows_nothing_of_another_file(started):
     shown, is_usable = shown_of(TYPED + "extends: other.yaml\n")
     assert not is_usable
     assert "canary" not in shown
-    assert "line 3, column 10: extends: is no file that can be named here" in shown
+    assert "line 3, column 10: extends: cannot be named here" in shown
 
 
 def test_of_a_file_that_is_there_as_much_is_said_as_of_one_that_is_not(started):

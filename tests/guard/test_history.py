@@ -251,7 +251,7 @@ def test_an_answer_that_repeats_a_message_is_an_abstention(answer, tmp_path, one
     assert guard.judge(ASKED, "Goethe.").action == "pass"
     judged = guard.judge(ASKED, answer)
     assert (judged.action, judged.rule, judged.is_withheld) == ("abstain", "own_message", True)
-    assert judged.reason.startswith("the answer repeats a message of the policy")
+    assert judged.reason.startswith("the answer only repeats a message of the policy")
     assert (judged.text, judged.confidence, judged.guarantees) == (REFUSAL, None, None)
     assert judged.error == ""
 

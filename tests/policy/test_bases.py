@@ -30,7 +30,7 @@ def _checked(folder, content, base="base.yaml", child=CHILD):
     [
         (LFS, "the pointer of git-lfs"),
         ("Not found", "a text"),
-        ("404: Not Found\n", "no policy (the key 404 is no text"),
+        ("404: Not Found\n", "not a policy (the key 404 is not text"),
         ("<!DOCTYPE html>\n<html><body class='x'>gone: yes</body></html>\n", "a web page"),
         ("<html>\n  <head>: [\n", "a web page"),
         ("[1, 2]", "a list"),
@@ -41,8 +41,8 @@ def _checked(folder, content, base="base.yaml", child=CHILD):
         ("~", "has no value"),
         ('""', "a text"),
         ("{}", "an empty map"),
-        ("", "there is nothing in it"),
-        ("# nothing\n", "there is nothing in it"),
+        ("", "the file is empty"),
+        ("# nothing\n", "the file is empty"),
         ("--- {}\n--- {}\n", "a second document"),
         ('{"message": "Not Found", "status": "404"}', "no version, but message, status"),
         ("rules: [{id: default, action: abstain}]\nname: base\n", "no version, but name, rules"),
@@ -84,7 +84,7 @@ def test_a_profile_in_place_of_a_base_is_named_as_one(tmp_path):
         (WHOLE + "escalation: 5\n", "base.yaml:4:13 escalation: is a number"),
         (WHOLE + "log: [x]\n", "base.yaml:4:6 log: is a list"),
         (WHOLE + "extends: ./none.yaml\n", "base.yaml:4:10 extends: "),
-        (WHOLE + "extends: builtin:strct\n", "base.yaml:4:10 extends: there is no ready policy"),
+        (WHOLE + "extends: builtin:strct\n", "base.yaml:4:10 extends: there is no built-in policy"),
         (WHOLE + "onerror: pass\n", "base.yaml:4:1 onerror: unknown key"),
         # The child puts another rule in its place; the base might as well be used without it.
         (WHOLE.replace("action: abstain", "action: abstian"), "base.yaml:3:31 rules[0].action: is 'abstian'"),

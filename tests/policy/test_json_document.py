@@ -68,13 +68,13 @@ def test_what_json_allows_is_read_as_json_reads_it(text, value):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"a": 1,\n "a": 2}', "p.json:2:2 a: duplicate key; it stands in line 1 already"),
+        ('{"a": 1,\n "a": 2}', "p.json:2:2 a: duplicate key; it is already in line 1"),
         ('{"a": [1, {"b": null}]}', "p.json:1:17 a[1].b: has no value"),
         ('{"a": 1e400}', "p.json:1:7 a: is a number too large"),
         ('{"a": ' + "9" * 400 + "}", "p.json:1:7 a: is a number too large"),
         ('{"a": ' + "[" * 60 + "]" * 60 + "}", "p.json:1:47 yaml: more than 40 levels"),
-        ('{"a": [' + "1," * 20_001 + "1]}", "yaml: it holds more than 20,000 values"),
-        ('a: "\\UFFFFFFFF"', "p.json:1:7 yaml: an escape with \\ stands here that is no character"),
+        ('{"a": [' + "1," * 20_001 + "1]}", "yaml: contains more than 20,000 values"),
+        ('a: "\\UFFFFFFFF"', "p.json:1:7 yaml: there is an escape with \\ here that is not a character"),
     ],
 )
 def test_what_is_wrong_in_json_has_its_place(text, said):
