@@ -128,7 +128,7 @@ def _place_of(target: Target) -> tuple[object, ...]:
 
 
 def _mistake(root: Node, keys: tuple[str, ...], what: str) -> Mistake:
-    said = f"a policy typed into this page cannot name a new {what}: start the demo with --policy FILE"
+    said = f"a policy typed into the page cannot name a new {what}: start the demo with --policy FILE"
     place = _place_of_key(root, keys)
     if place is None:
         keys = ("extends",)

@@ -37,7 +37,7 @@ def test_people_get_a_table_with_a_row_for_each_length(run):
         (["--prompt-tokens", "500"], "A prompt of 500 tokens and an answer of 18 are more than the 512"),
         (["--prompt-tokens", "3"], "A prompt of 3 tokens is too short"),
         (["--prompt-tokens", "-3"], "A prompt of -3 tokens is too short"),
-        (["--prompt-tokens", "many"], "'many' is no list of numbers such as 64,512,2048"),
+        (["--prompt-tokens", "many"], "'many' is not a list of numbers such as 64,512,2048"),
         (["--rounds", "0"], "rounds"),
     ],
 )

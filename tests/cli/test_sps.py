@@ -44,7 +44,7 @@ def test_people_get_a_table_the_choice_and_the_picture(run, file, tmp_path):
     assert "<|im_start|>" in result.stdout
     assert "t* = -" in result.stdout
     assert "95 % interval" in result.stdout
-    assert "1 paraphrases were no other wording" in result.stdout
+    assert "1 paraphrase left out: no different wording" in result.stdout
     assert "1 queries without a paraphrase were passed over" in result.stdout
     assert plot.read_bytes().startswith(b"\x89PNG")
 
@@ -82,11 +82,11 @@ def test_known_names_each_source(run):
         (None, [], "Give a file of paraphrases, or --known"),
         ("Who?", [], "no file of JSON lines"),
         (LINES[:1], [], "1 of the queries has paraphrases, and at least 2 must"),
-        (LINES[2:], [], "has no paraphrases. Let a model make them: --paraphrases 5"),
+        (LINES[2:], [], "has no paraphrases. Let a model write them: --paraphrases 5"),
         (LINES, ["--tokens", "90"], "tokens is 90, and the shortest prompt has"),
         (LINES, ["--tokens", "1"], "tokens is 1"),
-        (LINES, ["--paraphrase-with", "openai:x"], "say how many with --paraphrases"),
-        (LINES, ["--plot", "x.docx"], "end it in .png, .svg or .pdf"),
+        (LINES, ["--paraphrase-with", "openai:x"], "--paraphrase-with needs --paraphrases"),
+        (LINES, ["--plot", "x.docx"], "use .png, .svg or .pdf"),
         (LINES, ["--paraphrases", "2", "--paraphrase-with", "nobody:x"], "nobody:x cannot be opened"),
     ],
 )
