@@ -81,7 +81,7 @@ def test_too_little_memory_is_one_sentence(run, monkeypatch, error):
     assert result.exit_code == 1
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
-    assert line.startswith("error: The memory does not suffice")
+    assert line.startswith("error: Out of memory")
 
 
 def test_an_error_nobody_foresaw_is_not_hidden(run, monkeypatch):

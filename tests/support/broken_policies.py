@@ -171,7 +171,7 @@ BROKEN = {
     ),
     "a score out of its range": (
         rules("{id: a, when: {uncertainty: {min_token_probability: {gt: 1.5}}}, action: pass}", DEFAULT),
-        "p.yaml:4:62 rules[0].when.uncertainty.min_token_probability.gt: is 1.5; min_token_probability must be",
+        "p.yaml:4:62 rules[0].when.uncertainty.min_token_probability.gt: is 1.5; min_token_",
     ),
     "no score": (
         rules("{id: a, when: {uncertainty: {}}, action: pass}", DEFAULT),
