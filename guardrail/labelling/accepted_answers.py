@@ -1,7 +1,7 @@
-"""The answers that a row of a data set accepts, whichever of the common shapes it has.
+"""The accepted answers in a row of a data set, in any of the common shapes.
 
-What is not one of them is refused with what was found: an index that is taken for the answer, or a solution
-of ten lines of which every word would have to be said, makes labels that are wrong without a word.
+Anything else is refused, naming what was found: an index mistaken for the answer, or a solution of ten lines
+that would have to be repeated word for word, would silently produce wrong labels.
 """
 
 import ast
@@ -18,7 +18,7 @@ from guardrail.utils.json_lines import kind_of, shown
 __all__ = ["Shape", "shape_of", "unread_answers"]
 
 
-# Where a row keeps what is right. Where several are there, all of them count.
+# Fields with accepted answers; if there are several, all count.
 _FIELDS = (
     "answers",
     "answer",
@@ -31,12 +31,12 @@ _FIELDS = (
     "aliases",
     "answer_aliases",
 )
-# Names that may be of something else, such as a language: they count where none of the others is there.
+# Names that might mean something else, such as a language; used only without any of the above.
 _GENERAL = ("gold", "ground_truth", "ground_truths", "target")
 _CHOICES = ("choices", "options")
-# A field for each choice: A, B, C; option_a, option_b; opa, opb.
+# Names of separate fields for each choice: A, B, C; option_a, option_b; opa, opb.
 _EACH_CHOICE = ("", "option_", "option", "choice_", "op")
-# Which choice is right: first those that say nothing else.
+# Fields naming the right choice, the least ambiguous first.
 _KEYS = (
     "answerKey",
     "answer_key",
@@ -53,19 +53,19 @@ _TARGETS = ("mc1_targets", "mc2_targets")
 _FINAL = re.compile(r"(?:^|\n)\s*####\s*(\S[^\n]*?)\s*$")
 _LIKE_A_VALUE = re.compile(r"\s*(?:[\[({].*[\])}]|(?:array|dtype|Series|Index)\(.*\))\s*", re.DOTALL)
 _FROM_NUMPY = re.compile(r"\barray\(")
-# No value of a data set is longer; what is would be parsed for long.
+# Longer values do not occur in data sets, and would take long to parse.
 _LONGEST_VALUE = 20_000
-# What data sets write where they have no answer, or keep it to themselves.
+# What data sets write for a missing or undisclosed answer.
 _NO_ANSWER = ("<unk>", "no answer present.")
-# Fields that say what is right, in whatever way; and endings of names of what is said about it.
+# Names of fields that say what is right, and endings of names of metadata about it.
 _SAYS_WHAT_IS_RIGHT = re.compile(
     r"answer|solution|correct|ground_?truth|gold|choice|option|ending|decision|^cop$", re.IGNORECASE
 )
 _IS_ABOUT_IT = re.compile(r"_(?:type|kind|id|ids|source|url|format|start|count|by)$", re.IGNORECASE)
 _NUMBER_OF_ONE = re.compile(r"-?\d+|[A-J]|true|false", re.IGNORECASE)
-# Nobody's answer repeats so much word for word.
+# Longer texts would never be repeated word for word.
 _MOST_WORDS, _WORDS_OF_LINES = 100, 20
-# How MATH marks a result, and GSM8K a calculation.
+# How MATH marks a result and GSM8K a calculation.
 _OF_SOLUTIONS = re.compile(r"\\boxed[ {]|<<[^<>]*=[^<>]*>>")
 
 
@@ -73,10 +73,10 @@ class Shape(NamedTuple):
     """How a row says what is right.
 
     Attributes:
-        name: What the shape is called: a data set's name, or the field.
-        accepted: Texts and numbers that are right, each once; none where the row names none.
-        context: What the question cannot be answered without, or empty.
-        choices: Answers to choose from; none where the row has none.
+        name: Name of the shape: a data set's, or the field's.
+        accepted: Accepted texts and numbers, without duplicates; empty if the row has none.
+        context: Text that the question needs; may be empty.
+        choices: Answers to choose from; empty if the row has none.
     """
 
     name: str
@@ -86,15 +86,15 @@ class Shape(NamedTuple):
 
 
 def shape_of(values: Mapping[str, Any]) -> Shape:
-    """The shape of a row.
+    """Recognise the shape of a row.
 
     Raises:
-        RecordError: It has answers in no shape that is known, or in one that may be read in two ways.
+        RecordError: Its answers have an unknown or ambiguous shape.
     """
     values = _with_choices(values)
     choices = next((name for name in _CHOICES if values.get(name) is not None), None)
     key = next((name for name in _KEYS if values.get(name) is not None), None)
-    # Sets of several kinds of questions have no choices for some.
+    # In mixed data sets some questions have no choices.
     if (
         choices is not None
         and not values[choices]
@@ -119,21 +119,21 @@ def shape_of(values: Mapping[str, Any]) -> Shape:
         texts = [_unlabelled(text, texts) for text in texts]
         if not set(map(str, accepted)) <= set(texts):
             raise RecordError(
-                f"{named[0]} is {shown(values[named[0]])}, which is none of the {choices} word for word."
+                f"{named[0]} is {shown(values[named[0]])}, which is not one of the {choices} word for word."
             )
         return Shape("multiple choice", accepted, choices=tuple(texts))
     return Shape(_name(values, named), accepted, _context(values))
 
 
 def unread_answers(values: Mapping[str, Any]) -> str:
-    """Which fields of a row without accepted answers seem to say what is right; empty where none does."""
+    """Fields of a row without accepted answers that seem to say what is right; empty if there are none."""
     found = [
         name
         for name, value in _with_choices(values).items()
         if value not in (None, "", [], {})
         and (
             (_SAYS_WHAT_IS_RIGHT.search(name) and not _IS_ABOUT_IT.search(name))
-            # Many are called so, of which the number of a choice is one.
+            # These names are common; here they count only with the number of a choice.
             or (name in ("label", "target") and _NUMBER_OF_ONE.fullmatch(str(value)))
         )
     ]
@@ -141,7 +141,7 @@ def unread_answers(values: Mapping[str, Any]) -> str:
 
 
 def _with_choices(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A row whose choices stand in one place, where it has a field for each of them."""
+    """The row with its choices in one field, if it has a separate field for each."""
     if any(values.get(name) for name in _CHOICES):
         return values
     by_name = {name if len(name) == 1 else name.lower(): value for name, value in values.items()}
@@ -158,7 +158,7 @@ def _with_choices(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _passage(values: Mapping[str, Any]) -> str:
-    """The passage that RACE and its like ask about."""
+    """The passage for a question of RACE and similar data sets."""
     found = next((values[name] for name in ("article", "passage") if values.get(name)), "")
     return found if isinstance(found, str) else ""
 
@@ -179,7 +179,7 @@ def _name(values: Mapping[str, Any], named: Sequence[str]) -> str:
 
 
 def _context(values: Mapping[str, Any]) -> str:
-    """The passage that SQuAD and HotpotQA ask about; other rows may carry one that is not read."""
+    """The passage for a question of SQuAD or HotpotQA; in other rows a context may be something else."""
     context = values.get("context")
     if isinstance(context, str) and _name(values, ()) == "SQuAD":
         return context
@@ -201,16 +201,16 @@ def _answers(value: Any, name: str) -> list[str | float]:
         inner = ("value", "aliases") if "value" in value else ("text",) if is_list else ()
         if not inner:
             keys = ", ".join(sorted(map(str, value))[:6]) or "nothing"
-            raise RecordError(f"{name} holds an object of {keys}: no shape of answers that is known.")
+            raise RecordError(f"{name} is an object with {keys}, which is not a known shape of answers.")
         found = [one for key in inner for one in _listed(value.get(key), f"{name}.{key}")]
         if not found:
             raise RecordError(
-                f"{name}.{inner[0]} is empty: no answer is right. Leave out the questions without one."
+                f"{name}.{inner[0]} is empty: no answer is right. Leave out questions without one."
             )
         return found
     found = _listed(value, name)
     if not found:
-        raise RecordError(f"{name} is empty: give at least one answer that is right, or leave it out.")
+        raise RecordError(f"{name} is empty: give at least one accepted answer, or leave it out.")
     return found
 
 
@@ -221,7 +221,7 @@ def _listed(value: Any, name: str) -> list[str | float]:
         return _of_text(value, name)
     if not isinstance(value, list):
         value = [value]
-    # As SQuAD's own files have them.
+    # SQuAD's own files have objects here.
     texts = [one["text"] if isinstance(one, dict) and "text" in one else one for one in value]
     return [
         answer
@@ -231,7 +231,7 @@ def _listed(value: Any, name: str) -> list[str | float]:
 
 
 def _of_text(value: str, name: str) -> list[str | float]:
-    """A text that may be a list written as one, or a solution with its result behind ``####``."""
+    """Answers in a text, which may be a list written as text, or a solution ending in ``#### RESULT``."""
     final = _FINAL.search(value)
     if final is not None:
         result = final[1]
@@ -246,57 +246,55 @@ def _of_text(value: str, name: str) -> list[str | float]:
     if isinstance(items, list) and items and all(isinstance(one, str) for one in items):
         return [_one(one, name) for one in items]
     if isinstance(items, list | dict) or _is_python(value):
-        raise RecordError(f"{name} is a text that looks like a list ({shown(value)}); write a list of texts.")
+        raise RecordError(f"{name} is text that looks like a list ({shown(value)}); write a list of texts.")
     return [_one(value, name)]
 
 
 def _is_python(text: str) -> bool:
-    """Whether a text is how Python, or NumPy, shows texts in a list or a dictionary: no answer is that."""
+    """Whether a text is the Python or NumPy notation of a list or dictionary, which is never an answer."""
     if _FROM_NUMPY.search(text):
         return True
     if len(text) > _LONGEST_VALUE:
         return False
     try:
         with warnings.catch_warnings():
-            # It may hold what is an escape in no language.
+            # It may contain invalid escapes.
             warnings.simplefilter("ignore")
             value = ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return False
-    # A pair of numbers is a point, a list of them is a list.
+    # A tuple of numbers may be a point and thus an answer; a list is not.
     return isinstance(value, list | dict) or (
         isinstance(value, tuple | set) and any(isinstance(one, str) for one in value)
     )
 
 
 def _one(value: Any, name: str) -> str | float:
-    # "answer": 7 is how people write it; true is an int to Python, and no answer.
+    # People do write "answer": 7. In Python true is an int, but it is not an answer.
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value
     if not isinstance(value, str):
-        raise RecordError(f"{name} holds {kind_of(value)}, and texts are expected.")
+        raise RecordError(f"{name} contains {kind_of(value)}; texts are expected.")
     if not value.strip():
-        raise RecordError(f"{name} holds an empty text: every answer would hold it.")
+        raise RecordError(f"{name} contains an empty text, which every answer would contain.")
     if value.strip().lower() in _NO_ANSWER:
-        raise RecordError(
-            f"{name} is {shown(value)}: no answer is right. Leave out the questions without one."
-        )
+        raise RecordError(f"{name} is {shown(value)}: no answer is right. Leave out questions without one.")
     words = len(value.split())
     lines = len(value.strip().splitlines())
     if words > _MOST_WORDS or (lines > 1 and words > _WORDS_OF_LINES) or _OF_SOLUTIONS.search(value):
         raise RecordError(
-            f"{name} holds a whole solution or passage ({words} words in {lines} lines), which nobody "
-            "repeats word for word; give the result alone."
+            f"{name} is a whole solution or passage ({words} words in {lines} lines), which nobody repeats "
+            "word for word; give only the result."
         )
     return value
 
 
 def _chosen(choices: Any, where: str, answer: Any, key: str, passage: str) -> Shape:
-    """Of the choices, the one that an index, a letter, a label or the text itself names."""
+    """The choice named by an index, a letter, a label or its text."""
     labels, texts = _choices(choices, where)
     accepted = _picked(labels, texts, answer)
     if accepted is None:
-        said = f"{key} is {shown(answer)}, which is none of the {len(texts)} {where}"
+        said = f"{key} is {shown(answer)}, which is not one of the {len(texts)} {where}"
         raise RecordError(f"{said}: give the number (from 0), the letter, the label or the text of one.")
     name = "ARC" if key == "answerKey" else "MMLU"
     plain = tuple(_unlabelled(text, texts) for text in texts)
@@ -304,7 +302,7 @@ def _chosen(choices: Any, where: str, answer: Any, key: str, passage: str) -> Sh
 
 
 def _choices(choices: Any, where: str) -> tuple[list[str], list[str]]:
-    """Labels and texts: of a list of texts, of ARC's two lists, of a map from one to the other."""
+    """Labels and texts from a list of texts, from ARC's two lists, or from a map of one to the other."""
     labels: Any = ()
     texts: Any = choices
     if isinstance(choices, Mapping) and {"text", "label"} <= set(choices):
@@ -315,12 +313,12 @@ def _choices(choices: Any, where: str) -> tuple[list[str], list[str]]:
         labels, texts = [one.get("label") for one in choices], [one.get("text") for one in choices]
     is_list = isinstance(texts, list) and texts and all(isinstance(one, str | int | float) for one in texts)
     if not is_list or (labels and len(labels) != len(texts)):
-        raise RecordError(f"{where} is {kind_of(choices)} that is no list of choices.")
+        raise RecordError(f"{where} is {kind_of(choices)}, not a list of choices.")
     return [str(one) for one in labels or ascii_uppercase[: len(texts)]], [str(one) for one in texts]
 
 
 def _unlabelled(text: str, texts: Sequence[str]) -> str:
-    """A choice without its letter, where every one of them begins with its own: nobody answers with it."""
+    """A choice without its letter, if every choice begins with one: nobody repeats it."""
     begins = [re.compile(rf"\(?{letter}[.):]\s*(?=\S)") for letter in ascii_uppercase[: len(texts)]]
     found = [begin.match(one) for begin, one in zip(begins, texts, strict=False)]
     if len(texts) > len(begins) or not all(found) or text not in texts:
@@ -338,7 +336,7 @@ def _picked(labels: Sequence[str], texts: Sequence[str], answer: Any) -> str | N
     letter = answer.strip().removeprefix("(").rstrip(".)")
     named = {text for label, text in zip(labels, texts, strict=False) if label in (letter, letter.upper())}
     named |= {text for text in texts if text.strip() == answer.strip()}
-    # Where a label and another choice's text are the same, nobody knows which is meant.
+    # Ambiguous if a label equals the text of another choice.
     return named.pop() if len(named) == 1 else None
 
 
@@ -350,7 +348,7 @@ def _true_targets(values: Mapping[str, Any]) -> tuple[str | float, ...]:
         if isinstance(choices, list) and isinstance(labels, list) and len(choices) == len(labels):
             found += _right(choices, labels, name)
     if not found:
-        raise RecordError("mc1_targets names no choice that is right.")
+        raise RecordError("mc1_targets has no right choice.")
     return tuple(dict.fromkeys(found))
 
 

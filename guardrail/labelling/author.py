@@ -1,7 +1,7 @@
-"""Who gave an answer: a profile holds for the answers of whoever gave those that it is made of.
+"""The author of an answer: a profile is valid for answers from the author of those it was made from.
 
-A model whose weights are here is told by its fingerprint. Any other is known by a name alone, which somebody
-declares: of a served model nobody can see more.
+A model whose weights are available is identified by its fingerprint. Any other is known only by a declared
+name, because a served model reveals no more.
 """
 
 from typing import NamedTuple
@@ -15,11 +15,11 @@ _LONGEST = 200
 
 
 class Author(NamedTuple):
-    """Who gave an answer that was not generated here.
+    """The author of an answer that was not generated here.
 
     Attributes:
-        name: What it is called.
-        doubt: Why the name is no declaration, such as that nobody made one; empty where it is one.
+        name: The author's name.
+        doubt: Why the name is not a declaration, for example because nobody made one; empty if it is.
     """
 
     name: str
@@ -27,10 +27,10 @@ class Author(NamedTuple):
 
 
 def author_of(given: "str | Author | None") -> Author | None:
-    """Read a declaration.
+    """Read a declaration of the author.
 
     Raises:
-        OptionError: It is no name.
+        OptionError: It is not a valid name.
     """
     if given is None or isinstance(given, Author):
         return given
@@ -40,16 +40,16 @@ def author_of(given: "str | Author | None") -> Author | None:
 
 
 def name_problem(name: object) -> str:
-    """Why something is no name of a model, in words; empty where it is one."""
+    """Why something is not a valid name of a model; empty if it is."""
     if not isinstance(name, str):
-        return f"is of type {type(name).__name__}, and the name of a model is a text"
+        return f"is of type {type(name).__name__}; the name of a model must be text"
     if not name.strip():
         return "is empty; give the name of the model that answered"
     if len(name) > _LONGEST or not name.isprintable():
-        return f"is {name[:40]!r}, which is no name: at most {_LONGEST} characters, all of them printable"
+        return f"is {name[:40]!r}; a name has at most {_LONGEST} characters, all printable"
     return ""
 
 
 def same_name(one: str, other: str) -> bool:
-    """Whether two names are one but for upper case and white space around them."""
+    """Whether two names are equal apart from case and surrounding white space."""
     return one.strip().casefold() == other.strip().casefold()

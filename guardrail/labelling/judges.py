@@ -1,4 +1,4 @@
-"""The judges that names stand for: by words, by meaning, by a function, or another model."""
+"""Judges by name: word matching, embeddings, a chat model, or a function of your own."""
 
 import importlib
 import json
@@ -11,7 +11,14 @@ from typing import Any, cast
 
 from guardrail.errors import MissingDependencyError, ModelUnavailableError, OptionError
 from guardrail.labelling.judge import Judge, Ruling
-from guardrail.labelling.matching import ContainsJudge, ExactJudge, F1Judge, check_threshold
+from guardrail.labelling.matching import (
+    ContainsJudge,
+    ExactJudge,
+    F1Judge,
+    SquadExactJudge,
+    SquadF1Judge,
+    check_threshold,
+)
 from guardrail.models.files.hf_logging import quiet_transformers
 from guardrail.models.reasoning import answer_of
 
@@ -31,8 +38,8 @@ class CallableJudge:
     """A function ``(question, response, accepted)`` that returns True, False, None or a :class:`Ruling`.
 
     Attributes:
-        function: The function. It is also asked where there are no accepted answers.
-        name: What records call it.
+        function: The function. It is also called for questions without accepted answers.
+        name: Its name in records.
     """
 
     function: Callable[[str, str, Sequence[str]], Any]
@@ -44,26 +51,26 @@ class CallableJudge:
         """Judge one answer.
 
         Raises:
-            TypeError: The function returned something else: a score is no verdict.
+            TypeError: The function returned something else; a score is not a label.
         """
         said: Any = self.function(question, answer_of(response), accepted)
         correct: Any
         correct, reason = said if isinstance(said, Ruling) else (said, "")
-        # A comparison in numpy gives a bool of its own.
+        # Comparisons in NumPy return its own bool.
         if type(correct).__module__ == "numpy" and hasattr(correct, "item"):
             correct = correct.item()
         if correct is not None and not isinstance(correct, bool):
             raise TypeError(
-                f"{self.name} returned {type(correct).__name__}; it is to return True, False or None."
+                f"{self.name} returned {type(correct).__name__}; it must return True, False or None."
             )
         return Ruling(correct, reason)
 
 
 def find_callable(name: str) -> CallableJudge:
-    """The function that ``module:function`` names, from what is installed or the working directory.
+    """Import the function ``module:function`` from what is installed or from the working directory.
 
     Raises:
-        OptionError: There is none.
+        OptionError: It does not exist.
     """
     module_name, _, path = name.partition(":")
     here = str(Path.cwd())
@@ -76,7 +83,7 @@ def find_callable(name: str) -> CallableJudge:
     for part in path.split("."):
         value = getattr(value, part, None)
     if not callable(value):
-        raise OptionError(f"The module {module_name} has no function {path} that could judge.")
+        raise OptionError(f"The module {module_name} has no function {path}.")
     return CallableJudge(value, name)
 
 
@@ -102,15 +109,15 @@ _SHOWN = 60
 
 
 class ChatJudge:
-    """A chat model that is asked for one word. Any other reply is no verdict, and never "correct".
+    """A chat model that replies with one word. Any other reply leaves the answer unlabelled.
 
-    What is judged goes to the model as one JSON object, so that no answer can end its own quotation. A model
-    can be talked into things all the same: look at some of its verdicts.
+    The data goes to the model as one JSON object, so that an answer cannot end its own quotation. A model can
+    still be talked into a verdict: check some of them.
 
     Args:
         model: A LangChain chat model: anything with ``invoke``.
-        name: What records call it; by default what the model is called.
-        at_once: How many answers it is asked about at the same time.
+        name: Its name in records; by default that of the model.
+        at_once: How many answers to judge at the same time.
     """
 
     needs_answers = False
@@ -124,7 +131,7 @@ class ChatJudge:
         """Judge one answer."""
         answer = answer_of(response)
         if not answer.strip():
-            return Ruling(False, "The response is nothing but reasoning.")
+            return Ruling(False, "The response contains only reasoning.")
         data = {"question": question, "response": answer, "accepted_answers": list(accepted)}
         reply = self.model.invoke(
             [("system", _INSTRUCTIONS), ("human", json.dumps(data, ensure_ascii=False, indent=1))]
@@ -133,16 +140,16 @@ class ChatJudge:
 
 
 def parse_verdict(reply: str) -> Ruling:
-    """Read what the model said: one of the three words and nothing else."""
+    """Parse the reply: one of the three words and nothing else."""
     word = answer_of(reply).strip(_DECORATION).upper()
     if word in _VERDICTS:
         return Ruling(_VERDICTS[word], f"The judge said {word}.")
     said = " ".join(reply.split())[:_SHOWN]
-    return Ruling(None, f"The judge's reply is no verdict: “{said}”.")
+    return Ruling(None, f"The judge's reply is not a verdict: “{said}”.")
 
 
 def open_chat_judge(name: str) -> ChatJudge:
-    """The judge that ``chat:provider:model`` names, opened by LangChain's ``init_chat_model``.
+    """Open the judge ``chat:provider:model`` with LangChain's ``init_chat_model``.
 
     Raises:
         MissingDependencyError: LangChain, or its package for this provider, is not installed.
@@ -159,7 +166,7 @@ def open_chat_judge(name: str) -> ChatJudge:
         return ChatJudge(init_chat_model(model), name)
     except ImportError as error:
         raise MissingDependencyError(f"The judge {name} cannot be opened: {error}") from error
-    # Each provider's package has errors of its own.
+    # Each provider's package has its own errors.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise OptionError(f"The judge {name} cannot be opened: {reason}") from error
@@ -175,18 +182,18 @@ DEFAULT_EMBEDDING_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 class EmbeddingJudge:
-    """The answer means nearly what an accepted one does: their embeddings' cosine reaches a threshold.
+    """Compares embeddings: right if the cosine to an accepted answer reaches a threshold.
 
-    It is for answers of a sentence or more. Which of two names, numbers or places is right, an embedding
-    hardly knows: look at some of its verdicts before you rely on it.
+    For answers of a sentence or more. An embedding hardly distinguishes names, numbers or places: check some
+    of its verdicts before relying on it.
 
     Args:
-        model: Name or folder of a model of sentence-transformers.
-        threshold: Least cosine of a right answer, above 0 and up to 1.
+        model: Name or folder of a sentence-transformers model.
+        threshold: Minimum cosine of a right answer, above 0 and up to 1.
 
     Raises:
         MissingDependencyError: sentence-transformers is not installed.
-        ModelUnavailableError: The model could not be opened.
+            ModelUnavailableError: The model cannot be opened.
     """
 
     needs_answers = True
@@ -202,13 +209,13 @@ class EmbeddingJudge:
         """Judge one answer."""
         answer = answer_of(response)
         if not answer.strip():
-            return Ruling(False, "The response is nothing but reasoning.")
+            return Ruling(False, "The response contains only reasoning.")
         said, *wanted = self._encoder.encode(
             [answer, *accepted], normalize_embeddings=True, show_progress_bar=False
         )
         nearest, right = max((float(said @ one), text) for one, text in zip(wanted, accepted, strict=True))
         correct = nearest >= self.threshold
-        return Ruling(correct, f"Cosine {nearest:.2f} to “{right}”, and {self.threshold:g} is right.")
+        return Ruling(correct, f"Cosine {nearest:.2f} to “{right}”; right from {self.threshold:g}.")
 
 
 def _open(model: str) -> Any:
@@ -223,23 +230,30 @@ def _open(model: str) -> Any:
             return SentenceTransformer(model)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ModelUnavailableError(f"The judge's model {model} could not be opened: {reason}") from error
+        raise ModelUnavailableError(f"The judge's model {model} cannot be opened: {reason}") from error
 
 
 _NAMES = (
-    "exact, contains, f1[:THRESHOLD], embedding[:MODEL[:THRESHOLD]], chat:PROVIDER:MODEL or module:function"
+    "exact, contains, f1[:THRESHOLD], squad-exact, squad-f1[:THRESHOLD], embedding[:MODEL[:THRESHOLD]], "
+    "chat:PROVIDER:MODEL or module:function"
 )
+_BY_WORDS: dict[str, Callable[[], Judge]] = {
+    "exact": ExactJudge,
+    "contains": ContainsJudge,
+    "squad-exact": SquadExactJudge,
+}
+_WITH_THRESHOLD: dict[str, Callable[..., Judge]] = {"f1": F1Judge, "squad-f1": SquadF1Judge}
 
 
 def as_judge(judge: Any) -> Judge:
-    """Make a judge of what the user gave.
+    """Return the judge that the user asked for.
 
     Args:
         judge: A judge's name; a :class:`Judge`; a LangChain chat model; or a function
-            ``(question, response, accepted)`` that returns True, False, None or a ``Verdict``.
+            ``(question, response, accepted)`` that returns True, False, None or a :class:`Ruling`.
 
     Raises:
-        OptionError: It is none of them, or a name that leads nowhere.
+        OptionError: It is none of these, or an unknown name.
         MissingDependencyError: It needs a package that is not installed.
     """
     if isinstance(judge, str):
@@ -252,25 +266,23 @@ def as_judge(judge: Any) -> Judge:
         module, name = getattr(judge, "__module__", ""), getattr(judge, "__qualname__", type(judge).__name__)
         return CallableJudge(judge, f"{module}:{name}")
     raise OptionError(
-        f"A {type(judge).__name__} is no judge. It can be {_NAMES}, a function or a chat model."
+        f"A {type(judge).__name__} is not a judge. It can be {_NAMES}, a function or a chat model."
     )
 
 
 def _named(name: str) -> Judge:
     kind, _, rest = name.partition(":")
-    if name == "exact":
-        return ExactJudge()
-    if name == "contains":
-        return ContainsJudge()
-    if kind == "f1":
-        return F1Judge(_threshold(name, rest)) if rest else F1Judge()
+    if name in _BY_WORDS:
+        return _BY_WORDS[name]()
+    if kind in _WITH_THRESHOLD:
+        return _WITH_THRESHOLD[kind](_threshold(name, rest)) if rest else _WITH_THRESHOLD[kind]()
     if kind == "embedding":
         return _embedding(name, rest)
     if kind == "chat" and rest:
         return open_chat_judge(name)
-    if kind and rest and kind not in ("exact", "contains", "chat"):
+    if kind and rest and kind not in (*_BY_WORDS, "chat"):
         return find_callable(name)
-    close = get_close_matches(kind.lower(), ("exact", "contains", "f1", "embedding", "chat"), n=1)
+    close = get_close_matches(kind.lower(), (*_BY_WORDS, *_WITH_THRESHOLD, "embedding", "chat"), n=1)
     suggestion = f" Did you mean {close[0]}?" if close else ""
     raise OptionError(f"There is no judge {name!r}. It can be {_NAMES}.{suggestion}")
 
@@ -288,5 +300,5 @@ def _is_number(text: str) -> bool:
 
 def _threshold(name: str, text: str) -> float:
     if not _is_number(text):
-        raise OptionError(f"The threshold {text!r} of the judge {name!r} is no number.")
+        raise OptionError(f"The threshold {text!r} of the judge {name!r} is not a number.")
     return float(text)

@@ -1,207 +1,23 @@
-"""Judges that compare words: exact match, contains, F1; texts and numbers are normalised first."""
+"""Judges that compare normalised words: exact match, contains and F1, and SQuAD's exact match and F1."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import NamedTuple
-from unicodedata import normalize
 
 from guardrail.errors import OptionError
+from guardrail.labelling.answer_normalization import (
+    ARTICLES,
+    Word,
+    phrase,
+    places,
+    squad_normalized,
+    words_of,
+)
 from guardrail.labelling.judge import Ruling
 from guardrail.models.reasoning import answer_of
 
-__all__ = [
-    "ARTICLES",
-    "ContainsJudge",
-    "ExactJudge",
-    "F1Judge",
-    "Word",
-    "check_threshold",
-    "join_numbers",
-    "phrase",
-    "places",
-    "plain_number",
-    "words_of",
-]
-
-
-_SMALL = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen"
-)
-_ROUND = "twenty thirty forty fifty sixty seventy eighty ninety"
-_UNITS = {word: value for value, word in enumerate(_SMALL.split())}
-_TENS = {word: 10 * value for value, word in enumerate(_ROUND.split(), start=2)}
-_HUNDRED = 100
-_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_MULTIPLIERS = {"hundred": _HUNDRED, **_SCALES}
-
-
-def plain_number(digits: str) -> str:
-    """A number in digits without needless zeros, the minus sign in front."""
-    sign = "-" if digits[0] in "-\N{MINUS SIGN}" else ""
-    whole, _, fraction = digits.lstrip("-\N{MINUS SIGN}").partition(".")
-    fraction = fraction.rstrip("0")
-    return sign + (whole.lstrip("0") or "0") + (f".{fraction}" if fraction else "")
-
-
-def join_numbers(words: Sequence[str]) -> list[tuple[int, str]]:
-    """Numbers in words, in digits.
-
-    A lone "one" stays a word: it is a pronoun as often as a number.
-
-    Args:
-        words: Words in small letters, numbers in digits as :func:`plain_number` writes them.
-
-    Returns:
-        The words that are left, each with the place of the first that it was made of.
-    """
-    joined: list[tuple[int, str]] = []
-    at = 0
-    while at < len(words):
-        value, end = _number(words, at)
-        if end > at + 1 or (end > at and words[at] != "one"):
-            joined.append((at, value))
-        else:
-            end = at + 1
-            joined.append((at, words[at]))
-        at = end
-    return joined
-
-
-def _number(words: Sequence[str], at: int) -> tuple[str, int]:
-    """The number that begins here, and where it ends: at its beginning where there is none."""
-    if words[at].replace(".", "", 1).isdecimal():
-        multiplier = _MULTIPLIERS.get(_word(words, at + 1))
-        return (words[at], at + 1) if multiplier is None else (_scaled(words[at], multiplier), at + 2)
-    total, end, smaller_than = 0, at, 10**15
-    while True:
-        value, after = _group(words, end + 1 if end > at and _word(words, end) == "and" else end)
-        scale = _SCALES.get(_word(words, after), 1)
-        # "a million": a scale alone, at the beginning.
-        if value is None and (scale == 1 or end > at):
-            return str(total), end
-        if scale >= smaller_than or (end > at and scale == 1 and (value or 0) >= smaller_than):
-            return str(total), end
-        total += (1 if value is None else value) * scale
-        end = after + (scale > 1)
-        smaller_than = scale
-        if scale == 1:
-            return str(total), end
-
-
-def _group(words: Sequence[str], at: int) -> tuple[int | None, int]:
-    """A number below a thousand in words, and where it ends."""
-    value, end = _below_hundred(words, at)
-    if _word(words, end) != "hundred" or (value or 1) >= _HUNDRED:
-        return value, end
-    hundreds, end = (1 if value is None else value) * _HUNDRED, end + 1
-    rest, after = _below_hundred(words, end + (_word(words, end) == "and"))
-    # "two hundred and three hundred" are two numbers.
-    if rest is None or _word(words, after) == "hundred":
-        return hundreds, end
-    return hundreds + rest, after
-
-
-def _below_hundred(words: Sequence[str], at: int) -> tuple[int | None, int]:
-    word = _word(words, at)
-    if word in _UNITS:
-        return _UNITS[word], at + 1
-    if word not in _TENS:
-        return None, at
-    unit = _UNITS.get(_word(words, at + 1), 0)
-    return (_TENS[word] + unit, at + 2) if 0 < unit < 10 else (_TENS[word], at + 1)
-
-
-def _scaled(digits: str, multiplier: int) -> str:
-    whole, _, fraction = digits.partition(".")
-    zeros = len(str(multiplier)) - 1
-    return plain_number(f"{whole}{fraction[:zeros].ljust(zeros, '0')}.{fraction[zeros:]}")
-
-
-def _word(words: Sequence[str], at: int) -> str:
-    return words[at] if at < len(words) else ""
-
-
-ARTICLES = frozenset({"a", "an"})
-_GROUPING = re.compile(r"(?<=\d)[,'\u2019\u00a0\u2009\u202f](?=\d{3}(?!\d))")
-_DECIMAL_COMMA = re.compile(r"(?<![\d,.])(\d+),(\d{1,2})(?![\d,])")
-_ACCENTS = re.compile("[\u0300-\u036f]")
-# Written without spaces: each character is a word.
-_UNSPACED = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff"
-_TOKEN = re.compile(
-    rf"""
-      (?P<number>(?:(?<!\w)[-\u2212])?\d+(?:\.\d+)?(?![^\W_]))
-    | (?P<initials>(?:[^\W\d_]\.){{2,}}(?:[^\W\d_](?![^\W_]))?)
-    | (?P<unspaced>[{_UNSPACED}])
-    | (?P<word>[^\W_{_UNSPACED}]+(?:['\u2019][^\W_{_UNSPACED}]+)*(?:\+\+|\#)?)
-    | (?P<percent>%)
-    | (?P<clause>[.,;:!?()\[\]\n\u2026\u2013\u2014\u3001\u3002"]|\s-\s)
-    """,
-    re.VERBOSE,
-)
-
-
-class Word(NamedTuple):
-    """A word of a text, and which of its clauses it stands in."""
-
-    text: str
-    clause: int
-
-
-def words_of(text: str) -> list[Word]:
-    """The words of a text, without "the".
-
-    Compatibility forms are made one (NFKC), accents and case are dropped, singular and plural are the same,
-    numbers are in digits ("seven" is 7, 1,000 is 1000, 3.0 is 3, 5 million is 5000000).
-    """
-    text = normalize("NFKC", _DECIMAL_COMMA.sub(r"\1.\2", _GROUPING.sub("", text)))
-    text = normalize("NFC", _ACCENTS.sub("", normalize("NFKD", text))).casefold()
-    found: list[Word] = []
-    clause = 0
-    for match in _TOKEN.finditer(text):
-        if match.lastgroup == "clause":
-            clause += 1
-        elif match.lastgroup is not None and (word := _plain(match.lastgroup, match[0])) != "the":
-            clause += word == "but"
-            found.append(Word(word, clause))
-    joined = join_numbers([word.text for word in found])
-    return [Word(_singular(text), found[at].clause) for at, text in joined]
-
-
-def phrase(text: str) -> tuple[str, ...]:
-    """The words of an accepted answer, without an article at its beginning."""
-    words = tuple(word.text for word in words_of(text))
-    return words[1:] if len(words) > 1 and words[0] in ARTICLES else words
-
-
-def places(wanted: Sequence[str], words: Sequence[Word]) -> list[int]:
-    """Where in a text the wanted words stand together."""
-    size, wanted = len(wanted), tuple(wanted)
-    if not size:
-        return []
-    texts = [word.text for word in words]
-    return [at for at in range(len(texts) - size + 1) if tuple(texts[at : at + size]) == wanted]
-
-
-def _plain(kind: str, text: str) -> str:
-    if kind == "number":
-        return plain_number(text)
-    if kind == "percent":
-        return "percent"
-    text = re.sub("['\u2019]s$", "", text)
-    return re.sub("[.'\u2019]", "", text)
-
-
-def _singular(word: str) -> str:
-    """A word without its plural's ending; the same for both is enough, it need not be a word."""
-    if len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
-        return word
-    if word.endswith("ies"):
-        return f"{word[:-3]}y"
-    return word[:-2] if word.endswith(("shes", "ches", "sses", "xes", "zes")) else word[:-1]
+__all__ = ["ContainsJudge", "ExactJudge", "F1Judge", "SquadExactJudge", "SquadF1Judge", "check_threshold"]
 
 
 _YES_OR_NO = {("yes",), ("no",)}
@@ -216,7 +32,7 @@ _DENIED_AFTER = frozenset({"isnt", "wasnt", "arent", "werent"})
 
 @dataclass(frozen=True, slots=True)
 class ExactJudge:
-    """The whole answer is an accepted one, but for case, accents, punctuation, articles and numerals."""
+    """Right if the answer is an accepted one but for case, accents, punctuation, articles and numerals."""
 
     name: str = "exact"
     needs_answers: bool = True
@@ -228,17 +44,17 @@ class ExactJudge:
         for answer in accepted:
             if _same(response, answer):
                 return Ruling(True, f"The answer is “{answer}”.")
-        return Ruling(False, "The answer is none of the accepted ones.")
+        return Ruling(False, "The answer is not an accepted one.")
 
 
 @dataclass(frozen=True, slots=True)
 class ContainsJudge:
-    """The answer holds an accepted one, word by word.
+    """Right if the answer contains an accepted one, word for word.
 
-    An accepted answer that the question holds already does not count: repeating the question would be enough.
-    Where that leaves none, the judge cannot tell. "yes" and "no" count only as the first word. What is denied
-    in the same clause does not count: "not Paris", "instead of Paris", "Paris is not". An answer that names
-    several possibilities counts if one of them is right: where that matters, let a model judge.
+    An accepted answer that is already in the question does not count, since repeating the question would
+    suffice; if none is left, the judge cannot tell. "yes" and "no" count only as the first word. Negations
+    in the same clause do not count: "not Paris", "instead of Paris", "Paris is not". An answer that names
+    several possibilities is right if one of them is: if that matters, use a model as the judge.
     """
 
     name: str = "contains"
@@ -251,19 +67,19 @@ class ContainsJudge:
         asked, said = words_of(question), words_of(response)
         usable = [answer for answer in accepted if not _holds(asked, question, answer)]
         if not usable:
-            return Ruling(None, "The question holds every accepted answer already.")
+            return Ruling(None, "The question already contains every accepted answer.")
         for answer in usable:
             if _asserts(said, response, answer):
-                return Ruling(True, f"The answer holds “{answer}”.")
-        return Ruling(False, "The answer holds none of the accepted ones.")
+                return Ruling(True, f"The answer contains “{answer}”.")
+        return Ruling(False, "The answer contains no accepted one.")
 
 
 @dataclass(frozen=True, slots=True)
 class F1Judge:
-    """The words shared with an accepted answer, as F1 (Rajpurkar et al., 2016), reach a threshold.
+    """Right if the F1 of words shared with an accepted answer (Rajpurkar et al., 2016) reaches a threshold.
 
     Attributes:
-        threshold: Least F1 of a right answer, above 0 and up to 1.
+        threshold: Minimum F1 of a right answer, above 0 and up to 1.
     """
 
     threshold: float = 0.5
@@ -275,25 +91,25 @@ class F1Judge:
 
     @property
     def name(self) -> str:
-        """With the threshold, since it decides."""
+        """The name includes the threshold, which decides."""
         return f"f1:{self.threshold:g}"
 
     def __call__(self, question: str, response: str, accepted: Sequence[str]) -> Ruling:
         """Judge one answer."""
         response = answer_of(response)
         best = max((_f1(response, answer) for answer in accepted), default=0.0)
-        return Ruling(best >= self.threshold, f"F1 is {best:.2f}, and {self.threshold:g} is right.")
+        return Ruling(best >= self.threshold, f"F1 is {best:.2f}; right from {self.threshold:g}.")
 
 
 def check_threshold(judge: str, threshold: float) -> None:
-    """Make sure that a threshold is one.
+    """Check a threshold.
 
     Raises:
         OptionError: It is not above 0 and up to 1.
     """
     if not isfinite(threshold) or not 0 < threshold <= 1:
         raise OptionError(
-            f"The threshold of the judge {judge} is {threshold:g}; give one above 0 and up to 1."
+            f"The threshold of the judge {judge} is {threshold:g}; it must be above 0 and up to 1."
         )
 
 
@@ -304,7 +120,7 @@ def _same(response: str, answer: str) -> bool:
 
 def _holds(words: Sequence[Word], text: str, answer: str) -> bool:
     wanted = phrase(answer)
-    # Signs alone, such as "+", are no words.
+    # Signs alone, such as "+", have no words.
     return bool(places(wanted, words)) if wanted else answer.strip() in text
 
 
@@ -313,7 +129,7 @@ def _asserts(words: Sequence[Word], text: str, answer: str) -> bool:
     if wanted in _YES_OR_NO:
         return bool(words) and words[0].text == wanted[0]
     if wanted and all(word in ARTICLES for word in wanted):
-        # A blood group or a grade, and an article wherever it stands.
+        # A blood group or a grade, which elsewhere would be an article.
         return _same(text, answer)
     if not wanted:
         return _holds(words, text, answer)
@@ -321,7 +137,7 @@ def _asserts(words: Sequence[Word], text: str, answer: str) -> bool:
 
 
 def _denied(words: Sequence[Word], start: int, end: int) -> bool:
-    """Whether what stands here is denied in its own clause."""
+    """Whether what is at this position is negated in its clause."""
     before = [word.text for word in words[:start] if word.clause == words[start].clause]
     after = [word.text for word in words[end:] if word.clause == words[end - 1].clause]
     while before and before[-1] in _FILLERS:
@@ -338,7 +154,69 @@ def _f1(response: str, answer: str) -> float:
         Counter(word.text for word in words_of(text) if word.text not in ARTICLES)
         for text in (response, answer)
     )
-    if not said or not wanted:
-        return float(_same(response, answer))
-    shared = (said & wanted).total()
-    return 2 * shared / (said.total() + wanted.total())
+    return _overlap(said, wanted) if said and wanted else float(_same(response, answer))
+
+
+def _overlap(said: Counter[str], wanted: Counter[str]) -> float:
+    return 2 * (said & wanted).total() / (said.total() + wanted.total())
+
+
+@dataclass(frozen=True, slots=True)
+class SquadExactJudge:
+    """SQuAD's exact match (Rajpurkar et al., 2016): right if the normalised answer is an accepted one.
+
+    It makes figures comparable with papers; :class:`ExactJudge` also unifies numerals, plurals and accents.
+    An accepted answer that the normalisation leaves nothing of, such as "A", does not count: any other such
+    answer would equal it. If there is no other, the judge cannot tell.
+    """
+
+    name: str = "squad-exact"
+    needs_answers: bool = True
+    at_once: int = 1
+
+    def __call__(self, question: str, response: str, accepted: Sequence[str]) -> Ruling:
+        """Judge one answer."""
+        wanted = _squad_answers(accepted)
+        if not wanted:
+            return _NOTHING_LEFT
+        said = squad_normalized(answer_of(response))
+        return Ruling(said in wanted, f"The normalised answer is “{said}”.")
+
+
+@dataclass(frozen=True, slots=True)
+class SquadF1Judge:
+    """SQuAD's F1 (Rajpurkar et al., 2016): right if it reaches a threshold for an accepted answer.
+
+    Normalisation and accepted answers without words are as for :class:`SquadExactJudge`.
+
+    Attributes:
+        threshold: Minimum F1 of a right answer, above 0 and up to 1. Papers report the mean F1 instead.
+    """
+
+    threshold: float = 0.5
+    needs_answers: bool = True
+    at_once: int = 1
+
+    def __post_init__(self) -> None:
+        check_threshold("squad-f1", self.threshold)
+
+    @property
+    def name(self) -> str:
+        """The name includes the threshold, which decides."""
+        return f"squad-f1:{self.threshold:g}"
+
+    def __call__(self, question: str, response: str, accepted: Sequence[str]) -> Ruling:
+        """Judge one answer."""
+        wanted = _squad_answers(accepted)
+        if not wanted:
+            return _NOTHING_LEFT
+        said = Counter(squad_normalized(answer_of(response)).split())
+        best = max(_overlap(said, Counter(one.split())) for one in wanted)
+        return Ruling(best >= self.threshold, f"F1 is {best:.2f}; right from {self.threshold:g}.")
+
+
+_NOTHING_LEFT = Ruling(None, "Normalisation leaves nothing of any accepted answer.")
+
+
+def _squad_answers(accepted: Sequence[str]) -> list[str]:
+    return [one for one in map(squad_normalized, accepted) if one]

@@ -1,4 +1,4 @@
-"""A line of a file of questions, and the options by which questions are answered and scored."""
+"""Questions read from a file's lines, and the options for answering and scoring them."""
 
 import json
 from collections import Counter
@@ -34,23 +34,23 @@ __all__ = [
 ]
 
 
-# Where a probe read best on SmolLM2: layer 20 of 30, fitted on one set of questions and tried on another.
+# Best for a probe on SmolLM2: layer 20 of 30, fitted on one set of questions and tested on another.
 DEFAULT_DEPTH = 2 / 3
 
 
 @dataclass(frozen=True, slots=True)
 class LabelOptions:
-    """How questions are answered and scored.
+    """Options for answering and scoring questions.
 
     Attributes:
-        sampling: How answers are generated; greedily by default.
-        system: A system message before every conversation that has none.
-        scoring: How they are scored.
-        depth: Fraction of the layers at which a hidden state is kept for a probe; None for none.
-        batch_size: How many questions the model reads at once.
-        answered_by: Who gave the answers, if it was not the model.
-        chat_template_kwargs: Arguments of the chat template that the model was opened with, for answers that
-            are stored: those given under others are not gone on with.
+        sampling: How answers are generated; greedy by default.
+        system: System message for every conversation that has none.
+        scoring: How answers are scored.
+        depth: Fraction of the layers at which a hidden state is kept for a probe; None keeps none.
+        batch_size: Questions that the model reads at once.
+        answered_by: Author of the answers, if not the model.
+        chat_template_kwargs: Arguments of the chat template that the model was opened with; stored answers
+            with other arguments are not resumed.
 
     Raises:
         OptionError: The batch size is less than 1.
@@ -66,14 +66,14 @@ class LabelOptions:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
-            raise OptionError(f"batch_size is {self.batch_size}; it is at least 1.")
+            raise OptionError(f"batch_size is {self.batch_size}; it must be at least 1.")
 
 
 def generation_arguments(options: LabelOptions) -> dict[str, Any]:
-    """What answers are generated with, as plain values; of the system message only its hash."""
+    """Arguments of the generation as plain values; the system message only as a hash."""
     sampling, system = options.sampling, options.system
     most = sampling.max_reasoning_tokens
-    # Not in the files of earlier versions, and nothing to a model that does not reason.
+    # Left out if unset: earlier versions do not have it, and it only concerns models that reason.
     reasoning = {} if most is None else {"max_reasoning_tokens": most}
     return {
         "max_tokens": sampling.max_tokens,
@@ -87,7 +87,7 @@ def generation_arguments(options: LabelOptions) -> dict[str, Any]:
     }
 
 
-# What the record of an answer holds of ours; a field of the line by one of these names gives way.
+# Fields of an answer's record; a field of the line with one of these names is dropped.
 ANSWER_FIELDS = (
     "response",
     "correct",
@@ -103,30 +103,30 @@ ANSWER_FIELDS = (
     "error",
     "error_type",
 )
-# What the model reads: where there are several, the first of these.
+# Fields that the prompt is read from, the first one present.
 _PROMPTS = ("messages", "prompt", "question", "query")
 _LABELLED = "correct"
 _FINISH_REASONS = ("stop", "length", "reasoning_length")
-# Who gave a response: our own word goes before a provider's.
+# Fields for the author of a response; ours takes precedence over the providers'.
 _AUTHORS = ("answered_by", "model")
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question, and what is known of its answer.
+    """A question and what is known about its answer.
 
     Attributes:
-        line: Its number in the file, from 1.
-        fields: What is passed through to the answer's record.
+        line: Line number in the file, from 1.
+        fields: Fields passed through to the answer's record.
         prompt: What the model reads.
-        text: What a judge is told was asked.
-        accepted: Answers that are right; any of them will do.
-        response: What was answered; None where the model is to answer.
-        correct: Whether that was right, where the line says so.
-        finish_reason: Why the response ended, where the line says so.
-        answered_by: Who gave the response, where the line says so.
-        digest: What tells it from another: the prompt and the response given.
-        shape: In which shape the line says what is right, such as ``SQuAD``; empty where it does not.
+        text: The question as shown to a judge.
+        accepted: Accepted answers; any of them is right.
+        response: The given answer; None if the model should answer.
+        correct: Whether the given answer is right, if the line says so.
+        finish_reason: Why the response ended, if the line says so.
+        answered_by: Author of the response, if the line says so.
+        digest: Identifies the question by its prompt and given response.
+        shape: How the line says what is right, such as ``SQuAD``; empty if it does not.
     """
 
     line: int
@@ -143,27 +143,27 @@ class Question:
 
 
 class Questions(NamedTuple):
-    """The lines of a file: those that can be used, and why the others cannot."""
+    """The lines of a file: usable questions, and why the others were refused."""
 
     usable: Sequence[Question]
     refused: Sequence[Failure]
 
     @property
     def shapes(self) -> str:
-        """In which shapes the lines say what is right, each with how many do; empty where none does."""
+        """How the lines say what is right, each shape with its count; empty if none does."""
         counted = Counter(question.shape for question in self.usable if question.shape)
         return "; ".join(f"{shape} ({number:,})" for shape, number in counted.most_common())
 
 
 def parse_questions(lines: Iterable[str], *, judge_needs_answers: bool = True) -> Questions:
-    """Read the lines of a file. What is wrong with one of them is told; nothing is raised.
+    """Parse the lines of a file. Errors of single lines are returned, not raised.
 
-    A question that was there before is refused: in two parts of the data it would be judged by what it
-    taught. Blank lines are passed over.
+    Duplicate questions are refused: in two parts of the data, one would be tested on what the other taught.
+    Blank lines are skipped.
 
     Args:
         lines: The lines.
-        judge_needs_answers: Whether nobody can say what is right where a line does not.
+        judge_needs_answers: Whether lines must say what is right, because the judge cannot.
     """
     usable: dict[str, Question] = {}
     refused: list[Failure] = []
@@ -175,15 +175,15 @@ def parse_questions(lines: Iterable[str], *, judge_needs_answers: bool = True) -
             question = _question(values, number)
             if question.digest in usable:
                 same = usable[question.digest].line
-                raise RecordError(f"The line asks the same as line {same}; each question counts once.")
+                raise RecordError(f"The line is the same question as line {same}; each question counts once.")
             if judge_needs_answers and question.response is not None and not _can_be_judged(question):
                 raise RecordError(
                     'Nothing says whether the response is right: add "correct": true or false, or "answers".'
                 )
             if judge_needs_answers and not _can_be_judged(question) and (unread := unread_answers(values)):
                 raise RecordError(
-                    f"What is right may stand in {unread}, in no shape that is known: give the answers that "
-                    'are right as "answers", or leave it out.'
+                    f"The answer may be in {unread}, but in an unknown shape: give the accepted answers as "
+                    '"answers", or leave it out.'
                 )
         except RecordError as error:
             refused.append(Failure(number, str(error), error.exit_status))
@@ -193,16 +193,16 @@ def parse_questions(lines: Iterable[str], *, judge_needs_answers: bool = True) -
 
 
 def of_one_author(questions: Questions, answered_by: str | None, model: str) -> tuple[Questions, str | None]:
-    """The lines whose answers are of one author, and the author's name: None for the model that scores them.
+    """The lines whose answers have one author, and the author's name; None for the model that scores them.
 
     Args:
-        questions: The lines. One without a response is answered by that model; a response that names nobody
-            is of whoever ``answered_by`` names, or else of that model too.
-        answered_by: The author. Lines of others are refused then.
-        model: What the model is called that scores the answers.
+        questions: The lines. That model answers lines without a response; a response without an author is
+            attributed to ``answered_by``, or else to that model too.
+        answered_by: The author; lines of other authors are refused.
+        model: Name of the model that scores the answers.
 
     Raises:
-        OptionError: Nobody was named, and the answers are of several authors; or it is no name.
+        OptionError: No author was named and the answers have several; or the name is invalid.
     """
     declared = author_of(answered_by)
     if declared is None:
@@ -211,8 +211,8 @@ def of_one_author(questions: Questions, answered_by: str | None, model: str) -> 
         if len(counts) > 1:
             listed = ", ".join(f"{name} ({count:,} lines)" for name, count in counts.most_common())
             raise OptionError(
-                f"The answers are of several models, and a profile is of one: {listed}. Take those of one of "
-                "them with --answered-by NAME."
+                f"The answers come from several models, but a profile is for one: {listed}. Select one with "
+                "--answered-by NAME."
             )
         author = named[0] if named else model
         return questions, None if same_name(author, model) else author
@@ -222,7 +222,7 @@ def of_one_author(questions: Questions, answered_by: str | None, model: str) -> 
         if same_name(name, declared.name):
             usable.append(question)
         else:
-            said = f"The answer is {name}'s, and the profile is to be of {declared.name}'s answers."
+            said = f"The answer is from {name}, but the profile is for {declared.name}."
             refused.append(Failure(question.line, said, RecordError.exit_status))
     author = declared.name
     return Questions(usable, sorted(refused)), None if same_name(author, model) else author
@@ -233,7 +233,7 @@ def _named(question: Question, otherwise: str | None, model: str) -> str:
 
 
 def question_text(values: Mapping[str, Any]) -> str:
-    """What was asked, for a person or a judge; a conversation of several turns as a transcript."""
+    """The question as text for a person or a judge; several turns become a transcript."""
     for name in ("question", "query", "prompt"):
         if isinstance(values.get(name), str):
             return str(values[name])
@@ -253,10 +253,10 @@ def _said(message: Mapping[str, Any]) -> str:
 
 
 def accepted_answers(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """The accepted answers of a line, in whichever common shape; none where it gives none.
+    """The accepted answers of a line, in any common shape; none if it has none.
 
     Raises:
-        RecordError: They have no shape that is known.
+        RecordError: Their shape is unknown.
     """
     return tuple(one if isinstance(one, str) else json.dumps(one) for one in shape_of(values).accepted)
 
@@ -268,22 +268,23 @@ def _can_be_judged(question: Question) -> bool:
 def _question(values: Mapping[str, Any], number: int) -> Question:
     if isinstance(values.get("scoring"), dict) and "uncertainty" in values:
         raise RecordError(
-            "The line is a result of guardrail score. Give the line it was made of, with correct or answers."
+            "The line is a result of guardrail score. Give the line it was made from, with correct or "
+            "answers."
         )
     values = _flat(values)
     response, correct = values.get("response"), values.get("correct")
     if response is not None:
         response = text_of(response, "response")
     if correct is not None and not isinstance(correct, bool):
-        raise RecordError(f"correct is {shown(correct)}; it can be true or false.")
+        raise RecordError(f"correct is {shown(correct)}; it must be true or false.")
     if correct is not None and response is None:
-        raise RecordError("The line says what is correct of a response, and has no response.")
+        raise RecordError('The line has "correct" but no response that it could be about.')
     finish_reason = values.get("finish_reason")
     if finish_reason is not None and finish_reason not in _FINISH_REASONS:
         known = '"stop", "length" or "reasoning_length"'
-        raise RecordError(f"finish_reason is {shown(finish_reason)}; it can be {known}.")
+        raise RecordError(f"finish_reason is {shown(finish_reason)}; it must be {known}.")
     shape = Shape(_LABELLED) if correct is not None else shape_of(values)
-    # What a given response was an answer to is what the line says, and nothing is added.
+    # A given response answered the line's prompt as it is, so no choices or context are added.
     prompt = _prompt(values, shape if response is None else Shape(shape.name))
     accepted = () if correct is not None else accepted_answers(values)
     for answer in accepted:
@@ -313,7 +314,7 @@ def _author(values: Mapping[str, Any]) -> str | None:
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A line whose question stands where it is looked for: some sets have it beside its choices."""
+    """The line with its question in the usual place; some data sets nest it beside the choices."""
     question = values.get("question")
     if isinstance(question, Mapping) and isinstance(question.get("stem"), str):
         return {"choices": question.get("choices"), **values, "question": question["stem"]}
@@ -326,7 +327,7 @@ def _prompt(values: Mapping[str, Any], shape: Shape) -> "Prompt":
     name = next((name for name in _PROMPTS if values.get(name) is not None), None)
     if name is None:
         given = ", ".join(sorted(values)[:8]) or "nothing"
-        raise RecordError(f"The line needs a question, query, prompt or messages; it has {given}.")
+        raise RecordError(f"The line needs question, query, prompt or messages; it has {given}.")
     if name != "messages":
         text = text_of(values[name], name)
         if not text.strip():
@@ -338,9 +339,9 @@ def _prompt(values: Mapping[str, Any], shape: Shape) -> "Prompt":
         return text_of("\n\n".join(filter(None, parts)), name)
     messages = values["messages"]
     if not isinstance(messages, list):
-        raise RecordError(f"messages is {kind_of(messages)}, and a list of messages is expected.")
+        raise RecordError(f"messages is {kind_of(messages)}; a list of messages is expected.")
     if not is_text(json.dumps(messages, ensure_ascii=False)):
-        raise RecordError("messages holds half a surrogate pair, which is no text.")
+        raise RecordError("messages contains half a surrogate pair, which is not valid text.")
     try:
         return with_text(messages)
     except PromptError as error:

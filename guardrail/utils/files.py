@@ -1,4 +1,4 @@
-"""Files read with care and written whole: regular files only, atomic and durable writes."""
+"""Careful reading and atomic, durable writing of files."""
 
 import errno
 import os
@@ -40,25 +40,25 @@ _CHUNK = 1 << 20
 
 
 def read_regular(path: Path, most_bytes: int) -> bytes:
-    """All of a regular file.
+    """Read a regular file completely.
 
     Args:
-        path: The file; a link counts as what it leads to.
-        most_bytes: How large it may be.
+        path: The file; links are followed.
+        most_bytes: Maximum size.
 
     Raises:
-        OSError: There is none, it is something else, it is larger, or it cannot be read; ``strerror`` says
+        OSError: It does not exist, is not a regular file, is too large, or cannot be read; ``strerror`` says
             which.
-        ValueError: The path is none.
+        ValueError: The path is invalid.
     """
-    # Opening a device may already do something, and opening a pipe lets whoever writes to it go on.
+    # Opening a device may have effects, and opening a pipe unblocks its writer.
     _check(path, path.stat(), most_bytes)
     descriptor = os.open(path, _FLAGS)
     try:
-        # It may be another one by now.
+        # The file may have been replaced since.
         _check(path, os.fstat(descriptor), most_bytes)
         parts, left = [], most_bytes + 1
-        # What the system makes up as it is read says that it has no size.
+        # Virtual files report size 0, so the number of bytes is limited here too.
         while left and (part := os.read(descriptor, min(left, _CHUNK))):
             parts.append(part)
             left -= len(part)
@@ -70,7 +70,7 @@ def read_regular(path: Path, most_bytes: int) -> bytes:
 
 
 def check_regular(path: Path) -> None:
-    """Refuse a place where something else than a regular file is; one where nothing is yet will do.
+    """Refuse a path that exists and is not a regular file.
 
     Raises:
         OSError: It is something else; ``strerror`` says what.
@@ -86,7 +86,7 @@ def _check(path: Path, found: os.stat_result, most_bytes: int | None = None) -> 
     if not stat.S_ISREG(found.st_mode):
         kind = next((name for is_one, name in _KINDS if is_one(found.st_mode)), "special file")
         number = errno.EISDIR if kind == "folder" else errno.EINVAL
-        raise OSError(number, f"it is a {kind}, and a regular file is expected", str(path))
+        raise OSError(number, f"it is a {kind}, not a regular file", str(path))
     if most_bytes is not None and found.st_size > most_bytes:
         raise _too_large(path, most_bytes)
 
@@ -96,13 +96,13 @@ def _too_large(path: Path, most_bytes: int) -> OSError:
 
 
 def check_destination(path: Path, source: Path | None = None) -> None:
-    """Find out, before a model is loaded, that a file could not be written.
+    """Check that a results file can be written, before a model is loaded.
 
     Raises:
         OptionError: It is the input, a folder, or in a folder that does not exist.
     """
     if source is not None and path.exists() and path.samefile(source):
-        raise OptionError(f"{path} is the file that is read: choose another one for the results.")
+        raise OptionError(f"{path} is the input file: choose another one for the results.")
     if path.is_dir():
         raise OptionError(f"{path} is a folder: name a file for the results.")
     if not path.parent.is_dir():
@@ -110,9 +110,10 @@ def check_destination(path: Path, source: Path | None = None) -> None:
 
 
 def write_whole(path: Path, content: str | bytes, refused: type[GuardrailError] = OptionError) -> None:
-    """Write a file; see :func:`whole_file`.
+    """Write a file atomically; see :func:`whole_file`.
 
-    Text is written in UTF-8, its line ends as they are; what was read from bytes that are none, as these.
+    Text is written as UTF-8 with its line ends unchanged; undecodable bytes that were read are written back
+    as they were.
     """
     with whole_file(path, refused) as file:
         file.write(content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content)
@@ -120,16 +121,15 @@ def write_whole(path: Path, content: str | bytes, refused: type[GuardrailError] 
 
 @contextmanager
 def whole_file(path: Path, refused: type[GuardrailError] = OptionError) -> Iterator[BinaryIO]:
-    """A file to write to. What was under the name before stays until the block has ended without an error.
+    """Open a file for writing that appears under its name only after the block has ended without an error.
 
-    The new file is written beside it under a name that nobody else takes, brought to the disk, and renamed;
-    then the folder is brought to the disk, so that neither a crash nor a power cut leaves half of it. It has
-    the mode of the file before it; a link stays one, and what it leads to is replaced. A device or a pipe is
-    written to as it is.
+    The new file is written beside it under a unique name, flushed to disk and renamed; then the folder is
+    flushed, so that neither a crash nor a power cut leaves half a file. It keeps the previous file's mode. A
+    link stays a link, and its target is replaced. A device or pipe is written to directly.
 
     Args:
         path: The file.
-        refused: What is raised where it cannot be written.
+        refused: The error raised if it cannot be written.
 
     Yields:
         The file, open for bytes.
@@ -160,14 +160,14 @@ def whole_file(path: Path, refused: type[GuardrailError] = OptionError) -> Itera
 
 
 def publish_folder(made: Path, target: Path) -> None:
-    """Give a folder its name once all that is in it is on the disk.
+    """Flush a folder's files to disk, then give the folder its final name.
 
     Args:
-        made: The folder, of the same file system.
-        target: Its name; nothing is there.
+        made: The folder, on the same file system.
+        target: The final name, not in use yet.
 
     Raises:
-        OSError: It cannot be renamed, or the disk does not keep it.
+        OSError: It cannot be flushed or renamed.
     """
     for path in made.rglob("*"):
         if path.is_file() and not path.is_symlink():
@@ -180,7 +180,7 @@ def publish_folder(made: Path, target: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk. Windows has no way to, and needs none."""
+    """Flush the names in a folder to disk; not possible on Windows, nor needed."""
     if sys.platform == "win32":
         return
     opened = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""Strict JSON and JSON Lines, and plain JSON of any value that a program may hold."""
+"""Strict reading of JSON and JSON Lines, and conversion of any value to plain JSON."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,22 +27,21 @@ __all__ = [
 ]
 
 
-# More than the context of any model holds. A longer line would be read, copied and encoded for minutes.
+# More than any model's context; longer lines would take minutes to process.
 MAX_BYTES = 16 << 20
-# What is nested deeper runs into Python's own limit somewhere later: in a template, or where it is written.
+# Deeper nesting would hit Python's own limit later, in a template or when written.
 MAX_DEPTH = 100
 _TABLES = (".csv", ".tsv", ".xlsx")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_json_lines(path: str | Path) -> list[str]:
-    """The lines of a file of JSON lines, as text; single lines of it may still be anything.
+    """Read a JSON Lines file as lines of text, without parsing each line.
 
-    What is not UTF-8, or longer than any line may be, is refused where the line is read, by
-    :func:`json_object`.
+    A line that is not UTF-8 or too long is refused later, by :func:`json_object`.
 
     Raises:
-        RecordError: There is no such file, or it is no file of JSON lines at all.
+        RecordError: The file does not exist, or is not JSON Lines at all.
     """
     try:
         with Path(path).open("rb") as file:
@@ -50,39 +49,39 @@ def read_json_lines(path: str | Path) -> list[str]:
     except FileNotFoundError as error:
         raise RecordError(f"There is no file {path}.") from error
     except IsADirectoryError as error:
-        raise RecordError(f"{path} is a folder, and a file of JSON lines is expected.") from error
+        raise RecordError(f"{path} is a folder; name a JSON Lines file.") from error
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror}.") from error
     if not any(line.strip() for line in lines):
-        raise RecordError(f"{path} is empty: it is to hold one JSON object a line.")
+        raise RecordError(f"{path} is empty: it should have one JSON object per line.")
     if all(map(_problem, lines)) or (_problem(lines[0]) and _is_whole(lines)):
-        raise RecordError(f"{path} is no file of JSON lines: {_what_instead(path, lines)}")
+        raise RecordError(f"{path} is not a JSON Lines file: {_what_instead(path, lines)}")
     return lines
 
 
 def split_lines(data: bytes) -> list[str]:
-    """The lines of a file that is in memory already, as :func:`read_json_lines` gives them."""
+    """The lines of a file in memory, like :func:`read_json_lines`."""
     lines = data.removeprefix(_BYTE_ORDER_MARK).removesuffix(b"\n").split(b"\n")
     return [_as_text(line[: MAX_BYTES + 1]) for line in lines]
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """Read one line.
+    """Parse one line.
 
     Raises:
-        RecordError: It is blank, not text, too long, not JSON, not an object, or holds what nobody could
-            compute with or write again: a number beyond all bounds, a key twice, a hundred lists in lists.
+        RecordError: It is blank, not text, too long, not JSON, not an object, or has an infinite number, a
+            duplicate key or too many levels.
     """
     if not text.strip():
         raise RecordError("The line is blank.")
     values = json_value(text)
     if not isinstance(values, dict):
-        raise RecordError(f"The line is {kind_of(values)}, and a JSON object is expected.")
+        raise RecordError(f"The line is {kind_of(values)}, not a JSON object.")
     return values
 
 
 def json_value(text: str) -> Any:
-    """Read one line that may hold any value; errors as of :func:`json_object`."""
+    """Parse one line that may hold any value; raises like :func:`json_object`."""
     if len(text) > MAX_BYTES:
         raise RecordError(f"The line is longer than {MAX_BYTES >> 20} MiB.")
     if not is_text(text):
@@ -101,31 +100,31 @@ def json_value(text: str) -> Any:
 
 
 def as_json(record: Mapping[str, Any]) -> str:
-    """One line of JSON, readable in any language.
+    """One line of JSON, with non-ASCII text readable.
 
     Raises:
-        ValueError: It holds NaN, an infinity, or what is no JSON; see :func:`guardrail.utils.json_lines`.
+        ValueError: It contains NaN, an infinity, or a value that is not JSON.
     """
     text = json.dumps(record, ensure_ascii=False, allow_nan=False)
-    # Half a surrogate pair is legal in JSON and in no encoding.
+    # Half a surrogate pair is legal in JSON but in no encoding.
     return text if is_text(text) else json.dumps(record, allow_nan=False)
 
 
 def text_of(value: Any, name: str) -> str:
-    """The value of a field that is to be a text.
+    """The value of a field that must be text.
 
     Raises:
-        RecordError: It is something else.
+        RecordError: It is not.
     """
     if not isinstance(value, str):
-        raise RecordError(f"{name} is {kind_of(value)}, and a text is expected.")
+        raise RecordError(f"{name} is {kind_of(value)}; text is expected.")
     if not is_text(value):
-        raise RecordError(f"{name} holds half a surrogate pair, which is no text.")
+        raise RecordError(f"{name} contains half a surrogate pair, which is not valid text.")
     return value
 
 
 def is_text(text: str) -> bool:
-    """Whether every character is one: JSON can hold halves of surrogate pairs, which no tokenizer takes."""
+    """Whether the text can be encoded: JSON may contain halves of surrogate pairs, unlike any text."""
     if text.isascii():
         return True
     try:
@@ -136,18 +135,18 @@ def is_text(text: str) -> bool:
 
 
 def kind_of(value: Any) -> str:
-    """What a JSON value is, in words."""
-    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    """The kind of a JSON value, in words."""
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
 
 
 def shown(value: Any) -> str:
-    """A JSON value as it stood in the file, cut short."""
+    """A JSON value as in the file, shortened."""
     return json.dumps(value)[:60]
 
 
 def _lines(file: BinaryIO) -> Iterator[str]:
-    """The lines of a file; of one that is too long no more than what shows it, whatever it goes on with."""
+    """The lines of a file; a line that is too long is cut just beyond the limit."""
     is_first = True
     while piece := file.readline(MAX_BYTES + 1):
         rest = piece
@@ -160,8 +159,8 @@ def _lines(file: BinaryIO) -> Iterator[str]:
 
 
 def _as_text(line: bytes) -> str:
-    # Bytes that are no UTF-8 become halves of surrogate pairs, which no file of text in UTF-8 has: so the
-    # line can be refused where it is read, and no other with it.
+    # Invalid UTF-8 becomes halves of surrogate pairs, which valid UTF-8 never contains, so that only the
+    # line concerned is refused, and where it is parsed.
     return line.decode("utf-8", "surrogateescape")
 
 
@@ -174,7 +173,7 @@ def _problem(text: str) -> RecordError | None:
 
 
 def _is_whole(lines: Sequence[str]) -> bool:
-    """Whether the file is one JSON value over several lines."""
+    """Whether the lines together are one JSON value."""
     try:
         json.loads("\n".join(lines))
     except (ValueError, RecursionError):
@@ -185,14 +184,16 @@ def _is_whole(lines: Sequence[str]) -> bool:
 def _what_instead(path: str | Path, lines: Sequence[str]) -> str:
     begin = next(line for line in lines if line.strip()).lstrip()
     if begin.startswith("[") and _is_whole(lines):
-        return "it is one JSON array. Write one object a line, without brackets or commas between them."
+        return (
+            "it is a single JSON array. Write one object per line, without brackets or commas between them."
+        )
     if begin.startswith("{") and _is_whole(lines):
-        return "it is one JSON object over several lines. Write each object on a line of its own."
+        return "it is a single JSON object over several lines. Write each object on its own line."
     if Path(path).suffix.lower() in _TABLES:
-        return "it is a table. Write each of its rows as one JSON object on a line of its own."
+        return "it is a table. Write each row as a JSON object on its own line."
     if not all(map(is_text, lines)):
         return "it is not text in UTF-8."
-    return f"none of its lines is a JSON object. Line 1: {_problem(lines[0])}"
+    return f"no line is a JSON object. Line 1: {_problem(lines[0])}"
 
 
 def _is_deep(value: Any) -> bool:
@@ -208,18 +209,18 @@ def _is_deep(value: Any) -> bool:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not isfinite(number):
-        raise ValueError(f"{text[:20]} is larger than any number can be")
+        raise ValueError(f"{text[:20]} is too large a number")
     return number
 
 
 def _bounded(text: str) -> int:
-    # Whole numbers have no bound in Python; but whatever computes with them turns them into floats.
+    # Python integers are unbounded, but every computation converts them to floats.
     _finite(text)
     return int(text)
 
@@ -239,34 +240,34 @@ STRICT = json.JSONDecoder(
     parse_int=_bounded,
     object_pairs_hook=_without_twins,
 )
-"""Reads JSON that a computer can be asked to compute with: no NaN, nothing infinite, no key twice."""
+"""JSON decoder that refuses NaN, infinite numbers and duplicate keys."""
 
 
-# Less than readers refuse, so that a record around it can still be read.
+# Below the readers' limit, so that a record around the value can still be read.
 _MAX_DEPTH = 60
-# What refers to one list a thousand times would else be written as a thousand lists, each of a thousand.
+# A value that refers to one list a thousand times would be written as a thousand lists.
 _MAX_CONTAINERS = 100_000
 
 
 def plain_json(value: Any) -> Any:
-    """What a value is in JSON: texts, finite numbers, true, false, null, lists, objects with texts for keys.
+    """Convert any value to plain JSON: texts, finite numbers, booleans, null, lists, objects with text keys.
 
-    Nothing is raised, whatever it is: what JSON cannot hold becomes a text. Dates are in ISO 8601, decimals
-    in digits, NaN ``"NaN"``, bytes their text in UTF-8 or else in hexadecimal digits, sets are sorted lists,
-    a member of an enum is its value, models of pydantic and dataclasses are objects of their fields. A value
-    within itself, or within sixty others, is said to be one. Halves of surrogate pairs become U+FFFD.
+    Never raises: what JSON cannot represent becomes text. Dates become ISO 8601, decimals digits, NaN
+    ``"NaN"``, bytes UTF-8 text or else hexadecimal digits, sets sorted lists, enum members their values,
+    pydantic models and dataclasses objects of their fields. Circular or deeply nested values are replaced by
+    a note. Halves of surrogate pairs become U+FFFD.
 
     Args:
-        value: Anything.
+        value: Any value.
 
     Returns:
-        A value of its own, that ``json.dumps`` takes with ``allow_nan=False``.
+        A new value that ``json.dumps`` accepts with ``allow_nan=False``.
     """
     return _Walk().plain(value, ())
 
 
 class _Walk:
-    """One conversion, which ends whatever it meets."""
+    """One conversion, with a limit on its size."""
 
     def __init__(self) -> None:
         self._left = _MAX_CONTAINERS
@@ -283,7 +284,7 @@ class _Walk:
             if len(above) >= _MAX_DEPTH:
                 return f"<{type(value).__name__} nested too deeply>"
             return self._container(value, (*above, id(value)))
-        # It may be anybody's class, in any state.
+        # The value may be of any class, in any state.
         except Exception:  # noqa: BLE001
             return f"<{type(value).__name__}>"
 
@@ -318,7 +319,7 @@ class _Walk:
             return _characters(str(value))
         if callable(getattr(value, "model_dump", None)):
             return self.plain(_fields(value), above)
-        # Of NumPy and torch.
+        # NumPy and torch.
         return self.plain(value.tolist(), above) if hasattr(value, "tolist") else _characters(str(value))
 
     def _object(self, items: Iterable[tuple[Any, Any]], above: tuple[int, ...]) -> dict[str, Any]:
@@ -326,7 +327,7 @@ class _Walk:
         for key, value in items:
             plain = self.plain(key, above)
             name = plain if isinstance(plain, str) else json.dumps(plain)
-            # 1 and "1" are two keys in Python.
+            # Python distinguishes the keys 1 and "1".
             while name in values:
                 name += "'"
             values[name] = self.plain(value, above)
@@ -334,7 +335,7 @@ class _Walk:
 
 
 def _fields(model: Any) -> Any:
-    """The fields of a model of pydantic, as it would write them; as they are, where it cannot."""
+    """The fields of a pydantic model as it would dump them, or raw if that fails."""
     try:
         return model.model_dump(warnings=False)
     except Exception:  # noqa: BLE001  (whatever a serializer raises)
@@ -345,7 +346,7 @@ def _characters(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        # Two halves side by side are a character.
+        # Two matching halves form a character.
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
 
@@ -354,7 +355,7 @@ def _integer(value: int) -> int | str:
     try:
         float(value)
     except OverflowError:
-        # More digits than Python writes are written in hexadecimal ones.
+        # Python refuses to write very long integers in decimal.
         return str(value) if value.bit_length() < 4000 else hex(value)
     return value
 

@@ -1,4 +1,4 @@
-"""Text for people: made harmless for a terminal, and the name that was probably meant."""
+"""Text for people: safe for a terminal, and suggestions for misspelt names."""
 
 from collections.abc import Collection
 from difflib import get_close_matches
@@ -8,19 +8,19 @@ __all__ = ["did_you_mean", "escaped", "visible", "visible_line"]
 
 
 _MARK = "\N{REPLACEMENT CHARACTER}"
-# Controls (ESC among them, and the C1 set that some terminals obey), formats (what turns the direction of
-# text round, what has no width), halves of surrogate pairs, and separators that end a line.
+# Controls (including ESC, and the C1 set that some terminals obey), formats (such as direction changes and
+# zero-width characters), halves of surrogate pairs, and separators that end a line.
 _ORDERS = ("Cc", "Cf", "Cs", "Zl", "Zp")
-# Family emoji and Persian words are written with these.
+# Needed in family emoji and Persian words.
 _JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 
 
 def visible(text: str, keep: str = "\n\t") -> str:
-    """A text without characters that give orders to a terminal; U+FFFD stands where each of them stood.
+    """The text with characters that could control a terminal replaced by U+FFFD.
 
     Args:
-        text: Anything that a file, a model or a person said.
-        keep: Characters that stay all the same.
+        text: Untrusted text.
+        keep: Characters to keep.
     """
     if text.isprintable():
         return text
@@ -28,12 +28,12 @@ def visible(text: str, keep: str = "\n\t") -> str:
 
 
 def visible_line(text: str) -> str:
-    """The same on one line: what a name or a message holds must not look like the next line of the output."""
+    """Like :func:`visible`, on one line: a name or message must not pass for another line of output."""
     return visible(" ".join(text.splitlines()), "")
 
 
 def escaped(json: str) -> str:
-    """JSON of the same value, whose characters that give orders are written in four digits each."""
+    """JSON of the same value, with control characters written as escapes."""
     if json.isprintable():
         return json
     return "".join(_escape(one) if _is_order(one) and one not in "\n\t\r" else one for one in json)
@@ -49,12 +49,12 @@ def _escape(character: str) -> str:
 
 
 _FEW = 16
-# Of more, or longer ones, looking for the nearest takes long.
+# Finding the nearest of more or longer names takes too long.
 _MANY, _LONG = 200, 200
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
-    """End of a sentence about a name that is none of these: the nearest, or all where they are few."""
+    """End of a sentence about an unknown name: the nearest known one, or all of them if they are few."""
     looks = len(known) <= _MANY and len(name) <= _LONG
     near = get_close_matches(name.lower(), known, n=1, cutoff=0.6) if looks else ()
     if near:

@@ -1,4 +1,4 @@
-"""Threads, forks and time limits around code that is not ours."""
+"""Threads, forks and time limits for code that is not ours."""
 
 import asyncio
 import ctypes
@@ -26,17 +26,17 @@ __all__ = [
 
 
 class Renewed(Protocol):
-    """What holds something that a forked process has to have anew."""
+    """An object with state that a forked process must create afresh."""
 
     def renew_after_fork(self) -> None:
-        """Have it anew. Called in the forked process, before anything else of this library runs there."""
+        """Create the state afresh. Called in the forked process before anything else of this library."""
 
 
 _to_renew: "WeakSet[Renewed]" = WeakSet()
 
 
 def renew_after_fork(one: Renewed) -> None:
-    """Have something renewed in every process that is forked off while it lives."""
+    """Have an object renewed in every process forked during its lifetime."""
     _to_renew.add(one)
 
 
@@ -50,14 +50,14 @@ if hasattr(os, "register_at_fork"):
 
 
 class ForkSafeLock:
-    """A lock that is free in a forked process, whoever held it. A copy, or what is unpickled, is another."""
+    """A lock that is free in a forked process, whoever held it. A copied or unpickled lock is a new one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         renew_after_fork(self)
 
     def renew_after_fork(self) -> None:
-        """Be free: whoever held it is not in this process."""
+        """Become free: the holder does not exist in this process."""
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -77,21 +77,21 @@ class ForkSafeLock:
 
 
 class TimeLimitReached(BaseException):
-    """The time is up. Raised in the thread that ran too long, wherever it is in its Python code."""
+    """The time limit was exceeded. Raised in the thread that ran too long, anywhere in its Python code."""
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Stop the block, if it runs Python code for longer than this.
+    """Stop the block if it runs Python code for longer than this.
 
-    It is stopped between two steps of Python, in whatever thread it runs; a single step, such as the product
-    of two huge numbers, is not.
+    It is stopped between two Python instructions, in whatever thread it runs. A single long instruction, such
+    as the product of two huge numbers, is not interrupted.
 
     Args:
-        seconds: How long it may run.
+        seconds: The time limit.
 
     Raises:
-        TimeLimitReached: It ran longer.
+        TimeLimitReached: The block ran longer.
     """
     thread = threading.get_ident()
     lock, state = threading.Lock(), {"over": False, "raised": False}
@@ -123,10 +123,10 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 def _wait_for_what_is_raised() -> None:
-    """Run Python code until what another thread raised in this one has come.
+    """Run Python code until an exception raised by another thread has arrived.
 
-    Taking it back would leave the interpreter looking for it for ever: CPython 3.11, where it is traced (by a
-    debugger, by coverage), then runs the same instruction again and again.
+    Taking it back instead would make CPython 3.11 loop for ever under tracing (by a debugger or coverage): it
+    would repeat the same instruction.
     """
     for _ in range(100):
         threading.get_ident()
@@ -140,19 +140,19 @@ T = TypeVar("T")
 
 
 def in_thread(call: Callable[[], T]) -> "Future[T]":
-    """Run a call in a thread that no exit of the interpreter waits for, with the caller's context variables.
+    """Run a call in a daemon thread with the caller's context variables.
 
-    Not an executor: targets that hang would take up its threads one after the other.
+    Not in an executor: hanging targets would use up its threads.
     """
     future: Future[T] = Future()
-    # From here on nobody can cancel it, and the thread always has somebody to tell.
+    # From here on it cannot be cancelled, so the result can always be set.
     future.set_running_or_notify_cancel()
     context = copy_context()
 
     def run() -> None:
         try:
             future.set_result(context.run(call))
-        except BaseException as error:  # noqa: BLE001  (raised where the result is asked for)
+        except BaseException as error:  # noqa: BLE001  (raised where the result is requested)
             future.set_exception(error)
 
     Thread(target=run, daemon=True, name="guardrail-escalation").start()
@@ -160,19 +160,19 @@ def in_thread(call: Callable[[], T]) -> "Future[T]":
 
 
 def call_within(seconds: float, call: Callable[[], T]) -> T:
-    """Give the result of a call, or stop waiting for it; a thread cannot be stopped, and its result is lost.
+    """Return the result of a call, or stop waiting for it. The thread goes on, and its result is lost.
 
     Raises:
-        TimeoutError: It took too long.
+        TimeoutError: The call took too long.
     """
     return in_thread(call).result(timeout=seconds)
 
 
 async def wait_within(seconds: float, awaitable: Awaitable[T]) -> T:
-    """The same for a coroutine, which is cancelled.
+    """Like :func:`call_within` for a coroutine, which is cancelled.
 
     Raises:
-        TimeoutError: It took too long.
+        TimeoutError: The coroutine took too long.
     """
     async with asyncio.timeout(seconds):
         return await awaitable

@@ -160,7 +160,7 @@ def test_bad_lines_are_told_and_the_status_says_so(calibrate, source, tmp_path):
     for line, sentence in (
         (121, "The line is not JSON"),
         (122, "Nothing says"),
-        (123, "The line asks the same as line 2"),
+        (123, "The line is the same question as line 2"),
     ):
         assert f"line {line}: {sentence}" in result.stderr
 

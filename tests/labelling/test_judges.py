@@ -8,10 +8,13 @@ from guardrail.labelling.judge import Ruling
 from guardrail.labelling.judges import ChatJudge, as_judge, parse_verdict
 
 
-@pytest.mark.parametrize("name", ["exact", "contains", "f1:0.5", "f1:0.7"])
+@pytest.mark.parametrize(
+    "name", ["exact", "contains", "f1:0.5", "f1:0.7", "squad-exact", "squad-f1:0.5", "squad-f1:0.7"]
+)
 def test_a_judge_is_found_by_its_own_name(name):
     assert as_judge(name).name == name
     assert as_judge("f1").name == "f1:0.5"
+    assert as_judge("squad-f1").name == "squad-f1:0.5"
 
 
 @pytest.mark.parametrize(
@@ -21,12 +24,15 @@ def test_a_judge_is_found_by_its_own_name(name):
         ("", "There is no judge"),
         ("chat", "There is no judge"),
         ("contains:0.5", "There is no judge"),
-        ("f1:high", "is no number"),
+        ("squad", "Did you mean squad-f1?"),
+        ("squad-exact:0.5", "There is no judge"),
+        ("squad-f1:7", "above 0 and up to 1"),
+        ("f1:high", "is not a number"),
         ("f1:7", "above 0 and up to 1"),
         ("no_such_module:judge", "cannot be imported"),
         ("json:no_such_function", "has no function"),
         ("json:__doc__", "has no function"),
-        (42, "is no judge"),
+        (42, "is not a judge"),
     ],
 )
 def test_what_is_no_judge_is_told(name, sentence):

@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrail.errors import OptionError
-from guardrail.labelling.matching import ContainsJudge, ExactJudge, F1Judge
+from guardrail.labelling.answer_normalization import squad_normalized
+from guardrail.labelling.matching import ContainsJudge, ExactJudge, F1Judge, SquadExactJudge, SquadF1Judge
 
 QUESTION = "Which one is it?"
 
@@ -96,7 +97,7 @@ def test_a_threshold_is_a_share(threshold):
 
 @given(st.text(), st.text(), st.lists(st.text(min_size=1), min_size=1))
 def test_whatever_is_said_there_is_a_verdict(question, response, accepted):
-    for judge in (ExactJudge(), ContainsJudge(), F1Judge()):
+    for judge in (ExactJudge(), ContainsJudge(), F1Judge(), SquadExactJudge(), SquadF1Judge()):
         assert judge(question, response, accepted).correct in (True, False, None)
 
 
@@ -106,3 +107,68 @@ def test_an_exact_answer_also_holds_and_shares_it(answer, before):
     if ExactJudge()(QUESTION, response, [answer]).correct:
         assert ContainsJudge()(QUESTION, response, [answer]).correct
         assert F1Judge(1.0)(QUESTION, response, [answer]).correct
+
+
+@pytest.mark.parametrize(
+    ("text", "normalised"),
+    [
+        ("The  Cat's\n tail, an A.B.C!", "cats tail abc"),
+        ("theatre, anthem and Ana", "theatre anthem and ana"),
+        # Punctuation goes first, so no word boundary is left inside.
+        ("a-ha", "aha"),
+        ("1,000.50 €", "100050 €"),
+        # Only ASCII punctuation is removed.
+        ("“The” end…", "“ ” end…"),
+        ("Ångström's", "ångströms"),
+        ("The a an.", ""),
+    ],
+)
+def test_squads_normalisation_is_the_published_one(text, normalised):
+    assert squad_normalized(text) == normalised
+
+
+@pytest.mark.parametrize(
+    ("response", "correct"),
+    [
+        ("the Denver Broncos!", True),
+        ("Denver  broncos", True),
+        ("Broncos", False),
+        ("The Denver Broncos won.", False),
+        ("", False),
+    ],
+)
+def test_squads_exact_match_is_of_the_whole_normalised_answer(response, correct):
+    assert SquadExactJudge()(QUESTION, response, ["Panthers", "Denver Broncos"]).correct is correct
+
+
+def test_squads_exact_match_knows_no_numerals_plurals_or_accents():
+    for response, accepted in (("seven", "7"), ("vessels", "vessel"), ("Beyonce", "Beyoncé")):
+        assert ExactJudge()(QUESTION, response, [accepted]).correct is True
+        assert SquadExactJudge()(QUESTION, response, [accepted]).correct is False
+
+
+@pytest.mark.parametrize(
+    ("response", "answer", "f1"),
+    [
+        ("Denver Broncos", "the Denver Broncos", 1.0),
+        # 2 of 4 words are shared, which are all of the accepted answer: P = 1/2, R = 1, F1 = 2/3.
+        ("the Denver Broncos football team", "Denver Broncos", 2 / 3),
+        # A repeated word counts as often as in both: P = 2/4, R = 2/2.
+        ("New York, New York", "New York", 2 / 3),
+        # P = 1/3, R = 1/2, F1 = 2/5.
+        ("in Santa Clara", "Clara, California", 0.4),
+        ("Carolina", "Denver", 0.0),
+        ("", "Denver", 0.0),
+    ],
+)
+def test_squads_f1_is_the_published_one(response, answer, f1):
+    assert SquadF1Judge(max(f1, 0.01) - 1e-9)(QUESTION, response, ["x", answer]).correct is (f1 > 0)
+    if f1 < 1:
+        assert SquadF1Judge(f1 + 1e-6)(QUESTION, response, [answer]).correct is False
+
+
+@pytest.mark.parametrize("judge", [SquadExactJudge(), SquadF1Judge()])
+def test_an_accepted_answer_that_squads_normalisation_empties_labels_nothing_right(judge):
+    assert judge("Which grade?", "the", ["A"]).correct is None
+    assert judge("Which grade?", "", ["A", "excellent"]).correct is False
+    assert judge("Which grade?", "Excellent.", ["A", "excellent"]).correct is True

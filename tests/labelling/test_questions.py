@@ -42,8 +42,8 @@ def test_each_form_of_a_line_is_understood(values, prompt, accepted, response, c
 BAD = {
     "Who?": "The line is not JSON",
     "[1]": "The line is a list",
-    '{"answers": ["I"]}': "The line needs a question, query, prompt or messages; it has answers.",
-    '{"Question": "Who?"}': "The line needs a question, query, prompt or messages; it has Question.",
+    '{"answers": ["I"]}': "The line needs question, query, prompt or messages; it has answers.",
+    '{"Question": "Who?"}': "The line needs question, query, prompt or messages; it has Question.",
     '{"question": " "}': "question is empty.",
     '{"question": 3}': "question is a number",
     '{"question": "Who?", "answers": []}': "answers is empty",
@@ -55,7 +55,7 @@ BAD = {
     '{"question": "Who?", "response": 3, "correct": true}': "response is a number",
     '{"question": "Who?", "response": "I", "correct": "yes"}': 'correct is "yes"; it can be true or false.',
     '{"question": "Who?", "response": "I", "correct": 1}': "correct is 1; it can be true or false.",
-    '{"question": "Who?", "correct": true}': "The line says what is correct of a response",
+    '{"question": "Who?", "correct": true}': 'The line has "correct" but no response',
     '{"messages": "Who?"}': "messages is a text",
     '{"question": "\\ud800"}': "question holds half a surrogate pair",
     '{"question": "Who?", "response": "I", "correct": true, "finish_reason": "bored"}': "finish_reason is",
@@ -83,7 +83,7 @@ def test_a_bad_line_is_told_with_its_number_and_the_others_count(line, sentence)
 def test_a_question_that_was_there_before_is_refused(one, other):
     usable, (failure,) = parsed(one, other)
     assert len(usable) == 1
-    assert failure.reason == "The line asks the same as line 1; each question counts once."
+    assert failure.reason == "The line is the same question as line 1; each question counts once."
 
 
 def test_another_response_to_the_same_question_is_another_line():
