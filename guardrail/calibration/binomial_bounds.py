@@ -1,18 +1,18 @@
-"""How many wrong answers may be among the k highest scores: exact binomial boundaries.
+"""Exact binomial bounds on the number of wrong answers among the k highest scores.
 
-A boundary is an array c of length n + 1. A threshold λ that lets N(λ) answers through, E(λ) of them wrong, is
-certified where E(λ) ≤ c[N(λ)]; −1 means never.
+A boundary is an array c of length n + 1. A threshold λ that accepts N(λ) answers, E(λ) of them wrong, is
+certified if E(λ) ≤ c[N(λ)]; −1 means never.
 
 **One threshold.** Given N(λ), E(λ) is Binomial(N(λ), P(wrong | score ≥ λ)), so ``pointwise`` is an exact test
-of one threshold that was fixed beforehand (Angelopoulos et al. 2021, Learn then Test, with a binomial p-value
+of one threshold fixed beforehand (Angelopoulos et al. 2021, Learn then Test, with a binomial p-value
 as in Geifman & El-Yaniv 2017).
 
-**All thresholds at once.** Let T be the thresholds of whose answers a share of at least α is wrong, and let c
-rise by 0 or 1 at every step. Then, for independent pairs (score, correct) and whatever the scores are,
+**All thresholds at once.** Let T be the thresholds for which a share of at least α of the accepted answers is
+wrong, and let c rise by 0 or 1 at every step. Then, for independent pairs (score, correct) and any scores,
 
     P(E(λ) ≤ c[N(λ)] for some λ in T)  ≤  P(B_k ≤ c[k] for some k),  B_k = sum of k Bernoulli(α),
 
-and the right-hand side is what ``crossing`` computes. Proof, for finitely many thresholds λ₁ > … > λ_m in T;
+where ``crossing`` computes the right-hand side. Proof, for finitely many thresholds λ₁ > … > λ_m in T;
 the rest follows by monotone convergence, since E and N are step functions. Cut the scores into cells
 [λ_j, λ_{j−1}). Above λ_j, the mass of wrong answers exceeds α times the mass of all answers by some D_j ≥ 0.
 For every j < m, move wrong mass D_j from cell j down to cell j + 1, and right mass D_j from there up to j; in
@@ -23,8 +23,8 @@ of the new distribution, with E′(λ_j) ≤ E(λ_j) and no fewer right answers 
 never rises by more than one, E ≤ c[N] implies E′ ≤ c[N′]. In the new distribution wrong is independent of the
 cell, so in order of score the errors are Bernoulli(α), and E′(λ_j) = B_k at k = N′(λ_j). ∎
 
-No union bound is taken, so thresholds that mostly agree cost little; the family-wise error over *every* real
-threshold is at most δ, for scores that are useless, not monotone or tied as well.
+No union bound is taken, so thresholds that mostly agree cost little. The family-wise error over *every* real
+threshold is at most δ, also for scores that are useless, not monotone or tied.
 """
 
 from functools import lru_cache
@@ -41,15 +41,15 @@ __all__ = ["Counts", "band", "crossing", "fewest_needed", "highest_passed", "poi
 
 Counts = NDArray[np.int64]
 
-# Halvings of the level that a band is calibrated by; what is left over is lost, never overspent.
+# Bisection steps for the level of a band; the unused remainder is lost, never overspent.
 _HALVINGS = 14
-# Kept below δ for the rounding of sums of thousands of probabilities.
+# Margin below δ for rounding in sums of thousands of probabilities.
 _ROUNDING = 1e-9
 
 
 @lru_cache(maxsize=256)
 def fewest_needed(guarantee: Guarantee) -> int:
-    """Fewest accepted answers that can certify a guarantee: with no error among them, (1 − α)ⁿ ≤ δ."""
+    """Minimum number of accepted answers, all right, that certify a guarantee: (1 − α)ⁿ ≤ δ."""
     alpha, delta = guarantee.max_error, 1 - guarantee.confidence
     guess = max(1, ceil(log(delta) / log(1 - alpha)) - 1)
     return next(n for n in range(guess, guess + 4) if binom.cdf(0, n, alpha) <= delta)
@@ -57,7 +57,7 @@ def fewest_needed(guarantee: Guarantee) -> int:
 
 @lru_cache(maxsize=256)
 def pointwise(n: int, alpha: float, level: float) -> Counts:
-    """Largest number of errors among k answers that an exact test of P(wrong) ≥ α rejects at this level.
+    """Largest number of errors among k answers at which an exact test rejects P(wrong) ≥ α at this level.
 
     Returns:
         Boundary of shape (n + 1,).
@@ -67,10 +67,10 @@ def pointwise(n: int, alpha: float, level: float) -> Counts:
 
 @lru_cache(maxsize=1024)
 def band(n: int, first: int, last: int, guarantee: Guarantee) -> Counts:
-    """Boundary over every threshold at once, strongest where ``first`` to ``last`` answers are let through.
+    """Boundary over all thresholds at once, strongest where ``first`` to ``last`` answers are accepted.
 
-    The critical values between are those of one level, the largest at which :func:`crossing` is at most δ.
-    Before and after, c continues as far as costs nothing: E_{k−i} ≤ c[k] − i implies E_k ≤ c[k], and so does
+    The critical values in between are those of one level, the largest at which :func:`crossing` is at most δ.
+    Outside that range, c continues as far as this is free: E_{k−i} ≤ c[k] − i implies E_k ≤ c[k], and so does
     E_{k+i} ≤ c[k].
 
     Returns:
@@ -99,14 +99,14 @@ def crossing(values: Counts, alpha: float, first: int) -> float:
     """P(B_k ≤ c[k] for some k ≥ first), B_k a sum of k independent Bernoulli(α). Exact.
 
     Args:
-        values: c[first], c[first + 1], …, never falling.
-        alpha: Chance of an error.
-        first: Where they begin.
+        values: c[first], c[first + 1], …; must not fall.
+        alpha: Probability of an error.
+        first: Index of the first value.
     """
-    # B never falls, so it crosses a level stretch where that begins, if at all.
+    # B never falls, so it can cross a level stretch only at its beginning.
     rises = np.flatnonzero(np.diff(values, prepend=-1))
     width = int(values[-1]) + 1
-    # Chance of each number of errors up to the largest that can matter, without having crossed.
+    # Probability of each relevant number of errors without having crossed.
     alive, at, crossed = np.eye(1, max(width, 1))[0], 0, 0.0
     for rise in rises:
         k, within = first + int(rise), int(values[rise]) + 1
@@ -118,7 +118,7 @@ def crossing(values: Counts, alpha: float, first: int) -> float:
 
 
 def highest_passed(errors: Counts, boundary: Counts) -> Counts:
-    """Largest k with E_k ≤ c[k] for each row of errors, 0 where there is none.
+    """Largest k with E_k ≤ c[k] for each row of errors; 0 if there is none.
 
     Args:
         errors: Errors among the k highest scores, shape (draws, n), k = 1…n.
@@ -142,7 +142,7 @@ def _of_steps(steps: int, width: int, alpha: float) -> NDArray[np.float64]:
 
 
 def _frozen(values: Counts) -> Counts:
-    # Cached, and so shared by every caller.
+    # Cached, so all callers share it.
     frozen = values.astype(np.int64)
     frozen.setflags(write=False)
     return frozen

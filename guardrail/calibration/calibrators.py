@@ -1,6 +1,6 @@
-"""From a score to a probability of being correct: three ways, as plain numbers.
+"""Calibrators: three ways from a score to a probability of being correct, as plain numbers.
 
-They are fitted in :mod:`guardrail.calibration.fitting`; what is here only looks up what was learned.
+:mod:`guardrail.calibration.fit_calibrators` fits them; here they are only evaluated.
 """
 
 from bisect import bisect_left, bisect_right
@@ -32,7 +32,7 @@ class Platt(FrozenModel):
 
 
 class Isotonic(FrozenModel):
-    """A rising curve through points, straight between them and level beyond (Zadrozny & Elkan, 2002)."""
+    """A rising curve through points, linear between them and constant beyond (Zadrozny & Elkan, 2002)."""
 
     kind: Literal["isotonic"] = "isotonic"
     scores: Annotated[tuple[float, ...], Field(min_length=1)]
@@ -49,11 +49,11 @@ class Isotonic(FrozenModel):
 
 
 class VennAbers(FrozenModel):
-    """Inductive Venn–Abers: two isotonic curves, of which one is right (Vovk & Petej, 2014).
+    """Inductive Venn–Abers: two isotonic curves, one of which is right (Vovk & Petej, 2014).
 
     ``lower`` is the probability if the new answer were wrong, ``upper`` if it were right. Both are step
-    functions that change at the calibration scores only: with n distinct scores there are 2n + 1 steps, the
-    one below the first score, one at each score and one above each.
+    functions that change only at the calibration scores: n distinct scores give 2n + 1 steps, one below the
+    first score, one at each score and one above each.
     """
 
     kind: Literal["venn_abers"] = "venn_abers"
@@ -79,7 +79,7 @@ class VennAbers(FrozenModel):
         return self.lower[step], self.upper[step]
 
     def probability(self, score: float) -> float:
-        """The one probability that loses least whichever of the two is right: p₁ / (1 − p₀ + p₁)."""
+        """The single probability with the least regret whichever of the two is right: p₁ / (1 − p₀ + p₁)."""
         low, high = self.interval(score)
         return high / (1 - low + high)
 
@@ -88,7 +88,7 @@ Calibrator = Annotated[Platt | Isotonic | VennAbers, Field(discriminator="kind")
 
 
 def interpolate(at: float, xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Value at ``at`` of the rising curve through points of rising x, level beyond its ends."""
+    """Value at ``at`` of the curve through points of rising x, constant beyond its ends."""
     right = bisect_right(xs, at)
     if right == 0:
         return ys[0]
@@ -96,22 +96,22 @@ def interpolate(at: float, xs: Sequence[float], ys: Sequence[float]) -> float:
         return ys[-1]
     low, high = ys[right - 1], ys[right]
     share = (at - xs[right - 1]) / (xs[right] - xs[right - 1])
-    # Rounding must not carry it past the point on the right.
+    # Rounding must not exceed the point on the right.
     return min(low + share * (high - low), high)
 
 
 def _check_curve(scores: Sequence[float], probabilities: Sequence[float]) -> None:
     if len(scores) != len(probabilities):
-        raise ValueError("scores and probabilities are not of one length")
+        raise ValueError("scores and probabilities differ in length")
     _check_rising(scores)
     _check_not_falling(probabilities)
 
 
 def _check_rising(scores: Sequence[float]) -> None:
     if any(a >= b for a, b in pairwise(scores)):
-        raise ValueError("scores do not rise")
+        raise ValueError("scores must rise")
 
 
 def _check_not_falling(probabilities: Sequence[float]) -> None:
     if any(a > b for a, b in pairwise(probabilities)):
-        raise ValueError("probabilities fall")
+        raise ValueError("probabilities must not fall")

@@ -1,4 +1,4 @@
-"""The least threshold that keeps a guarantee, or why there is none."""
+"""Certify a guarantee: find the lowest threshold that keeps it, or say why there is none."""
 
 from collections.abc import Sequence
 from math import ceil, isfinite, log
@@ -16,12 +16,12 @@ from guardrail.errors import CalibrationError, OptionError
 __all__ = ["certify"]
 
 
-# Where more answers than this would be needed, it is said that it is hardly to be had.
+# Above this many answers, the number is no longer given.
 _MANY = 1_000_000
 
 
 class _Tested(NamedTuple):
-    """Thresholds from strict to lax, and how many answers each lets through, how many of these wrong."""
+    """Thresholds from strict to lax, with the number of answers and of wrong answers each accepts."""
 
     thresholds: NDArray[np.float64]
     accepted: NDArray[np.int64]
@@ -34,31 +34,30 @@ def certify(
     guarantee: Guarantee,
     plan: Plan | Search | None = None,
 ) -> CertifiedThreshold:
-    """Find the lowest threshold of which at most ``max_error`` of the answers let through are wrong.
+    """Find the lowest threshold with at most ``max_error`` wrong among the accepted answers.
 
     Learn then Test (Angelopoulos et al. 2021) with exact binomial tests of H(λ): P(wrong | score ≥ λ) ≥ α.
-    The probability, over the draw of the certify part, that any threshold is certified of whose answers more
-    than α are wrong is at most δ: for any n, and for scores that are useless, tied or not monotone. What is
-    assumed is that the answers are independent draws of what the guarantee is about, and that scores and plan
-    were fixed without them. Why it holds for a :class:`FixedSequence`: let λ* be the first threshold in the
-    sequence with P(wrong | score ≥ λ*) ≥ α (there is a first: that share is continuous from the left). No
-    threshold from there on is certified unless λ* passed its own test, which has level δ given how many
-    answers λ* lets through. For a :class:`Band` see
-    :mod:`guardrail.calibration.binomial_bounds`.
+    Over the draw of the certify part, the probability of certifying any threshold with more than α wrong is
+    at most δ, for any n and for scores that are useless, tied or not monotone. It assumes that the answers
+    are independent draws from what the guarantee is about, and that scores and plan were fixed without them.
+    Why it holds for a :class:`FixedSequence`: let λ* be the first threshold in the sequence with P(wrong |
+    score ≥ λ*) ≥ α (it exists because that share is continuous from the left). No threshold from there on is
+    certified unless λ* passes its own test, which has level δ given how many answers λ* accepts. For a
+    :class:`Band` see :mod:`guardrail.calibration.binomial_bounds`.
 
     Args:
-        scores: Confidence scores of the certify part; the higher, the sooner let through.
+        scores: Confidence scores of the certify part; higher scores are accepted first.
         correct: Whether each of these answers was correct.
-        guarantee: What is to be certified.
-        plan: How to search, made by :func:`~guardrail.calibration.threshold_search.plan` on the fit part,
-            or the search itself; without one, a band that needs no fit part.
+        guarantee: The guarantee to certify.
+        plan: How to search, made by :func:`~guardrail.calibration.threshold_search.plan` on the fit part, or
+            the search itself; by default a band, which needs no fit part.
 
     Returns:
-        The threshold with how many answers certified it; or, infeasible, the reason.
+        The threshold and the counts that certified it; or, if infeasible, the reason.
 
     Raises:
-        CalibrationError: A score is not a finite number, or scores and labels are not of one length.
-        OptionError: The guarantee is not one.
+        CalibrationError: A score is not finite, or scores and labels differ in length.
+        OptionError: The guarantee is invalid.
     """
     _check(guarantee)
     score, right = _arrays(scores, correct)
@@ -89,7 +88,7 @@ def certify(
             needed=needed,
         )
     if isinstance(search, FixedSequence):
-        # Nothing but its start was tested.
+        # Only its start was tested.
         tested = _Tested(tested.thresholds[:1], tested.accepted[:1], tested.errors[:1])
     accepted, errors = _nearest(tested, alpha, needed)
     reason = _too_many_errors(guarantee, accepted, errors)
@@ -99,7 +98,7 @@ def certify(
 def _check(guarantee: Guarantee) -> None:
     for name, value in guarantee._asdict().items():
         if not 0 < value < 1:
-            raise OptionError(f"{name} of a guarantee is {value}; it lies between 0 and 1, both left out.")
+            raise OptionError(f"{name} of a guarantee is {value}; it must be between 0 and 1, exclusive.")
 
 
 def _arrays(
@@ -118,10 +117,10 @@ def _arrays(
 
 
 def _thresholds(score: NDArray[np.float64], right: NDArray[np.bool_], start: float | None = None) -> _Tested:
-    """Every score as a threshold, from strict to lax; with a start, it and all below it."""
+    """All scores as thresholds, from strict to lax; with a start, that and all below it."""
     order = np.argsort(-score, kind="stable")
     ordered, errors = score[order], np.cumsum(~right[order])
-    # Tied answers are let through together or not at all.
+    # Tied answers are accepted together or not at all.
     ends = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
     if start is None:
         return _Tested(ordered[ends], ends + 1, errors[ends])
@@ -135,7 +134,7 @@ def _thresholds(score: NDArray[np.float64], right: NDArray[np.bool_], start: flo
 
 
 def _nearest(tested: _Tested, alpha: float, needed: int) -> tuple[int, int]:
-    """Accepted answers and errors of the threshold that came nearest to being certified."""
+    """Accepted answers and errors of the threshold that came nearest to certification."""
     enough = tested.accepted >= needed
     if not enough.any():
         return int(tested.accepted[-1]), int(tested.errors[-1])
@@ -170,8 +169,9 @@ def _too_many_errors(guarantee: Guarantee, accepted: int, errors: int) -> str:
     share = f"{errors} of {accepted} accepted answers were wrong ({100 * errors / accepted:.1f} %)"
     if errors >= guarantee.max_error * accepted:
         return (
-            f"{share}, which is not below {100 * guarantee.max_error:.3g} %: more answers would not help for "
-            f"{_shown(guarantee)}, better ones or better scores would"
+            f"{share}, which is not below {100 * guarantee.max_error:.3g} %. For {_shown(guarantee)}, more "
+            f"data will "
+            "not help; the model or the score has to be better"
         )
     wanted = _needed_at(guarantee, accepted, errors)
     amount = f"about {wanted:,}" if wanted <= _MANY else f"more than {_MANY:,}"
@@ -179,9 +179,9 @@ def _too_many_errors(guarantee: Guarantee, accepted: int, errors: int) -> str:
 
 
 def _needed_at(guarantee: Guarantee, accepted: int, errors: int) -> int:
-    """Accepted answers at which this share of errors is certified, within 5 %, by one test at level δ/2.
+    """Number of accepted answers (within 5 %) at which this error rate passes one test at level δ/2.
 
-    Half of δ allows for the search; it is a figure to plan by and no bound.
+    Half of δ allows for the search. It is a figure for planning, not a bound.
     """
     steps = ceil(log(_MANY) / log(1.05))
     sizes = np.ceil((accepted + 1) * 1.05 ** np.arange(steps))

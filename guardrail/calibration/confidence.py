@@ -1,7 +1,7 @@
-"""One number from all that one pass tells of an answer: the higher, the more likely it is correct.
+"""Linear confidence score from the scores and hidden states of one forward pass.
 
-The number is a sum, so that a reviewer can read what counts and how much. It ranks answers; a calibrator
-makes a probability of it.
+The score is a sum, so a reviewer can read what counts and how much. It ranks answers; a calibrator turns it
+into a probability.
 """
 
 from base64 import b64decode, b64encode
@@ -19,15 +19,15 @@ from guardrail.utils.frozen_model import FrozenModel
 
 __all__ = ["ConfidenceModel", "Probe", "Term"]
 
-# Scores span decades; none of them is told apart below this.
+# Scores span decades; smaller ones are not distinguished.
 _SMALLEST = 1e-12
 
 
 class Term(FrozenModel):
-    """One score's part in the sum: weight · f(score).
+    """One score's part of the sum: weight · f(score).
 
     ``log`` takes the logarithm, ``log_negative`` that of the negated score (log-likelihoods), ``identity``
-    the score as it is.
+    the score unchanged.
     """
 
     score: str
@@ -37,10 +37,10 @@ class Term(FrozenModel):
     def value(self, scores: Mapping[str, float]) -> float:
         """f(score), without the weight."""
         if self.score not in scores:
-            raise CalibrationError(f"The profile needs the score {self.score!r}, and the answer has none.")
+            raise CalibrationError(f"The profile needs the score {self.score!r}, which this answer lacks.")
         score = scores[self.score]
         if not isfinite(score):
-            raise CalibrationError(f"{self.score} of this answer is {score}; it cannot be judged.")
+            raise CalibrationError(f"{self.score} of this answer is {score}; it cannot be assessed.")
         if self.transform == "identity":
             return score
         return log(max(score if self.transform == "log" else -score, _SMALLEST))
@@ -52,9 +52,9 @@ class Probe(FrozenModel):
     Attributes:
         depth: Fraction of the layers at which the hidden state is taken.
         size: Width d of the hidden state; there are 2d weights.
-        weights: They, as little-endian float32 in base64.
-        bias: What is added.
-        weight: The probe's part in the sum.
+        weights: The weights as little-endian float32 in base64.
+        bias: The constant term.
+        weight: The probe's weight in the sum.
     """
 
     depth: Annotated[float, Field(ge=0, lt=1)]
@@ -65,14 +65,14 @@ class Probe(FrozenModel):
 
     @classmethod
     def of(cls, depth: float, weights: Sequence[float], bias: float, weight: float = 1.0) -> Self:
-        """Make a probe of its 2d weights."""
+        """Make a probe from its 2d weights."""
         data = b64encode(pack(f"<{len(weights)}f", *weights)).decode()
         return cls(depth=depth, size=len(weights) // 2, weights=data, bias=bias, weight=weight)
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         if len(self._data()) != 8 * self.size or not all(map(isfinite, self.numbers)):
-            raise ValueError(f"the probe is not made of {2 * self.size} finite numbers")
+            raise ValueError(f"the probe must have {2 * self.size} finite numbers")
         return self
 
     @cached_property
@@ -81,11 +81,12 @@ class Probe(FrozenModel):
         return unpack(f"<{2 * self.size}f", self._data())
 
     def value(self, hidden: HiddenState | None) -> float:
-        """Bias + w · [mean, last], without the probe's own part in the sum."""
+        """Bias + w · [mean, last], without the probe's weight in the sum."""
         if hidden is None:
             raise CalibrationError(
-                f"The profile's probe needs the hidden state at depth {self.depth:g} of the layers, and none "
-                "was kept for this answer."
+                f"The profile's probe needs the hidden state at depth {self.depth:g} of the layers, but none "
+                f"was kept "
+                "for this answer."
             )
         state = [*hidden.mean, *hidden.last]
         if hidden.depth != self.depth or len(state) != 2 * self.size:
@@ -95,7 +96,7 @@ class Probe(FrozenModel):
             )
         value = self.bias + sum(weight * x for weight, x in zip(self.numbers, state, strict=True))
         if not isfinite(value):
-            raise CalibrationError("The hidden state of this answer is not a number; it cannot be judged.")
+            raise CalibrationError("The hidden state of this answer is not finite; it cannot be assessed.")
         return value
 
     def _data(self) -> bytes:
@@ -106,8 +107,8 @@ class ConfidenceModel(FrozenModel):
     """The sum that ranks answers.
 
     Attributes:
-        inputs: What it is made of: ``hybridgrad`` alone, several ``signals``, or those with a ``probe``.
-        intercept: What is added.
+        inputs: What the sum uses: ``hybridgrad`` only, several ``signals``, or those and a ``probe``.
+        intercept: The constant term.
         terms: The scores' parts.
         probe: The hidden state's part.
     """
@@ -120,13 +121,13 @@ class ConfidenceModel(FrozenModel):
     @model_validator(mode="after")
     def _has_inputs(self) -> Self:
         if not self.terms and self.probe is None:
-            raise ValueError("nothing to make a confidence of")
+            raise ValueError("a confidence needs terms or a probe")
         if (self.inputs == "probe") != (self.probe is not None):
-            raise ValueError(f"inputs is {self.inputs}, and there is {'a' if self.probe else 'no'} probe")
+            raise ValueError(f"inputs is {self.inputs}, but there is {'a' if self.probe else 'no'} probe")
         return self
 
     def score(self, observation: Observation) -> float:
-        """The sum for one answer; the higher, the more likely correct.
+        """The sum for one answer; higher is more likely correct.
 
         Raises:
             CalibrationError: Something it needs is missing or not a number.
@@ -135,5 +136,5 @@ class ConfidenceModel(FrozenModel):
         if self.probe is not None:
             total += self.probe.weight * self.probe.value(observation.hidden)
         if not isfinite(total):
-            raise CalibrationError(f"The confidence score of this answer is {total}; it cannot be judged.")
+            raise CalibrationError(f"The confidence score of this answer is {total}; it cannot be assessed.")
         return total

@@ -1,7 +1,7 @@
-"""A profile held to its own numbers: what it promises is recomputed from what it says that it was made of.
+"""Check a profile against itself: recompute what it promises from the counts it reports.
 
-The hash of a profile shows that nobody altered it since it was written, and not that it is true.
-Without numpy and scipy, which are slow to load: a policy is checked in an instant.
+A profile's hash shows that it was not altered since it was written, not that it is true. Uses no NumPy or
+SciPy, which are slow to load, so that checking a policy stays instant.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,12 +17,12 @@ __all__ = ["binomial_cdf", "contradiction_in"]
 
 # Of sums of many probabilities.
 _ROUNDING = 1e-6
-# What is left of a sum that falls at least geometrically is less than this share of it.
+# Terms fall at least geometrically; the rest of the sum is below this share of it.
 _NEGLIGIBLE = 1e-18
 
 
 def contradiction_in(profile: "Profile") -> str:
-    """What in a profile cannot be true by its other numbers, in words; empty where nothing is found."""
+    """What is impossible in a profile given its other numbers, in words; empty if nothing is found."""
     try:
         return next(_contradictions(profile), "")
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -30,12 +30,12 @@ def contradiction_in(profile: "Profile") -> str:
 
 
 def binomial_cdf(most: int, trials: int, chance: float) -> float:
-    """P(X ≤ most), X the number of successes in so many independent trials.
+    """P(X ≤ most) for X the number of successes in independent trials.
 
     Args:
-        most: Largest number of successes that counts.
-        trials: How many there are.
-        chance: Of a success, between 0 and 1, both left out.
+        most: Largest number of successes included.
+        trials: Number of trials.
+        chance: Probability of success, strictly between 0 and 1.
     """
     if most >= trials:
         return 1.0
@@ -48,7 +48,7 @@ def binomial_cdf(most: int, trials: int, chance: float) -> float:
             if term <= _NEGLIGIBLE * total:
                 break
         return min(total, 1.0)
-    # Above the mode, the sum of what lies beyond is the one that falls.
+    # Above the mode, the terms beyond are the ones that fall.
     total = term = exp(_log_mass(most + 1, trials, chance))
     for at in range(most + 1, trials):
         term *= (trials - at) * odds / (at + 1)
@@ -67,22 +67,22 @@ def _contradictions(profile: "Profile") -> Iterator[str]:
     making, parts = profile.making, profile.making.parts
     if making.correct > making.answers:
         yield f"{making.correct} of {making.answers} answers are said to be correct"
-    # Without labels nothing was judged, and the answers are all in the last part.
+    # Without labels nothing was judged, and all answers are in the last part.
     if profile.is_calibrated and sum(parts.values()) > making.answers:
-        yield f"its parts have {sum(parts.values())} answers, of {making.answers}"
+        yield f"its parts have {sum(parts.values())} answers of only {making.answers}"
     for one in profile.certified:
         if one.n != parts.get("certify", 0):
-            yield f"a threshold is certified on {one.n} answers, and that part has {parts.get('certify', 0)}"
+            yield f"a threshold is certified on {one.n} answers, but that part has {parts.get('certify', 0)}"
         yield from _of_certificate(one)
     if len({one.guarantee for one in profile.certified}) < len(profile.certified):
-        yield "it has two thresholds for one guarantee"
+        yield "it has two thresholds for the same guarantee"
     unseen = parts.get("certify", 0) + parts.get("report", 0)
     for name, reference in profile.reference.items():
         if reference.n > unseen:
-            yield f"the reference of {name} is of {reference.n} answers, and {unseen} are there"
+            yield f"the reference of {name} is of {reference.n} answers, but there are only {unseen}"
     confidences = profile.reference.get("confidence")
     if confidences is not None and (confidences.values[0] < 0 or confidences.values[-1] > 1):
-        yield "a confidence of its reference is not between 0 and 1"
+        yield "a reference confidence is not between 0 and 1"
     yield from _of_report(profile.report, parts.get("report", 0))
 
 
@@ -95,24 +95,24 @@ def _of_certificate(one: "CertifiedThreshold") -> Iterator[str]:
         yield f"{one.guarantee} does not need {one.needed} accepted answers"
     if one.threshold is None:
         return
-    # However thresholds were searched, the one that was found passed the exact test of it alone.
+    # However thresholds were searched, the one found must pass its own exact test.
     chance = binomial_cdf(one.errors, one.accepted, alpha)
     if chance > delta * (1 + _ROUNDING):
         yield (
-            f"{one.errors} errors among {one.accepted} accepted answers do not certify {one.guarantee}: were "
-            f"{alpha:.3g} of them wrong, so few would be seen with probability {chance:.3g}"
+            f"{one.errors} errors among {one.accepted} accepted answers do not certify {one.guarantee}: if "
+            f"{alpha:.3g} of them were wrong, so few errors would have probability {chance:.3g}"
         )
 
 
 def _of_report(report: Mapping[str, Any], answers: int) -> Iterator[str]:
     correct = report.get("correct", 0)
     if report.get("n", answers) != answers or not 0 <= correct <= answers:
-        yield f"its report is not of the {answers} answers that were held out"
+        yield f"its report is not of the {answers} held-out answers"
     for name, values in report.items():
         if isinstance(values, Mapping) and "value" in values:
             figure = Figure.model_validate(values)
             if figure.n > answers:
-                yield f"{name} is of {figure.n} answers, and {answers} were held out"
+                yield f"{name} is of {figure.n} answers, but {answers} were held out"
             if name == "accuracy" and "correct" in report and not _is_share(figure, correct, answers):
                 yield f"its accuracy is not that of {correct} right answers among {answers}"
     for one in report.get("certified", ()):
@@ -121,7 +121,7 @@ def _of_report(report: Mapping[str, Any], answers: int) -> Iterator[str]:
         if one["threshold"] is not None:
             shares.append((Figure.model_validate(one["coverage"]), accepted, answers))
         if not 0 <= errors <= accepted <= answers or not all(_is_share(*share) for share in shares):
-            yield f"its report says otherwise of {errors} wrong among {accepted} held-out answers"
+            yield f"its report contradicts {errors} wrong among {accepted} held-out answers"
 
 
 def _is_share(figure: Figure, part: int, whole: int) -> bool:

@@ -22,27 +22,27 @@ BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 Folds = frozenset[int]
 
-# The most that are ever left out is three.
+# At most three are ever left out.
 FOLDS = 6
 _NONE: Folds = frozenset()
-# Of squared weights in units of standardised columns; see fit_logistic.
+# Penalty on squared weights of standardised columns; see fit_logistic.
 _SIGNALS_PENALTY = 10.0
 _PROBE_PENALTY = 30.0
 
 
 class OutOfFoldPredictions(NamedTuple):
-    """A score and a probability for each answer, by what was fitted without its fold."""
+    """A score and a probability for each answer, from models fitted without its fold."""
 
     scores: FloatArray
     probabilities: FloatArray
 
 
 class CrossFit:
-    """One kind of inputs, fitted on the folds of the fitting part.
+    """One kind of inputs, cross-fitted on the folds of the fitting part.
 
     Args:
-        kind: What the sum is made of.
-        inputs: The fitting part.
+        kind: The inputs of the sum.
+        inputs: The inputs of the fitting part.
         correct: Whether each answer is correct.
         fold: Fold of each answer, 0 to FOLDS − 1.
     """
@@ -60,12 +60,12 @@ class CrossFit:
         return self._sum(_NONE)
 
     def calibrator(self, kind: CalibratorChoice, without: Folds = _NONE) -> Calibrator:
-        """The calibrator of scores that were made out of fold."""
+        """The calibrator fitted on out-of-fold scores."""
         rows = self._rows(without)
         return fit_calibrator(kind, self._out_of_fold(without)[rows], self._correct[rows])
 
     def predictions(self, kind: CalibratorChoice) -> OutOfFoldPredictions:
-        """What each answer would have been given, had its fold been new."""
+        """The prediction for each answer as if its fold were new data."""
         scores = self._out_of_fold(_NONE)
         probabilities = np.empty(len(scores))
         for fold in np.unique(self._fold):
@@ -75,7 +75,7 @@ class CrossFit:
         return OutOfFoldPredictions(scores, probabilities)
 
     def _out_of_fold(self, without: Folds) -> FloatArray:
-        """The score of each answer by a sum fitted without its fold; NaN in the folds left out."""
+        """Score of each answer from a sum fitted without its fold; NaN in the folds left out."""
         scores = np.full(len(self._fold), np.nan)
         for fold in self._others(without):
             rows = np.flatnonzero(self._fold == fold)
@@ -90,7 +90,7 @@ class CrossFit:
     def _fit(self, without: Folds) -> LinearSum:
         names = [term.score for term in self._inputs.terms]
         if self.kind == "hybridgrad":
-            # Nothing to learn: the surer, the smaller.
+            # Nothing to learn: lower HybridGrad is surer.
             return LinearSum(0.0, np.array([-float(name == "hybridgrad") for name in names]))
         rows = self._rows(without)
         signals, correct = self._inputs.signals[rows], self._correct[rows]
@@ -120,7 +120,7 @@ class CrossFit:
     @property
     def _hidden(self) -> NDArray[np.float32]:
         if self._inputs.hidden is None:
-            raise CalibrationError("A probe reads hidden states, and these answers have none.")
+            raise CalibrationError("A probe needs hidden states, but these answers have none.")
         return self._inputs.hidden
 
     def _rows(self, without: Folds) -> IntArray:
@@ -135,14 +135,13 @@ CALIBRATORS: tuple[CalibratorChoice, ...] = ("platt", "isotonic", "venn_abers")
 
 
 class Selection(NamedTuple):
-    """What was chosen, and the figures of all that were tried.
+    """The choice, and the figures of all candidates.
 
     Attributes:
-        inputs: What the sum is made of.
-        calibrator: What makes a probability of it.
-        figures: For each candidate its ``log_loss`` (nats) and ``auroc`` on the fitting part, every answer
-            judged by what was fitted without it; how far its loss is above that of the chosen, and the
-            standard error of that.
+        inputs: The inputs of the sum.
+        calibrator: The calibrator.
+        figures: For each candidate its out-of-fold ``log_loss`` (nats) and ``auroc`` on the fitting part, how
+            much its loss exceeds that of the choice, and the standard error of that difference.
     """
 
     inputs: InputsChoice
@@ -165,15 +164,15 @@ class _Candidate:
 def select(
     fits: Mapping[InputsChoice, CrossFit], calibrator: CalibratorChoice, correct: BoolArray, groups: IntArray
 ) -> Selection:
-    """Choose the inputs, then the calibrator: of each the first within one standard error of the best.
+    """Choose the inputs, then the calibrator: each time the simplest within one standard error of the best.
 
-    Inputs are compared under one calibrator, so that only what they know makes the difference.
+    Inputs are compared under one calibrator, so that only the inputs make the difference.
 
     Args:
         fits: The kinds of inputs, from simple to rich.
-        calibrator: The one asked for, or ``auto``.
+        calibrator: The requested calibrator, or ``auto``.
         correct: Whether each answer is correct.
-        groups: Question of each answer: answers to one question are not independent.
+        groups: Question of each answer; answers to one question are not independent.
     """
     kinds = CALIBRATORS if calibrator == "auto" else (calibrator,)
     of_inputs = [_judged(fit, kinds[0], correct) for fit in fits.values()]
@@ -187,9 +186,9 @@ def select(
 
 
 def _judged(fit: CrossFit, calibrator: CalibratorChoice, correct: BoolArray) -> _Candidate:
-    """Measure a candidate on every answer of the fitting part, each by what was fitted without its fold."""
+    """Measure a candidate out of fold on every answer of the fitting part."""
     probabilities = fit.predictions(calibrator).probabilities
-    # A curve keeps away from 0 and 1 where it was fitted, and may round to them far beyond.
+    # A curve avoids 0 and 1 where it was fitted, but may round to them far beyond.
     losses = -np.log(np.where(correct, probabilities, 1 - probabilities).clip(1e-6))
     return _Candidate(fit.kind, calibrator, losses, float(auroc(probabilities, correct)))
 

@@ -1,4 +1,4 @@
-"""What a confidence is made of: scores and hidden states as arrays, and linear models over them."""
+"""Features of a confidence: scores and hidden states as arrays, and linear models over them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,19 +24,19 @@ BoolArray = NDArray[np.bool_]
 
 # From simple to rich.
 INPUTS: tuple[InputsChoice, ...] = ("hybridgrad", "signals", "probe")
-# Every score of the pass spans decades, and so does the answer's length.
+# All scores span decades, and so does the answer's length.
 _TRANSFORMS = dict.fromkeys((*SCORES, "tokens"), "log") | {"log_likelihood": "log_negative"}
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a sum may be made of, one row an answer.
+    """Features, one row per answer.
 
     Attributes:
         terms: The scores that every answer has, each with weight 1.
         signals: Their values (n × terms).
-        hidden: [mean, last] of the hidden state (n × 2d); None where answers lack it or differ in its depth.
-        depth: Its depth.
+        hidden: [mean, last] of the hidden state (n × 2d); None if answers lack it or differ in depth.
+        depth: Depth of the hidden state.
     """
 
     terms: tuple[Term, ...]
@@ -45,7 +45,7 @@ class Inputs:
     depth: float
 
     def take(self, rows: NDArray[np.int64]) -> "Inputs":
-        """Those of some answers."""
+        """The rows of some answers."""
         hidden = None if self.hidden is None else self.hidden[rows]
         return replace(self, signals=self.signals[rows], hidden=hidden)
 
@@ -55,11 +55,11 @@ class LinearSum:
     """A confidence model as arrays: intercept + signals · weights + probe_weight · (hidden · probe + bias).
 
     Attributes:
-        intercept: What is added.
-        weights: One for each of the inputs' terms.
-        probe: One for each value of the hidden state; None where there is no probe.
-        probe_bias: What is added to it.
-        probe_weight: Its part in the sum.
+        intercept: The constant term.
+        weights: A weight for each of the inputs' terms.
+        probe: A weight for each value of the hidden state; None without a probe.
+        probe_bias: The probe's constant term.
+        probe_weight: The probe's weight in the sum.
     """
 
     intercept: float
@@ -76,7 +76,7 @@ class LinearSum:
         return total
 
     def as_model(self, kind: InputsChoice, inputs: Inputs) -> ConfidenceModel:
-        """The same as plain data, without what has no weight."""
+        """The sum as plain data, without terms of weight 0."""
         terms = [
             term.model_copy(update={"weight": float(weight)})
             for term, weight in zip(inputs.terms, self.weights, strict=True)
@@ -95,16 +95,16 @@ class LinearSum:
 
 
 def read_inputs(observations: Sequence[Observation]) -> Inputs:
-    """Lay out what every answer has.
+    """Arrange the observations as features.
 
     Raises:
-        CalibrationError: HybridGrad is missing or not a number in one of them.
+        CalibrationError: HybridGrad is missing or not finite in one of them.
     """
     for at, observation in enumerate(observations):
         if not isfinite(observation.scores.get("hybridgrad", float("nan"))):
             raise CalibrationError(
-                f"Answer {at + 1} of {len(observations)} has no HybridGrad that is a number. Leave it "
-                "out, or score it again."
+                f"Answer {at + 1} of {len(observations)} has no finite HybridGrad. Leave it out, or score it "
+                "again."
             )
     terms = []
     columns = []
@@ -119,19 +119,19 @@ def read_inputs(observations: Sequence[Observation]) -> Inputs:
         rows = [(*one.mean, *one.last) for one in states if one]
         hidden, depth = np.array(rows, dtype=np.float32), states[0].depth if states[0] else 0.0
         if not np.isfinite(hidden).all():
-            raise CalibrationError("The hidden state of an answer is not a number. Leave that answer out.")
+            raise CalibrationError("The hidden state of an answer is not finite. Leave that answer out.")
     return Inputs(tuple(terms), np.array(columns, dtype=np.float64).T, hidden, depth)
 
 
 def available(inputs: Inputs, asked: InputsChoice) -> tuple[InputsChoice, ...]:
-    """The inputs to be tried, from simple to rich.
+    """The inputs to try, from simple to rich.
 
     Raises:
-        CalibrationError: A probe was asked for, and there is nothing for it to read.
+        CalibrationError: A probe was requested, but there are no hidden states for it.
     """
     if asked == "probe" and inputs.hidden is None:
         raise CalibrationError(
-            "A probe reads the hidden state of every answer, at one depth, and not every answer has one. "
+            "A probe needs the hidden state of every answer at the same depth, but not every answer has one. "
             "Score the answers with a depth, or leave the probe out."
         )
     if asked != "auto":
@@ -139,12 +139,12 @@ def available(inputs: Inputs, asked: InputsChoice) -> tuple[InputsChoice, ...]:
     return INPUTS if inputs.hidden is not None else INPUTS[:-1]
 
 
-# Directions of the hidden state that the probe may read: a few hundred answers tell no more apart.
+# Directions of the hidden state for the probe: a few hundred answers cannot determine more.
 _COMPONENTS = 24
 
 
 class Linear(NamedTuple):
-    """intercept + x · weights, in the units of what it was fitted on."""
+    """intercept + x · weights, in the units of the data it was fitted on."""
 
     weights: FloatArray
     intercept: float
@@ -154,17 +154,18 @@ def fit_logistic(x: FloatArray, correct: BoolArray, *, penalty: float) -> Linear
     """Logistic regression on standardised columns.
 
     Args:
-        x: n × m; a column without spread gets no weight.
-        correct: What is to be told.
-        penalty: Of half the squared weights, against the sum of the losses of all answers (1/C).
+        x: n × m; a constant column gets no weight.
+            correct: The labels.
+            penalty: Penalty on half the squared weights relative to the summed loss (1/C).
 
     Raises:
-        CalibrationError: All answers are of one kind.
+        CalibrationError: All labels are the same.
     """
     if correct.all() or not correct.any():
         raise CalibrationError(
-            "The correct or the wrong answers belong to too few different questions to learn from some and "
-            "judge others. More questions are needed."
+            "The right or the wrong answers belong to too few different questions to learn from some and "
+            "test on "
+            "others. More questions are needed."
         )
     centre, spread = x.mean(axis=0), x.std(axis=0)
     flat = spread <= 1e-9 * np.maximum(np.abs(centre), 1.0)
@@ -176,11 +177,11 @@ def fit_logistic(x: FloatArray, correct: BoolArray, *, penalty: float) -> Linear
 
 
 def fit_probe(hidden: NDArray[np.float32], correct: BoolArray, *, penalty: float) -> Linear:
-    """Standardise, keep the 24 directions of most variance, and tell right from wrong by them.
+    """Standardise, keep the 24 directions of most variance, and fit a logistic regression on them.
 
     Args:
         hidden: n × 2d.
-        correct: What is to be told.
+        correct: The labels.
         penalty: As for :func:`fit_logistic`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""A Profile from labelled answers: what is fitted, its report, and its reference distributions."""
+"""Fit a profile on labelled answers: confidence model, calibrator, report and reference distributions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,18 +58,18 @@ def summarise(
     *,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Measure everything on answers that nothing was fitted or certified on.
+    """Compute all figures on answers that nothing was fitted or certified on.
 
-    Every figure is ``{"value", "low", "high", "n"}``, with a ``reason`` where the value or the interval is
-    None. Shares of answers (``accuracy``, and ``coverage`` and ``error`` of a threshold) have exact binomial
-    intervals; ``ece_if_calibrated`` has the middle of what chance gives; all others are bootstrapped.
+    Every figure is ``{"value", "low", "high", "n"}``, with a ``reason`` if the value or interval is None.
+    Shares of answers (``accuracy``, and ``coverage`` and ``error`` of a threshold) have exact binomial
+    intervals; ``ece_if_calibrated`` has the middle range of chance; all others are bootstrapped.
 
     Args:
-        confidences: Probabilities of being correct, 0 to 1: what the ECE and Brier score are of.
-        scores: Confidence scores, which thresholds apply to: what AUROC, AUPRC, AURC and PRR are of.
+        confidences: Probabilities of being correct, 0 to 1, for the ECE and Brier score.
+        scores: Confidence scores, to which thresholds apply, for AUROC, AUPRC, AURC and PRR.
         correct: Whether each answer was judged correct.
         certified: Thresholds to measure.
-        seed: Of the bootstrap and of the draws by chance.
+        seed: Seed of the bootstrap and the draws by chance.
 
     Returns:
         ``n``, ``correct``, ``method`` (of the intervals), each figure by its name, and ``certified``: for
@@ -77,12 +77,12 @@ def summarise(
         ``errors``.
 
     Raises:
-        CalibrationError: There are no answers, not as many of each, or something is not a number.
+        CalibrationError: There are no answers, the lengths differ, or a value is not a number.
     """
     ranks, right = checked(scores, correct)
     probabilities, _ = checked(confidences, correct)
     if ((probabilities < 0) | (probabilities > 1)).any():
-        raise CalibrationError("A confidence is a probability, from 0 to 1; there are others.")
+        raise CalibrationError("Every confidence must be a probability from 0 to 1.")
     figures = {"accuracy": share(right)}
     figures |= {name: measure(metric, ranks, right, seed=seed) for name, metric in _OF_SCORES.items()}
     figures |= {
@@ -117,20 +117,20 @@ def _at(one: CertifiedThreshold, scores: FloatArray, right: "NDArray[np.bool_]")
     return {
         **plain,
         "coverage": share(accepted).as_plain(),
-        "error": share(wrong, none="no held-out answer is let through").as_plain(),
+        "error": share(wrong, none="no held-out answer is accepted").as_plain(),
         "accepted": int(accepted.sum()),
         "errors": int(wrong.sum()),
     }
 
 
-# A quantile is told to a thousandth, and the file stays readable.
+# Enough to give a quantile to a thousandth, while the file stays readable.
 _MOST_VALUES = 1000
 
 
 def distributions(scores: Sequence[Mapping[str, float]]) -> dict[str, ReferenceDistribution]:
-    """The distribution of each score over these answers, by its name.
+    """The distribution of each score over these answers, by name.
 
-    A value that is no finite number is left out, and so is a score without any.
+    Values that are not finite are left out, and so are scores without any finite value.
     """
     names = dict.fromkeys(name for one in scores for name in one)
     columns = {name: np.sort([one[name] for one in scores if name in one]) for name in names}
@@ -150,12 +150,12 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A profile, and what a report of it is drawn from.
+    """A profile, and the data for its report.
 
     Attributes:
         profile: The profile.
         held_out: The answers that nothing was fitted or certified on.
-        notes: What the one who made it should know, in sentences.
+        notes: Remarks for whoever made the profile, in sentences.
     """
 
     profile: Profile
@@ -175,21 +175,21 @@ def fit_profile(
     """Fit, certify and report on disjoint parts of labelled answers.
 
     Args:
-        answers: Answers of one model, scored one way.
+        answers: Answers of one model, scored in one way.
         model: The model that scored them.
-        scorer: The way.
+        scorer: How they were scored.
         making: Where they came from.
-        options: What the profile is to be made of, and what thresholds are wanted.
-        answered_by: Who gave the answers, if it was not the model.
+        options: Inputs, calibrator and guarantees.
+        answered_by: Author of the answers, if not the model.
 
     Raises:
-        CalibrationError: They are too few, all of one kind, or lack what is to be fitted on.
+        CalibrationError: There are too few, all are right or all wrong, or data to fit on is missing.
     """
     options = options or FitOptions()
     correct = np.array([answer.correct for answer in answers], dtype=bool)
     questions = [answer.question for answer in answers]
     parts = split(questions, correct.tolist(), options.shares, options.seed)
-    # What every answer has, whichever part it is in; no label is looked at.
+    # Inputs that every answer has, in any part; labels are not looked at.
     inputs = read_inputs([answer.observation for answer in answers])
     learned = _learn(inputs.take(parts.fit), correct[parts.fit], [questions[at] for at in parts.fit], options)
 
@@ -239,14 +239,14 @@ def reference_profile(
     making: MakingSource,
     answered_by: str | None = None,
 ) -> Profile:
-    """Make a profile of answers that nobody judged: it knows what scores are usual, and no confidence.
+    """Make a profile from unlabelled answers: it knows which scores are usual, but gives no confidence.
 
     Raises:
-        CalibrationError: There are no answers, or none has a score that is a number.
+        CalibrationError: There are no answers, or none has a finite score.
     """
     reference = distributions([observation.scores for observation in observations])
     if not reference:
-        raise CalibrationError("No answer has a score that is a number, so there is nothing to refer to.")
+        raise CalibrationError("No answer has a finite score, so there is no reference.")
     parts = {"fit": 0, "certify": 0, "report": len(observations)}
     return Profile(
         model=model,
@@ -262,7 +262,7 @@ def reference_profile(
 
 
 class _Learned(NamedTuple):
-    """What the fitting part taught, and the score of each of its answers by what was fitted without it."""
+    """What was fitted on the fitting part, and the out-of-fold score of each of its answers."""
 
     model: ConfidenceModel
     calibrator: Calibrator
@@ -286,7 +286,7 @@ def _learn(inputs: Inputs, correct: BoolArray, questions: Sequence[str], options
 
 def _making(source: MakingSource, **values: Any) -> Making:
     return Making(
-        # By name: the package's own door leads to every room, also those above this one.
+        # From the version module: importing the package itself would reach rooms above this one.
         library=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         questions=source.questions,
@@ -302,11 +302,12 @@ def _notes(options: FitOptions, inputs: Inputs, parts: Parts, learned: _Learned,
     left_out = answers - sum(map(len, parts))
     if left_out:
         notes.append(
-            f"{left_out} answers were left out: to certify and report on, one answer to each question counts."
+            f"{left_out} answers were left out: for certifying and reporting, only one answer per question "
+            f"counts."
         )
     if options.inputs == "auto" and inputs.hidden is None:
         notes.append("No probe was tried: not every answer has a hidden state at the same depth.")
     calibrator = learned.calibrator
     if isinstance(calibrator, VennAbers) and len(calibrator.scores) == MOST_SCORES < len(parts.fit):
-        notes.append(f"The calibrator was thinned out to {MOST_SCORES:,} scores.")
+        notes.append(f"The calibrator was thinned to {MOST_SCORES:,} scores.")
     return notes

@@ -1,7 +1,7 @@
-"""The Profile: what was learned of one model's answers, as a file that a reviewer can read.
+"""The Profile: what was learned about one model's answers, in a file that a reviewer can read.
 
-Plain data. Reading a profile and judging an answer by it loads neither torch nor numpy, so that a policy can
-be checked in an instant.
+Plain data. Reading a profile and assessing an answer with it loads neither torch nor NumPy, so that checking
+a policy is instant.
 """
 
 import json
@@ -41,19 +41,19 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-# More than anybody labels: checking a certificate takes its time.
+# More than anybody labels; limited because checking a certificate takes time.
 _MOST_ANSWERS = 1_000_000_000
 PARTS: tuple[Literal["fit", "certify", "report"], ...] = ("fit", "certify", "report")
-# Reference answers and a probe make a profile large, and none is nearly as large as this.
+# Reference answers and a probe make a profile large, but never this large.
 _MOST_BYTES = 256_000_000
-# Among the arguments of generation: the share of answers that the model reasoned before; absent for none.
+# Key among the arguments of generation: the share of answers with reasoning; absent if there were none.
 REASONING = "reasoning"
-# Not scores of a pass, but made from them; they have a reference distribution too.
+# Not scores of a pass but derived from them; they have a reference distribution too.
 OF_THE_PROFILE = ("confidence", "confidence_score")
 
 
 class Guarantee(NamedTuple):
-    """Of the answers let through, at most ``max_error`` are wrong, with this confidence."""
+    """Of the accepted answers, at most ``max_error`` are wrong, with this confidence."""
 
     max_error: float
     confidence: float
@@ -63,17 +63,17 @@ class Guarantee(NamedTuple):
 
 
 class CertifiedThreshold(FrozenModel):
-    """The least confidence score whose answers keep a guarantee, or why there is none.
+    """The lowest confidence score whose answers keep a guarantee, or why there is none.
 
     Attributes:
-        max_error: Largest share of wrong answers among those let through.
+        max_error: Maximum share of wrong answers among the accepted ones.
         confidence: Probability that the calibration set led to a threshold that keeps it (1 − δ).
-        threshold: Answers with at least this confidence score are let through; None where it is infeasible.
-        n: Answers of the part that certified it.
-        accepted: Those of them that are let through; where infeasible, by the threshold that came nearest.
-        errors: Wrong ones among the accepted.
-        needed: Fewest accepted answers that could have certified it: without an error among them.
-        reason: Why it is infeasible, or empty.
+        threshold: Answers with at least this confidence score are accepted; None if infeasible.
+        n: Number of answers in the certify part.
+        accepted: How many of them are accepted; if infeasible, by the threshold that came nearest.
+        errors: How many of the accepted are wrong.
+        needed: Minimum number of accepted answers, all right, that could have certified it.
+        reason: Why it is infeasible; else empty.
     """
 
     max_error: Annotated[float, Field(gt=0, lt=1)]
@@ -87,13 +87,13 @@ class CertifiedThreshold(FrozenModel):
 
     @property
     def guarantee(self) -> Guarantee:
-        """What it guarantees, where it is feasible."""
+        """The guarantee, which holds if feasible."""
         return Guarantee(self.max_error, self.confidence)
 
     @model_validator(mode="after")
     def _is_sound(self) -> Self:
         if self.threshold is not None and not self.needed <= self.accepted <= self.n:
-            raise ValueError(f"certified by {self.accepted} accepted answers, and {self.needed} are needed")
+            raise ValueError(f"certified by {self.accepted} accepted answers, but {self.needed} are needed")
         if self.errors > self.accepted or self.accepted > self.n:
             raise ValueError(f"{self.errors} errors among {self.accepted} accepted of {self.n} answers")
         if self.threshold is None and not self.reason:
@@ -106,16 +106,16 @@ class Making(FrozenModel):
 
     Attributes:
         library: Version of guardrail.
-        created: When, ISO 8601 in UTC.
+        created: Time in ISO 8601, UTC.
         questions: Name of the file of questions.
-        questions_sha256: Hash of it.
-        judge: Who said what was correct, or ``labelled`` where the file did.
-        correct: Answers judged correct, of
-        answers: all that were judged.
-        parts: How many answers were fitted on, certified on and reported on; disjoint.
-        seed: What the parts were drawn by.
+        questions_sha256: Hash of that file.
+        judge: The judge that labelled the answers, or ``labelled`` if the file did.
+        correct: Number of answers judged correct.
+        answers: Number of answers judged.
+        parts: Number of answers for fitting, certifying and reporting; disjoint.
+        seed: Seed of the split into parts.
         generation: Arguments that the answers were generated with.
-        candidates: Figures by which the inputs and the calibrator were chosen, on the fitting part.
+        candidates: Figures on the fitting part by which inputs and calibrator were chosen.
     """
 
     library: str
@@ -133,14 +133,14 @@ class Making(FrozenModel):
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """What a profile says of one answer.
+    """What a profile says about an answer.
 
     Attributes:
-        confidence: Probability of being correct, 0 to 1; None where the profile was made without labels.
-        confidence_score: The number behind it, which thresholds are certified on.
-        interval: The two probabilities of a Venn–Abers calibrator, of which one is right.
-        quantiles: Share of the reference below each score, by its name.
-        guarantees: Those that this answer is let through by.
+        confidence: Probability of being correct, 0 to 1; None if the profile was made without labels.
+        confidence_score: The score behind it, to which thresholds apply.
+        interval: The two probabilities of a Venn–Abers calibrator, one of which is right.
+        quantiles: Share of the reference answers below each score, by score.
+        guarantees: The guarantees that accept the answer.
     """
 
     confidence: float | None
@@ -157,20 +157,20 @@ def _checked_name(value: str) -> str:
 
 
 class Profile(FrozenModel):
-    """What was learned of the answers of one model. A file; see :func:`read_profile`.
+    """What was learned about one model's answers; a file, see :func:`read_profile`.
 
     Attributes:
-        version: Of this schema.
+        version: Version of the schema.
         model: The model that scored the answers.
-        answered_by: Who gave them, by a declared name; None for the model itself, which profiles of before
-            this was recorded are taken to be of.
-        scorer: How they were scored.
-        confidence_model: The sum that ranks answers; None where there were no labels.
-        calibrator: Makes a probability of correctness from it.
-        certified: Thresholds that were asked for, feasible or not.
+        answered_by: Declared name of the answers' author; None for the model itself, and in profiles from
+            before this was recorded.
+        scorer: How the answers were scored.
+        confidence_model: The sum that ranks answers; None without labels.
+        calibrator: Turns that sum into a probability of being correct.
+        certified: The requested thresholds, feasible or not.
         reference: Distribution of each score on answers that nothing was fitted on.
-        report: Figures on the part that was held out, each with its n and interval.
-        making: How it was made.
+        report: Figures on the held-out part, each with its n and interval.
+        making: How the profile was made.
     """
 
     version: Literal[1] = 1
@@ -187,49 +187,49 @@ class Profile(FrozenModel):
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         if (self.confidence_model is None) != (self.calibrator is None):
-            raise ValueError("confidence_model and calibrator come together")
+            raise ValueError("confidence_model and calibrator must be given together")
         if self.certified and self.calibrator is None:
-            raise ValueError("thresholds are certified for a confidence, and there is none")
+            raise ValueError("thresholds need a confidence to be certified for, but there is none")
         if self.calibrator is not None and any(self.making.parts.get(part, 0) <= 0 for part in PARTS):
-            raise ValueError("fit, certify and report need answers of their own")
+            raise ValueError("fit, certify and report each need answers")
         if any(one.n > self.making.parts.get("certify", 0) for one in self.certified):
-            raise ValueError("a threshold was certified on more answers than there were")
+            raise ValueError("a threshold was certified on more answers than the certify part has")
         return self
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether it gives a probability of correctness, rather than quantiles alone."""
+        """Whether it gives a probability of being correct, and not only quantiles."""
         return self.calibrator is not None
 
     @property
     def depths(self) -> tuple[float, ...]:
-        """Depths of the layers whose hidden states must be kept for it."""
+        """Depths of the layers whose hidden states it needs."""
         probe = self.confidence_model.probe if self.confidence_model else None
         return (probe.depth,) if probe else ()
 
     @property
     def digest(self) -> str:
-        """SHA-256 of its content: the same wherever the file lies."""
+        """SHA-256 of the content; independent of where the file is."""
         return sha256(_canonical(self.as_plain())).hexdigest()
 
     @property
     def author(self) -> str:
-        """Who gave the answers that it is made of."""
+        """The author of the answers it was made from."""
         return self.answered_by or self.model.name
 
     def as_plain(self) -> dict[str, Any]:
-        """The values of its file, but for the hash."""
-        # Profiles of before who answered was recorded keep their hash.
+        """The values of its file except the hash."""
+        # Left out if None, so that profiles from before authors were recorded keep their hash.
         return self.model_dump(mode="json", exclude={"answered_by"} if self.answered_by is None else None)
 
     def certified_for(self, guarantee: Guarantee) -> CertifiedThreshold | None:
-        """The threshold for this guarantee, feasible or not; None where it was not asked for."""
+        """The threshold for this guarantee, feasible or not; None if it was not requested."""
         return next((one for one in self.certified if one.guarantee == guarantee), None)
 
     def check(self, model: ModelFingerprint, scorer: ScorerFingerprint) -> None:
-        """Make sure that this is a profile of this model, scored this way.
+        """Check that this profile is for this model and way of scoring.
 
-        The name of a model is shown and not compared: its weights are.
+        Models are compared by their weights, not by name.
 
         Raises:
             ForeignProfileError: It is not; the message names each field that differs.
@@ -246,11 +246,11 @@ class Profile(FrozenModel):
             )
 
     def outside_domain(self, author: Author | None, model: str) -> str:
-        """Say why it does not hold for an answer, in words; empty where it does.
+        """Why the profile does not hold for an answer, in words; empty if it does.
 
         Args:
-            author: Who gave the answer; None for the model that scores it.
-            model: What that model is called here; it has been made sure that it is the profile's.
+            author: The answer's author; None for the model that scores it.
+            model: Name of that model here; it has been checked to be the profile's.
         """
         if self.answered_by is None:
             holds = author is None or any(same_name(author.name, own) for own in (model, self.model.name))
@@ -258,25 +258,24 @@ class Profile(FrozenModel):
             holds = author is not None and same_name(author.name, self.answered_by)
         if holds and not (author and author.doubt):
             return ""
-        said = f"the answer is of {author.name if author else model}, the profile of {self.author}"
+        said = f"the answer is from {author.name if author else model}, but the profile is for {self.author}"
         return f"{said}; {author.doubt}" if author and author.doubt else said
 
     def assess(self, observation: Observation) -> Assessment:
-        """Say how likely one answer is to be correct, and where it stands among others.
+        """Estimate how likely an answer is correct, and its rank among the reference answers.
 
         Raises:
-            CalibrationError: A score or hidden state that the profile needs is missing, or one of them is not
-                a number.
+            CalibrationError: A score or hidden state that the profile needs is missing or not a number.
         """
         score = self.confidence_model.score(observation) if self.confidence_model else None
         return self.assess_score(score, observation.scores)
 
     def assess_score(self, score: float | None, scores: Mapping[str, float]) -> Assessment:
-        """The same of an answer whose confidence score is known, for which no hidden state is needed.
+        """Like :meth:`assess`, from a known confidence score, so without a hidden state.
 
         Args:
-            score: Its confidence score; None where the profile was made without labels.
-            scores: Its scores by name.
+            score: The confidence score; None if the profile was made without labels.
+            scores: Scores by name.
         """
         values, confidence, interval = dict(scores), None, None
         if self.calibrator is not None and score is not None:
@@ -301,10 +300,10 @@ class Profile(FrozenModel):
         )
 
     def monitor(self, *, false_alarms: float = 0.01) -> "Monitor":
-        """Watch live traffic for the day when what was learned no longer holds.
+        """Watch live traffic for signs that the profile no longer holds.
 
         Args:
-            false_alarms: Share of unchanged streams, however long, of which a monitor may ever say so.
+            false_alarms: Maximum probability of ever raising an alarm on unchanged traffic, however long.
         """
         from guardrail.calibration.monitor import Monitor
 
@@ -315,10 +314,10 @@ def read_profile(path: str | Path) -> Profile:
     """Read a profile.
 
     Args:
-        path: Its file: a regular one, not a pipe or a device.
+        path: A regular file, not a pipe or device.
 
     Raises:
-        ProfileError: There is none, it is not one, or it was altered since it was written.
+        ProfileError: It does not exist, is invalid, or was altered since it was written.
     """
     try:
         values = json.loads(read_regular(Path(path), _MOST_BYTES), parse_constant=_refuse_constant)
@@ -327,13 +326,13 @@ def read_profile(path: str | Path) -> Profile:
     except OSError as error:
         raise ProfileError(f"The profile {path} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
-        raise ProfileError(f"{path} is no profile: it is not JSON ({error}).") from error
+        raise ProfileError(f"{path} is not a valid profile: it is not JSON ({error}).") from error
     if not isinstance(values, dict):
-        raise ProfileError(f"{path} is no profile: it is not a JSON object.")
+        raise ProfileError(f"{path} is not a valid profile: it is not a JSON object.")
     digest = values.pop("sha256", None)
     if values.get("version") != SCHEMA_VERSION:
         raise ProfileError(
-            f"{path} has version {values.get('version')!r}, and this guardrail reads version "
+            f"{path} has version {values.get('version')!r}, but this guardrail reads version "
             f"{SCHEMA_VERSION}. Make it again with guardrail calibrate."
         )
     try:
@@ -346,19 +345,19 @@ def read_profile(path: str | Path) -> Profile:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the profile"
-        raise ProfileError(f"{path} is no profile that can be used: {place}: {first['msg']}.") from error
+        raise ProfileError(f"{path} is not a valid profile: {place}: {first['msg']}.") from error
     except (ValueError, RecursionError) as error:
-        raise ProfileError(f"{path} is no profile that can be used: {error}.") from error
+        raise ProfileError(f"{path} is not a valid profile: {error}.") from error
     if altered:
         raise ProfileError(
-            f"{path} was altered since it was written: its sha256 does not fit. Make it again with guardrail "
-            "calibrate."
+            f"{path} was altered since it was written: its checksum does not match. Make it again with "
+            "guardrail calibrate."
         )
     return profile
 
 
 def write_profile(profile: Profile, path: str | Path) -> None:
-    """Write a profile, whole or not at all.
+    """Write a profile atomically.
 
     Raises:
         ProfileError: The file cannot be written.
@@ -368,14 +367,14 @@ def write_profile(profile: Profile, path: str | Path) -> None:
 
 
 def _readable(values: Mapping[str, Any]) -> str:
-    """JSON with numbers side by side: a thousand of them are no reading matter, one below the other."""
+    """JSON with lists of numbers on one line, since nobody reads a thousand numbers one below the other."""
     text = json.dumps(values, indent=2, ensure_ascii=False)
-    # A text in JSON has no line break, so it cannot be taken for a list.
+    # Texts in JSON contain no line breaks, so none can be mistaken for a list.
     return re.sub(r"\[\n[^\[\]{}\"]*\]", lambda found: " ".join(found[0].split()), text)
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _compared(room: str, fingerprint: ModelFingerprint | ScorerFingerprint) -> dict[str, Any]:
