@@ -155,8 +155,8 @@ def fit_logistic(x: FloatArray, correct: BoolArray, *, penalty: float) -> Linear
 
     Args:
         x: n × m; a constant column gets no weight.
-            correct: The labels.
-            penalty: Penalty on half the squared weights relative to the summed loss (1/C).
+        correct: The labels.
+        penalty: Penalty on half the squared weights relative to the summed loss (1/C).
 
     Raises:
         CalibrationError: All labels are the same.

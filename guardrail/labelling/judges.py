@@ -193,7 +193,7 @@ class EmbeddingJudge:
 
     Raises:
         MissingDependencyError: sentence-transformers is not installed.
-            ModelUnavailableError: The model cannot be opened.
+        ModelUnavailableError: The model cannot be opened.
     """
 
     needs_answers = True

@@ -69,7 +69,7 @@ def test_more_errors_than_promised_are_not_helped_by_more_answers(
     scores, _ = a_set(200)
     found = certify(scores, [False] * 200, TENTH, search)
     assert found.threshold is None
-    assert "more answers would not help" in found.reason
+    assert "more data will not help" in found.reason
 
 
 @pytest.mark.parametrize("search", SEARCHES)

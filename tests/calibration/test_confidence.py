@@ -101,7 +101,7 @@ def test_what_is_no_probe_is_refused(change):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"inputs": "signals", "terms": ()}, "nothing to make a confidence of"),
+        ({"inputs": "signals", "terms": ()}, "a confidence needs terms or a probe"),
         ({"inputs": "probe", "terms": MODEL.terms}, "there is no probe"),
         ({"inputs": "signals", "terms": MODEL.terms, "probe": MODEL.probe}, "there is a probe"),
         ({"inputs": "tea leaves", "terms": MODEL.terms}, "inputs"),

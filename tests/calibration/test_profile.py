@@ -114,7 +114,7 @@ def test_an_altered_file_is_refused(path, keys, value):
     ids=lambda keys: ".".join(map(str, keys)),
 )  # fmt: skip
 def test_an_unknown_key_is_named_with_its_place(path, keys):
-    with pytest.raises(ProfileError, match=r"no profile that can be used: .*extra: "):
+    with pytest.raises(ProfileError, match=r"not a valid profile: .*extra: "):
         read_profile(_altered(path, *keys, value=1))
 
 
@@ -149,7 +149,7 @@ def test_another_version_is_refused_by_its_number(path, version):
         (b"[1, 2]", "not a JSON object"),
         (b"null", "not a JSON object"),
         (b"{}", "has version None"),
-        (b'{"version": 1}', "no profile that can be used"),
+        (b'{"version": 1}', "not a valid profile"),
         (b'{"version": 1, "version": 1e400}', "version"),
     ],
 )

@@ -86,7 +86,7 @@ def test_a_threshold_lets_through_from_its_own_value_on():
 def test_a_threshold_that_nothing_reaches_has_an_error_that_is_not_known():
     (one,) = summarise([0.5] * 4, [1.0] * 4, [True] * 4, [threshold(2.0)])["certified"]
     assert one["coverage"]["value"] == 0
-    assert (one["error"]["value"], one["error"]["reason"]) == (None, "no held-out answer is let through")
+    assert (one["error"]["value"], one["error"]["reason"]) == (None, "no held-out answer is accepted")
 
 
 def test_an_infeasible_threshold_lets_nothing_through_and_says_why():

@@ -71,7 +71,7 @@ def test_a_profile_holds_for_the_answers_of_its_author_alone(tmp_path, answers, 
         return
     assert (answer.action, answer.rule) == ("abstain", "on_outside_domain")
     assert (answer.confidence, answer.guarantees, answer.quantiles) == (None, None, {})
-    assert f"the answer is of {name}, the profile of {of or 'tiny'}" in answer.reason
+    assert f"the answer is from {name}, but the profile is for {of or 'tiny'}" in answer.reason
     assert answer.as_plain()["confidence"] is None
     assert answer.as_plain()["outside_domain"] in answer.reason
 
@@ -88,7 +88,7 @@ def test_what_the_model_itself_generates_is_its_own(tmp_path):
     assert (own.action, own.answered_by, own.outside_domain) == ("pass", "tiny", "")
     others = guard_of(SURE, WITHHELD, profile=profile_file(tmp_path, OTHER)).ask(ASKED, SHORT)
     assert (others.action, others.rule) == ("abstain", "on_outside_domain")
-    assert f"the answer is of tiny, the profile of {OTHER}" in others.reason
+    assert f"the answer is from tiny, but the profile is for {OTHER}" in others.reason
 
 
 def test_calls_of_another_models_answer_have_no_confidence(tmp_path):

@@ -83,7 +83,7 @@ def test_what_another_model_says_is_never_certified(tmp_path, model, name, how):
     assert verdict["answered_by"].startswith(name)
     assert len(verdict["answered_by"]) <= 80
     assert verdict["answered_by"].isprintable()
-    assert f"the answer is of {verdict['answered_by']}, the profile of tiny" in verdict["reason"]
+    assert f"the answer is from {verdict['answered_by']}, but the profile is for tiny" in verdict["reason"]
     assert verdict["model"] == "tiny"
 
 

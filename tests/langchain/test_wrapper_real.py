@@ -76,7 +76,7 @@ def test_the_profile_that_ships_certifies_nothing_that_another_model_says(said):
     other, own = verdicts
     assert said not in withheld.text
     assert (other["action"], other["rule"], other["confidence"]) == ("abstain", "on_outside_domain", None)
-    assert "the answer is of OtherModel, the profile of smollm2-135m" in other["reason"]
+    assert "the answer is from OtherModel, but the profile is for smollm2-135m" in other["reason"]
     # Declared to be the model's own, it is judged as that.
     assert own["confidence"] is not None
     assert own["rule"] != "on_outside_domain"

@@ -15,7 +15,7 @@ from guardrail.policy.yaml_document import builtin_policies
 from tests.support.policy_strategies import KNOWN, WHENS
 from tests.support.policy_texts import check, rules
 
-OUTSIDE = "the answer is of gpt-4o-mini, the profile of smollm2-135m"
+OUTSIDE = "the answer is from gpt-4o-mini, but the profile is for smollm2-135m"
 SURE = Evidence(
     confidence=0.97,
     scores={"hybridgrad": 0.001, "tokens": 12.0},
