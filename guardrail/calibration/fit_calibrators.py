@@ -1,7 +1,7 @@
-"""Learning P(correct) from the scores of answers that were judged.
+"""Fit calibrators: P(correct) from the scores of judged answers.
 
-What is learned is looked up in :mod:`guardrail.calibration.calibrators`. Each of the three keeps away from 0
-and 1, which no number of answers can prove.
+:mod:`guardrail.calibration.calibrators` evaluates them. None of the three reaches 0 or 1, which no number of
+answers can prove.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,26 +22,26 @@ __all__ = ["MOST_SCORES", "fit_calibrator", "fit_isotonic", "fit_platt", "fit_ve
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-# More distinct scores than this are thinned out before a Venn–Abers calibrator is made: each takes four
-# numbers of the profile.
+# More distinct scores are merged before a Venn–Abers calibrator is made: each takes four numbers of the
+# profile.
 MOST_SCORES = 5000
-# As good as none, and scikit-learn needs some.
+# Practically no penalty; scikit-learn needs some.
 _NO_PENALTY = 1e6
 
 
 def fit_calibrator(kind: CalibratorChoice, scores: FloatArray, correct: BoolArray) -> Calibrator:
-    """Fit a calibrator by its name, which is not ``auto``.
+    """Fit the calibrator of this name, which is not ``auto``.
 
     Args:
-        kind: Its name.
-        scores: Confidence scores, of answers that what made the scores was not fitted on.
+        kind: The calibrator's name.
+        scores: Confidence scores of answers that the confidence model was not fitted on.
         correct: Whether each answer is correct.
 
     Raises:
-        CalibrationError: There is no score, or one is not a number.
+        CalibrationError: There are no scores, or one is not finite.
     """
     if not len(scores) or not np.isfinite(scores).all():
-        raise CalibrationError("A calibrator needs scores, and each a number.")
+        raise CalibrationError("A calibrator needs scores, all of them finite.")
     if kind == "platt":
         return fit_platt(scores, correct)
     return fit_isotonic(scores, correct) if kind == "isotonic" else fit_venn_abers(scores, correct)
@@ -50,7 +50,7 @@ def fit_calibrator(kind: CalibratorChoice, scores: FloatArray, correct: BoolArra
 def fit_platt(scores: FloatArray, correct: BoolArray) -> Platt:
     """Fit a logistic curve to Platt's targets, (n₊ + 1)/(n₊ + 2) for 1 and 1/(n₋ + 2) for 0 (Platt, 1999).
 
-    Where the score is worth nothing, or the less the higher it is, the curve is level.
+    If the score is useless, or higher scores are more often wrong, the curve is level.
     """
     right, wrong = int(correct.sum()), int((~correct).sum())
     targets = np.where(correct, (right + 1) / (right + 2), 1 / (wrong + 2))
@@ -58,7 +58,7 @@ def fit_platt(scores: FloatArray, correct: BoolArray) -> Platt:
     centre, spread = float(scores.mean()), float(scores.std())
     if spread <= 1e-12 * max(1.0, abs(centre)):
         return Platt(slope=0.0, intercept=base)
-    # A target between 0 and 1 is so much of a right answer and so much of a wrong one.
+    # A target between 0 and 1 counts partly as a right and partly as a wrong answer.
     standardised = ((scores - centre) / spread)[:, None]
     model = LogisticRegression(C=_NO_PENALTY, max_iter=1000).fit(
         np.vstack([standardised, standardised]),
@@ -72,9 +72,9 @@ def fit_platt(scores: FloatArray, correct: BoolArray) -> Platt:
 
 
 def fit_isotonic(scores: FloatArray, correct: BoolArray) -> Isotonic:
-    """Fit a rising curve (scikit-learn), given a right answer more at the bottom and a wrong one at the top.
+    """Fit a rising curve (scikit-learn), with an extra right answer at the bottom and a wrong one on top.
 
-    Without these two, the curve would begin at 0 and end at 1 wherever the last answer happens to be so.
+    Without these two, the curve would start at 0 and end at 1 whenever the outermost answers happen to.
     """
     model = IsotonicRegression(out_of_bounds="clip").fit(
         np.concatenate([[scores.min()], scores, [scores.max()]]),
@@ -90,7 +90,7 @@ def fit_isotonic(scores: FloatArray, correct: BoolArray) -> Isotonic:
 def fit_venn_abers(scores: FloatArray, correct: BoolArray) -> VennAbers:
     """Make the step functions of an inductive Venn–Abers calibrator (Vovk & Petej, 2014).
 
-    With more than ``MOST_SCORES`` distinct scores, neighbours are taken together at their mean.
+    With more than ``MOST_SCORES`` distinct scores, neighbours are merged at their mean.
     """
     distinct, place = np.unique(scores, return_inverse=True)
     if len(distinct) > MOST_SCORES:
@@ -111,7 +111,7 @@ def fit_venn_abers(scores: FloatArray, correct: BoolArray) -> VennAbers:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Neighbouring scores with one probability, and the blocks on from there."""
+    """Adjacent scores with one probability, linked to the next block."""
 
     count: int
     right: int
@@ -122,10 +122,10 @@ class _Block:
 
 
 def _with_one_right(counts: Sequence[int], right: Sequence[int]) -> list[float]:
-    """Isotonic probability at each score, were there one more right answer at it.
+    """Isotonic probability at each score if there were one more right answer at it.
 
-    Pooling may begin anywhere: the scores below are pooled once for all, and those above, and only what the
-    new answer disturbs is pooled again. O(n) but for that, and exact: whole numbers are compared.
+    The order of pooling is free, so the scores below and those above are pooled once, and only what the new
+    answer disturbs is pooled again. O(n) apart from that, and exact, because integers are compared.
     """
     below = _pooled(zip(counts, right, strict=True), falling=False)
     above = _pooled(zip(reversed(counts), reversed(right), strict=True), falling=True)[::-1]

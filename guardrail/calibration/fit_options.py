@@ -1,4 +1,4 @@
-"""What a profile is to be made of. Plain values: nothing here loads numpy."""
+"""Options of a profile to be made. Plain values, without NumPy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ CalibratorChoice = Literal["auto", "isotonic", "platt", "venn_abers"]
 
 
 class Shares(NamedTuple):
-    """What share of the questions each part gets."""
+    """Share of the questions for each part."""
 
     fit: float = 0.4
     certify: float = 0.4
@@ -27,17 +27,17 @@ _SHARES = Shares()
 
 @dataclass(frozen=True, slots=True)
 class FitOptions:
-    """How a profile is made.
+    """Options for making a profile.
 
     Attributes:
-        inputs: What the confidence is made of; ``auto`` takes what does best on the fitting part.
-        calibrator: What makes a probability of it; ``auto`` likewise.
-        guarantees: What thresholds are to be certified for.
-        seed: What the parts and folds are drawn by.
-        shares: How large the parts are.
+        inputs: Inputs of the confidence; ``auto`` takes the best on the fitting part.
+        calibrator: Calibrator of the confidence; ``auto`` likewise.
+        guarantees: Guarantees to certify thresholds for.
+        seed: Seed of the parts and folds.
+        shares: Sizes of the parts.
 
     Raises:
-        OptionError: One of them is none of these, or out of its range.
+        OptionError: A value is unknown or out of range.
     """
 
     inputs: InputsChoice = "auto"
@@ -51,25 +51,25 @@ class FitOptions:
             if getattr(self, name) not in known:
                 raise OptionError(f"{name} is {getattr(self, name)!r}; it can be {' or '.join(known)}.")
         if self.seed < 0:
-            raise OptionError(f"seed is {self.seed}; it can be 0 or more.")
+            raise OptionError(f"seed is {self.seed}; it must be 0 or more.")
         if not all(share > 0 for share in self.shares) or abs(sum(self.shares) - 1) > 1e-6:
             listed = ", ".join(f"{share:g}" for share in self.shares)
-            raise OptionError(f"shares are {listed}; each part needs one above 0, and their sum is 1.")
+            raise OptionError(f"shares are {listed}; each must be above 0, and their sum must be 1.")
         for one in self.guarantees:
             if not (0 < one.max_error < 1 and 0 < one.confidence < 1):
                 raise OptionError(
-                    f"A guarantee of {one} cannot be given: both are shares, above 0 and below 1."
+                    f"A guarantee of {one} is impossible: both shares must be above 0 and below 1."
                 )
 
 
 @dataclass(frozen=True, slots=True)
 class MakingSource:
-    """Where labelled answers came from, as the profile tells it.
+    """The origin of labelled answers, as recorded in the profile.
 
     Attributes:
         questions: Name of the file of questions.
-        questions_sha256: Hash of it.
-        judge: Who said what was correct, or ``labelled`` where the file did.
+        questions_sha256: Hash of that file.
+        judge: The judge that labelled the answers, or ``labelled`` if the file did.
         generation: Arguments that the answers were generated with.
     """
 

@@ -1,4 +1,4 @@
-"""The answers that nothing of a profile was fitted or certified on, and the profiles that ship with them."""
+"""Held-out answers, which a profile was neither fitted nor certified on, and the profiles that ship."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -28,15 +28,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """One entry an answer, in the same order.
+    """Held-out scores, confidences and labels, one entry per answer.
 
     Attributes:
-        scores: Confidence scores, which thresholds apply to; the higher, the surer.
+        scores: Confidence scores, to which thresholds apply; higher is surer.
         confidences: Probabilities of being correct, 0 to 1.
-        correct: Whether each was judged correct.
+        correct: Whether each answer was judged correct.
 
     Raises:
-        CalibrationError: They are not of one length.
+        CalibrationError: The lengths differ.
     """
 
     scores: tuple[float, ...]
@@ -52,19 +52,19 @@ class HeldOut:
 
 
 def builtin_profiles() -> dict[str, Path]:
-    """Where the profile that ships for a model lies, by the model's name."""
-    # As a path: a profile's messages name its file.
+    """Paths of the profiles that ship, by model name."""
+    # A path rather than a resource, because error messages name the file.
     folder = Path(str(files("guardrail"))) / "data" / "profiles"
     return {file.stem: file for file in sorted(folder.glob("*.json"))}
 
 
 def builtin_profile(name: str) -> Path | None:
-    """Where the profile lies that ships for a model; None where none does."""
+    """Path of the profile that ships for a model, if there is one."""
     return builtin_profiles().get(name)
 
 
 def builtin_held_out(name: str) -> Path | None:
-    """Where the answers lie that were held out of a model's profile; None where none ship."""
+    """Path of the held-out answers that ship for a model, if there are any."""
     file = Path(str(files("guardrail"))) / "data" / "held_out" / f"{name}.jsonl"
     return file if file.is_file() else None
 
@@ -75,16 +75,16 @@ _MOST_BYTES = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class HeldOutAnswer:
-    """One answer that was held out.
+    """A held-out answer.
 
     Attributes:
-        question: What was asked.
-        response: What was answered.
-        correct: Whether that was judged right.
-        finish_reason: Why the answer ended: ``stop``, ``length``, or None where it is not known.
-        confidence: Probability of being correct that the profile gives, 0 to 1.
-        confidence_score: The number behind it, which thresholds are certified on.
-        scores: Uncertainty scores by name, with ``tokens``, the answer's length, among them.
+        question: The question.
+        response: The answer.
+        correct: Whether it was judged right.
+        finish_reason: Why the answer ended: ``stop``, ``length``, or None if unknown.
+        confidence: The profile's probability of being correct, 0 to 1.
+        confidence_score: The score behind it, to which thresholds apply.
+        scores: Uncertainty scores by name, including ``tokens``, the answer's length.
     """
 
     question: str
@@ -97,9 +97,9 @@ class HeldOutAnswer:
 
 
 def find_held_out(profile: str | Path) -> Path | None:
-    """Where the held-out answers of a profile's file lie: those that ship, or those beside it, if any.
+    """Path of a profile's held-out answers: those that ship, or those beside the profile, if there are any.
 
-    Beside ``NAME.json`` they are ``NAME.held-out.jsonl``.
+    Beside ``NAME.json`` they are in ``NAME.held-out.jsonl``.
     """
     profile = Path(profile)
     if builtin_profiles().get(profile.stem) == profile:
@@ -109,7 +109,7 @@ def find_held_out(profile: str | Path) -> Path | None:
 
 
 def holds_held_out(path: str | Path) -> bool:
-    """Whether a file is one of held-out answers, by its first line."""
+    """Whether a file has held-out answers, by its first line."""
     try:
         with Path(path).open("rb") as file:
             return _HEADER in json_object(file.readline().decode())
@@ -118,7 +118,7 @@ def holds_held_out(path: str | Path) -> bool:
 
 
 def write_held_out(profile: Profile, answers: Sequence[HeldOutAnswer], path: str | Path) -> None:
-    """Write held-out answers, whole or not at all.
+    """Write held-out answers atomically.
 
     Raises:
         OptionError: The file cannot be written.
@@ -137,8 +137,8 @@ def read_held_out(path: str | Path, profile: Profile) -> tuple[HeldOutAnswer, ..
     """Read the held-out answers of this profile.
 
     Raises:
-        ForeignProfileError: They are those of another profile.
-        RecordError: There is no such file, it is none of held-out answers, or it was altered.
+        ForeignProfileError: They belong to another profile.
+        RecordError: The file does not exist, is not a file of held-out answers, or was altered.
     """
     path = Path(path)
     try:
@@ -151,21 +151,25 @@ def read_held_out(path: str | Path, profile: Profile) -> tuple[HeldOutAnswer, ..
     header = _header(first, path)
     if header[_HEADER] != profile.digest:
         raise ForeignProfileError(
-            f"{path} holds answers that were held out of another profile ({str(header[_HEADER])[:12]}), not "
-            f"of this one ({profile.digest[:12]}). guardrail profile held-out makes the right ones, of the "
-            "answers that guardrail calibrate kept.",
+            f"{path} has the held-out answers of another profile ({str(header[_HEADER])[:12]}), not of this "
+            f"one "
+            f"({profile.digest[:12]}). Make the right ones with guardrail profile held-out, from the answers "
+            f"that "
+            "guardrail calibrate kept.",
             ["profile"],
         )
     if header.get("sha256") != _digest(lines):
         raise RecordError(
-            f"{path} was altered since it was written. guardrail profile held-out makes it again."
+            f"{path} was altered since it was written. Make it again with guardrail profile held-out."
         )
     answers = tuple(
         _answer(line, number, path)
         for number, line in enumerate(lines.removesuffix("\n").split("\n"), start=2)
     )
     if problem := _contradiction(profile, answers):
-        raise RecordError(f"{path} does not fit its profile: {problem}. guardrail profile held-out makes it.")
+        raise RecordError(
+            f"{path} does not match its profile: {problem}. Make it again with guardrail profile held-out."
+        )
     return answers
 
 
@@ -175,7 +179,7 @@ def _header(line: str, path: Path) -> dict[str, Any]:
     except RecordError:
         header = {}
     if _HEADER not in header:
-        raise RecordError(f"{path} is no file of held-out answers. guardrail profile held-out makes one.")
+        raise RecordError(f"{path} has no held-out answers. guardrail profile held-out makes such a file.")
     return header
 
 
@@ -186,22 +190,22 @@ def _answer(line: str, number: int, path: Path) -> HeldOutAnswer:
         if not all(map(isfinite, numbers)) or not isinstance(answer.correct, bool):
             raise ValueError("a score is not a number, or correct is neither true nor false")
     except (TypeError, ValueError, AttributeError) as error:
-        raise RecordError(f"Line {number} of {path} is no held-out answer: {error}.") from error
+        raise RecordError(f"Line {number} of {path} is not a held-out answer: {error}.") from error
     return answer
 
 
 def _contradiction(profile: Profile, answers: Sequence[HeldOutAnswer]) -> str:
-    """What the profile says otherwise, in words; empty where nothing does."""
+    """How the answers contradict the profile, in words; empty if they do not."""
     told, expected = len(answers), profile.making.parts.get("report")
     if told != expected:
-        return f"it holds {told:,} answers, and {expected:,} were held out"
+        return f"it has {told:,} answers, but {expected:,} were held out"
     right = sum(answer.correct for answer in answers)
     if right != profile.report.get("correct", right):
-        return f"{right:,} of its answers are right, and the profile's report counts others"
+        return f"{right:,} of its answers are right, unlike in the profile's report"
     for number, answer in enumerate(answers, start=2):
         confidence = profile.assess_score(answer.confidence_score, answer.scores).confidence
         if confidence is None or not isclose(confidence, answer.confidence, rel_tol=1e-9, abs_tol=1e-12):
-            return f"the profile gives another confidence to the answer of line {number}"
+            return f"the profile gives a different confidence to the answer in line {number}"
     return ""
 
 

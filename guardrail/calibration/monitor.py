@@ -1,19 +1,21 @@
-"""Watches live traffic against the profile, and says when the guarantee no longer stands.
+"""Watch live traffic against a profile, and report when its guarantee may no longer hold.
 
-Two questions, each asked after every answer, with one bound on all false alarms together:
+Two questions are asked after every answer, with one bound on all false alarms together:
 
-- *Has the traffic changed?* Unlabelled: a conformal test martingale on each score that is watched.
-- *Are more of the answers let through wrong than was promised?* Labelled: a test martingale for each
-  guarantee. This is the one that judges the guarantee itself; a shift alone need not break it.
+- *Has the traffic changed?* Unlabelled: a conformal test martingale on each watched score.
+- *Are more accepted answers wrong than promised?* Labelled: a test martingale for each guarantee. This one
+tests
+  the guarantee itself; a shift alone need not break it.
 
-The chance that an unchanged stream, however long, ever raises an alarm is at most ``false_alarms`` (Ville's
-inequality, divided among the scores and guarantees). For the scores, "unchanged" is that traffic and
-reference are exchangeable; a reference that keeps quantiles of many answers counts as that many answers. For
-the errors it is that each is wrong with a chance of at most ``max_error``, whatever came before.
+The probability that an unchanged stream, however long, ever raises an alarm is at most ``false_alarms``
+(Ville's inequality, divided among the scores and guarantees). For the scores, "unchanged" means that traffic
+and reference are exchangeable; a reference that keeps quantiles of many answers counts as that many answers.
+For the errors it means that each answer is wrong with probability at most ``max_error``, whatever came
+before.
 
-An app feeds it with what a guard gives: the answer, or its verdict. What the profile makes no promise of (it
-was not scored, somebody else gave it, it was asked for or drawn in another way) is left out, and the status
-tells how much that was; the verdict of another profile is refused.
+An app passes each of the guard's answers, or its verdict, to the monitor. Answers that the profile promises
+nothing about (not scored, from another model, asked or generated differently) are left out, and the status
+counts them; the verdict of another profile is refused.
 """
 
 from collections.abc import Mapping
@@ -22,7 +24,7 @@ from math import isfinite
 from numbers import Real
 from typing import Any, Protocol, Self
 
-from guardrail.calibration.martingales import ErrorEvidence, ShiftEvidence
+from guardrail.calibration.martingales import ErrorEProcess, ShiftEProcess
 from guardrail.calibration.profile import Assessment, Guarantee, Profile
 from guardrail.errors import CalibrationError, OptionError, ProfileError
 from guardrail.labelling.observation import Observation
@@ -30,26 +32,26 @@ from guardrail.utils.threads import ForkSafeLock
 
 __all__ = ["DriftStatus", "Monitor"]
 
-# What is watched where the profile has it; more scores tell little more and share one bound.
+# Watched if the profile has them; more scores add little and share one bound.
 _SCORE = "confidence_score"
 _WATCHED = (_SCORE, "hybridgrad")
 _VERSION = 1
-# What a verdict says of the draft, for what is watched.
+# Keys of a verdict that the monitor needs.
 _OF_VERDICTS = ("profile", "outside_domain", "confidence_score", "scores", "quantiles", "guarantees")
 
 
 @dataclass(frozen=True, slots=True)
 class DriftStatus:
-    """Whether what the profile says still holds.
+    """Whether the profile still holds.
 
     Attributes:
-        drifted: Whether there was an alarm, now or before: it does not go away by itself.
-        signal: Score or guarantee with the strongest evidence; None where there is nothing to watch.
+        drifted: Whether there has been an alarm; it does not clear by itself.
+        signal: Score or guarantee with the strongest evidence; None if there is nothing to watch.
         e_value: Its largest e-value so far: at least 1/p for an anytime-valid p-value p.
-        limit: E-value at which the alarm is raised.
-        n: Answers that this signal is judged on.
-        reason: In words, with what to do where there was an alarm.
-        left_out: Answers that were seen and not counted, since the profile makes no promise of them.
+        limit: E-value at which an alarm is raised.
+        n: Number of answers behind this signal.
+        reason: Explanation, with what to do after an alarm.
+        left_out: Number of answers not counted, because the profile promises nothing about them.
     """
 
     drifted: bool
@@ -62,55 +64,54 @@ class DriftStatus:
 
     @property
     def p_value(self) -> float:
-        """Anytime-valid p-value of the signal alone, not corrected for their number."""
+        """Anytime-valid p-value of this signal, not corrected for the number of signals."""
         return min(1.0, 1 / self.e_value) if self.e_value > 0 else 1.0
 
 
 class _Guarded(Protocol):
-    """An answer of a guard (``GuardedAnswer``)."""
+    """A guard's answer (``GuardedAnswer``)."""
 
     def as_plain(self) -> Mapping[str, Any]:
         """Its verdict."""
 
 
 class Monitor:
-    """Keeps what was seen of live traffic. Safe to share among threads.
+    """Accumulates live traffic. Safe to share among threads.
 
     Args:
-        profile: What the traffic is compared with.
-        false_alarms: Share of unchanged streams, however long, that may ever raise an alarm.
+        profile: The profile to watch.
+        false_alarms: Maximum probability of ever raising an alarm on unchanged traffic, however long.
     """
 
     def __init__(self, profile: Profile, *, false_alarms: float = 0.01) -> None:
         if not 0 < false_alarms < 1:
-            raise OptionError(f"false_alarms is {false_alarms}; it lies between 0 and 1, both left out.")
+            raise OptionError(f"false_alarms is {false_alarms}; it must be between 0 and 1, exclusive.")
         self._profile = profile
         self._false_alarms = false_alarms
         self._lock = ForkSafeLock()
         self._left_out = 0
         self._shifts = {
-            name: ShiftEvidence(profile.reference[name].values, f"{profile.digest} {name}")
+            name: ShiftEProcess(profile.reference[name].values, f"{profile.digest} {name}")
             for name in _WATCHED
             if name in profile.reference
         }
         self._errors = {
-            one.guarantee: (one.threshold, ErrorEvidence(one.max_error))
+            one.guarantee: (one.threshold, ErrorEProcess(one.max_error))
             for one in profile.certified
             if one.threshold is not None
         }
 
     def observe(self, answer: Observation | Assessment | Mapping[str, Any] | _Guarded) -> DriftStatus:
-        """Take one answer of live traffic into account, whether or not it was let through.
+        """Add an answer of live traffic, whether or not it was accepted.
 
         Args:
-            answer: An answer of a guard, or its verdict (``answer.as_plain()``, what a message of LangChain
-                has as ``response_metadata["uncertainty"]``, a record of the decision log), also where it was
-                withheld. Or what the pass told of it; or scores by name, with ``confidence_score`` among
-                them; or what the profile said of it, of which the confidence score alone is watched.
+            answer: A guard's answer or its verdict (``answer.as_plain()``,
+                ``response_metadata["uncertainty"]`` of a LangChain message, a record of the decision log),
+                also if it was withheld. Or an observation; or scores by name including ``confidence_score``;
+                or an assessment, of which only the confidence score is watched.
 
         Raises:
-            CalibrationError: A score that is watched is missing, or one of them is not a finite number; or it
-                is a verdict by another profile.
+            CalibrationError: A watched score is missing or not finite, or it is another profile's verdict.
         """
         known = answer if isinstance(answer, Observation | Assessment) else self._scores_of(answer)
         values = {} if known is None else self._watched_of(known)
@@ -123,17 +124,17 @@ class Monitor:
     def outcome(
         self, confidence_score: float | Mapping[str, Any] | _Guarded, *, correct: bool
     ) -> DriftStatus:
-        """Take into account what became known of one answer: whether it was correct.
+        """Add the label of an answer: whether it was correct.
 
-        Labels should come from a random choice of the answers let through: those that users complain of are
+        Labels should come from a random sample of the accepted answers: those that users complain about are
         wrong more often than the rest.
 
         Args:
-            confidence_score: The answer's; or an answer of a guard, or its verdict, as for :meth:`observe`.
-            correct: Whether the model's own draft was.
+            confidence_score: The answer's score; or a guard's answer or its verdict, as for :meth:`observe`.
+            correct: Whether the model's own draft was correct.
 
         Raises:
-            CalibrationError: The score is not a finite number, or it is a verdict by another profile.
+            CalibrationError: The score is not finite, or it is another profile's verdict.
         """
         known: Mapping[str, Any] | None
         if isinstance(confidence_score, Real):
@@ -151,12 +152,12 @@ class Monitor:
             return self._status()
 
     def status(self) -> DriftStatus:
-        """Whether what the profile says still holds, by all that was seen."""
+        """Whether the profile still holds, judging by everything seen."""
         with self._lock:
             return self._status()
 
     def as_plain(self) -> dict[str, Any]:
-        """State as plain values for JSON, so that a service that restarts does not forget."""
+        """The state as plain values for JSON, to survive restarts of a service."""
         with self._lock:
             return {
                 "version": _VERSION,
@@ -169,27 +170,27 @@ class Monitor:
 
     @classmethod
     def from_plain(cls, profile: Profile, values: Mapping[str, Any]) -> Self:
-        """A monitor with the state that :meth:`as_plain` gave.
+        """A monitor with the state returned by :meth:`as_plain`.
 
         Raises:
-            ProfileError: It is the state of a monitor of another profile, or no state at all.
+            ProfileError: The state is invalid, or of another profile's monitor.
         """
         try:
             version, digest = values["version"], values["profile"]
             if version != _VERSION or digest != profile.digest:
                 raise ProfileError(
-                    "The state is that of a monitor of another profile or version. Begin a new one "
+                    "The state is from a monitor of another profile or version. Start a new one "
                     "(Profile.monitor)."
                 )
             monitor = cls(profile, false_alarms=float(values["false_alarms"]))
-            # States of before it was counted have none.
+            # Absent in states from before it was counted.
             monitor._left_out = int(values.get("left_out", 0))
             monitor._shifts = {
-                name: ShiftEvidence.from_plain(evidence.reference, evidence.seed, values["shifts"][name])
+                name: ShiftEProcess.from_plain(evidence.reference, evidence.seed, values["shifts"][name])
                 for name, evidence in monitor._shifts.items()
             }
             monitor._errors = {
-                guarantee: (threshold, ErrorEvidence.from_plain(guarantee.max_error, state))
+                guarantee: (threshold, ErrorEProcess.from_plain(guarantee.max_error, state))
                 for (guarantee, (threshold, _)), state in zip(
                     monitor._errors.items(), values["errors"], strict=True
                 )
@@ -201,23 +202,24 @@ class Monitor:
         return monitor
 
     def _scores_of(self, answer: Any) -> Mapping[str, Any] | None:
-        """The scores that an app gave, or those of a verdict; None where the profile makes no promise."""
+        """The given scores, or those of a verdict; None if the profile promises nothing about it."""
         verdict = answer if isinstance(answer, Mapping) else _verdict_of(answer)
         if "action" not in verdict:
             return verdict
         missing = [name for name in _OF_VERDICTS if name not in verdict]
         if missing:
             raise CalibrationError(
-                f"This verdict says nothing of {missing[0]}: it was given by an earlier version, or is none."
+                f"This verdict has no {missing[0]}: it is from an earlier version, or not a verdict."
             )
         if verdict["profile"] != self._profile.digest:
             other = verdict["profile"]
             whose = f"the profile {str(other)[:12]}" if other else "no profile"
             raise CalibrationError(
-                f"This verdict is by {whose}, and the monitor watches {self._profile.digest[:12]}. Watch the "
-                "profile that the guard uses."
+                f"This verdict is by {whose}, but the monitor watches {self._profile.digest[:12]}. Watch the "
+                f"profile "
+                "that the guard uses."
             )
-        # Quantiles are there where the profile was asked: not where the draft repeats a policy's message.
+        # Quantiles are there only if the profile was asked: not if the draft repeats a policy's message.
         is_assessed = bool(verdict["scores"] and verdict["quantiles"]) and not verdict["outside_domain"]
         if self._profile.is_calibrated:
             is_assessed &= verdict[_SCORE] is not None and verdict["guarantees"] is not None
@@ -244,17 +246,17 @@ class Monitor:
             (one.highest, str(guarantee), one.n, _of_errors(guarantee, one))
             for guarantee, (_, one) in self._errors.items()
         )
-        # What judges the guarantee itself comes first where both have raised an alarm.
+        # If both have raised an alarm, the one that tests the guarantee itself comes first.
         ranked = [*errors, *shifts]
         if not ranked:
             nothing = "nothing to watch: the profile has no reference"
             return DriftStatus(False, None, 0.0, limit, 0, nothing, self._left_out)
         alarms = [one for one in ranked if one[0] >= limit]
         e_value, signal, n, words = alarms[0] if alarms else max(ranked, key=lambda one: one[0])
-        reason = words if alarms else f"no alarm; most evidence so far in {signal}"
+        reason = words if alarms else f"no alarm; strongest evidence so far in {signal}"
         if self._left_out:
             left = "1 answer was" if self._left_out == 1 else f"{self._left_out:,} answers were"
-            reason = f"{reason} ({left} left out: the profile makes no promise of such)"
+            reason = f"{reason} ({left} left out: the profile promises nothing about such answers)"
         return DriftStatus(bool(alarms), signal, e_value, limit, n, reason, self._left_out)
 
 
@@ -263,15 +265,15 @@ def _verdict_of(answer: Any) -> Mapping[str, Any]:
     verdict = plain() if callable(plain) else None
     if not isinstance(verdict, Mapping) or "action" not in verdict:
         raise CalibrationError(
-            f"A {type(answer).__name__} cannot be watched; give an answer of a guard, its verdict, or its "
-            "scores by name."
+            f"A {type(answer).__name__} cannot be watched; give a guard's answer, its verdict, or scores by "
+            "name."
         )
     return verdict
 
 
 def _number(scores: Mapping[str, Any], name: str) -> float:
     if name not in scores:
-        raise CalibrationError(f"The monitor watches {name}, and this answer has none.")
+        raise CalibrationError(f"The monitor watches {name}, which this answer lacks.")
     value = scores[name]
     if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value):
         raise CalibrationError(f"{name} of this answer is {value}; it cannot be watched.")
@@ -280,13 +282,14 @@ def _number(scores: Mapping[str, Any], name: str) -> float:
 
 def _of_shift(name: str) -> str:
     return (
-        f"{name} is no longer distributed as when the profile was made; no guarantee is known to stand. "
+        f"{name} is no longer distributed as when the profile was made; its guarantees may no longer hold. "
         "Label some of today's answers, and calibrate again."
     )
 
 
-def _of_errors(guarantee: Guarantee, evidence: ErrorEvidence) -> str:
+def _of_errors(guarantee: Guarantee, evidence: ErrorEProcess) -> str:
     return (
-        f"{evidence.errors} of {evidence.n} labelled answers that were let through are wrong; the guarantee "
-        f"of {guarantee} no longer stands. Calibrate again."
+        f"{evidence.errors} of {evidence.n} labelled accepted answers are wrong; the guarantee of "
+        f"{guarantee} no "
+        "longer holds. Calibrate again."
     )

@@ -1,4 +1,4 @@
-"""The distribution that scores had when a profile was made: what a quantile means, and what drift is from."""
+"""The distribution of scores when a profile was made: the basis of quantiles and of drift detection."""
 
 from bisect import bisect_left, bisect_right
 from itertools import pairwise
@@ -17,8 +17,8 @@ class ReferenceDistribution(FrozenModel):
     """Sorted values of one score.
 
     Attributes:
-        n: How many answers they stand for.
-        values: All of them, or evenly spaced quantiles of many, sorted.
+        n: Number of answers behind the values.
+        values: All values, or evenly spaced quantiles of many, sorted.
     """
 
     n: Annotated[int, Field(gt=0)]
@@ -33,12 +33,12 @@ class ReferenceDistribution(FrozenModel):
         return self
 
     def quantile_of(self, value: float) -> float:
-        """Share of the reference below this value, ties counted half: 0 below all of it, 1 above.
+        """Share of the reference below this value, ties counted half: 0 below all, 1 above all.
 
         Raises:
-            CalibrationError: The value is not a number, which has no place among others.
+            CalibrationError: The value is NaN.
         """
         if isnan(value):
-            raise CalibrationError("A score of this answer is not a number; it has no place among others.")
+            raise CalibrationError("A score of this answer is not a number, so it has no quantile.")
         below, up_to = bisect_left(self.values, value), bisect_right(self.values, value)
         return (below + up_to) / 2 / len(self.values)

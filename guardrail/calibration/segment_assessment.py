@@ -1,4 +1,4 @@
-"""What a profile of whole answers can say of a part of one: where it stands, and no promise."""
+"""What a profile of whole answers can say about part of an answer: quantiles, but no guarantee."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ __all__ = ["NOT_CALIBRATED", "SegmentAssessment", "assess_segment"]
 
 
 NOT_CALIBRATED = (
-    "The profile was made from whole answers: for a part of one its confidence is an extrapolation, and none "
-    "of its guarantees holds."
+    "The profile was made from whole answers: for part of an answer its confidence is an extrapolation, and "
+    "none of its guarantees holds."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentAssessment:
-    """Where one segment stands among whole answers. It has no guarantees, because none was certified.
+    """The quantiles of a segment among whole answers. There are no guarantees, because none was certified.
 
     Attributes:
-        quantiles: Share of the profile's answers below each score, by its name.
-        uncalibrated_confidence: What the profile would give a whole answer with these scores; None where it
-            was made without labels, or reads hidden states, which are kept for whole answers only.
+        quantiles: Share of the profile's answers below each score, by score.
+        uncalibrated_confidence: The confidence of a whole answer with these scores; None if the profile was
+            made without labels, or uses hidden states, which are kept for whole answers only.
     """
 
     quantiles: Mapping[str, float]
@@ -31,7 +31,7 @@ class SegmentAssessment:
 
 
 def assess_segment(profile: Profile, segment: Uncertainty) -> SegmentAssessment:
-    """Put a segment beside the answers of a profile that was made of the same model, scored the same way.
+    """Compare a segment with the answers of a profile for the same model and way of scoring.
 
     Raises:
         CalibrationError: A score that the profile needs is missing or not a number.

@@ -1,4 +1,4 @@
-"""Disjoint parts of labelled answers, folds of one of them, and the split of an earlier profile redrawn."""
+"""Split labelled answers into disjoint parts and folds, and reproduce the split of an earlier profile."""
 
 from collections.abc import Iterable, Sequence
 from math import ceil, isclose
@@ -23,19 +23,20 @@ __all__ = ["Parts", "check_number", "draw", "question_groups", "redraw", "split"
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
-# Fewer than these and the part says nothing.
+# Minimum sizes of the parts.
 _LEAST = Shares(fit=40, certify=40, report=20)
-# Right and wrong questions that the fitting part needs, so that every fold has others to learn from.
+# Right and wrong questions needed in the fitting part, so that every fold can learn from others.
 _LEAST_OF_EACH = 8
 
 
 class Parts(NamedTuple):
-    """Places of the answers of each part.
+    """Positions of the answers in each part.
 
-    ``certify`` is drawn without a look at the labels, so that its answers are independent of the others,
-    which the guarantee needs; ``fit`` and ``report`` share the rest, as many right ones to wrong ones in
-    each. ``fit`` may hold several answers to one question. The other two hold one a question: what is
-    certified and reported counts them as independent.
+    ``certify`` is drawn without looking at labels, so that its answers are independent of the others, as the
+    guarantee requires; ``fit`` and ``report`` share the rest, stratified by correctness. ``fit`` may have
+    several answers to one question; the other two have one per question, because certification and report
+    count answers as independent.
+
     """
 
     fit: IntArray
@@ -47,11 +48,11 @@ def split(questions: Sequence[str], correct: Sequence[bool], shares: Shares, see
     """Draw the parts.
 
     Args:
-        questions: Text of each answer's question; answers to the same one go to the same part. One without
-            a text is like no other.
+        questions: Text of each answer's question; answers to the same question go to the same part. Empty
+            texts are all different questions.
         correct: Whether each answer is correct.
-        shares: What share of the questions each part gets.
-        seed: What they are drawn by.
+        shares: Share of the questions for each part.
+        seed: Seed of the draw.
 
     Raises:
         CalibrationError: There are too few answers, or too few right or wrong ones.
@@ -74,9 +75,9 @@ def split(questions: Sequence[str], correct: Sequence[bool], shares: Shares, see
 def draw(
     groups: IntArray, correct: BoolArray, shares: Sequence[float], random: np.random.Generator
 ) -> IntArray:
-    """Draw a part for each answer: whole groups, stratified by correctness, sizes after ``shares``."""
+    """Draw a part for each answer: whole groups, stratified by correctness, sized by ``shares``."""
     ids, place = np.unique(groups, return_inverse=True)
-    # 0: all its answers are wrong, 2: all are right, 1: some of each.
+    # 0: all answers of the group are wrong, 2: all are right, 1: some of each.
     stratum = (np.bincount(place, correct) > 0).astype(int) + (np.bincount(place, ~correct) == 0)
     sizes = np.bincount(place)
     ends = np.cumsum(shares) / np.sum(shares)
@@ -91,7 +92,7 @@ def draw(
 
 
 def question_groups(questions: Sequence[str]) -> IntArray:
-    """A number for each question: the same where the text is, but for case and spaces."""
+    """A number for each question; texts that differ only in case and spaces are the same question."""
     known: dict[str, int] = {}
     texts = (" ".join(question.split()).casefold() for question in questions)
     return np.array(
@@ -100,16 +101,17 @@ def question_groups(questions: Sequence[str]) -> IntArray:
 
 
 def check_number(questions: int, shares: Shares) -> None:
-    """Make sure that so many questions can be enough, before any of them is answered.
+    """Check, before answering them, that this many questions can be enough.
 
     Raises:
-        CalibrationError: They are too few, whatever the answers will be.
+        CalibrationError: There are too few, whatever the answers are.
     """
     needed = max(ceil(least / share - 1e-9) for least, share in zip(_LEAST, shares, strict=True))
     if questions < needed:
         raise CalibrationError(
-            f"{questions} answered questions are too few to fit, certify and report on different ones: at "
-            f"least {needed} are needed."
+            f"{questions} answered questions are too few to fit, certify and report on different ones; at "
+            f"least "
+            f"{needed} are needed."
         )
 
 
@@ -120,7 +122,7 @@ def _check_enough(groups: IntArray, correct: BoolArray, shares: Shares) -> None:
         if asked and not count:
             other = next(name for name in counts if name != kind)
             raise CalibrationError(
-                f"All {len(groups)} answers were judged {other}: nothing can be learned of {kind} ones. "
+                f"All {len(groups)} answers were judged {other}: nothing can be learned about {kind} ones. "
                 f"Check the judge, or take {'harder' if kind == 'wrong' else 'easier'} questions."
             )
     check_number(asked, shares)
@@ -128,30 +130,30 @@ def _check_enough(groups: IntArray, correct: BoolArray, shares: Shares) -> None:
     for kind, count in counts.items():
         if count < least:
             raise CalibrationError(
-                f"{count} of {asked} questions have a {kind} answer, and at least {least} are needed: about "
+                f"{count} of {asked} questions have a {kind} answer, but at least {least} are needed: about "
                 f"{ceil(asked * least / count)} questions like these."
             )
 
 
-_REMEDY = "Make the profile again of these answers (guardrail calibrate), and then its held-out answers."
+_REMEDY = "Make the profile again from these answers (guardrail calibrate), then its held-out answers."
 
 
 def redraw(profile: Profile, records: Iterable[AnswerRecord]) -> tuple[HeldOutAnswer, ...]:
-    """Draw the parts again by the profile's seed, and give the one that nothing was fitted or certified on.
+    """Repeat the split with the profile's seed, and return the part that was neither fitted nor certified on.
 
-    Only the answers that the profile was made of, with the labels that they had then, give the figures of its
-    report: anything else is refused, so that no answer that was fitted on passes for one that was not.
+    Only the answers that the profile was made from, with their labels of that time, reproduce the figures of
+    its report. Anything else is refused, so that no answer it was fitted on can pass for a held-out one.
 
     Args:
-        profile: The profile; its parts must be of the usual sizes.
-        records: The answers that it was made of.
+        profile: The profile; its parts must have the default shares.
+        records: The answers it was made from.
 
     Raises:
-        ForeignProfileError: The answers are of another model, or scored in another way.
-        CalibrationError: They are not those that the profile was made of, or it was made without labels.
+        ForeignProfileError: The answers are from another model, or scored in another way.
+        CalibrationError: They are not the answers it was made from, or it was made without labels.
     """
     if not profile.is_calibrated:
-        raise CalibrationError("The profile was made without labels: no part was held out to report on.")
+        raise CalibrationError("The profile was made without labels, so no part was held out.")
     labelled = sorted((one for one in records if one.correct is not None), key=lambda record: record.digest)
     if labelled:
         made = labelled[0].provenance
@@ -163,16 +165,17 @@ def redraw(profile: Profile, records: Iterable[AnswerRecord]) -> tuple[HeldOutAn
     making = profile.making
     if (len(labelled), sum(correct)) != (making.answers, making.correct):
         raise CalibrationError(
-            f"The profile was made of {making.answers:,} answers, {making.correct:,} of them right, and "
-            f"these are {len(labelled):,} with {sum(correct):,} right: which were held out cannot be told. "
+            f"The profile was made from {making.answers:,} answers, {making.correct:,} of them right, but "
+            f"these are "
+            f"{len(labelled):,} with {sum(correct):,} right, so it is unknown which were held out. "
             f"{_REMEDY}"
         )
     parts = split([record.question for record in labelled], correct, Shares(), making.seed)
     answers = tuple(_held_out(profile, labelled[at]) for at in parts.report)
     if not _is_reported_on(profile, answers):
         raise CalibrationError(
-            "These answers do not give the figures of the profile's report: their labels, or the way in "
-            f"which parts are drawn, changed since, and which were held out cannot be told. {_REMEDY}"
+            "These answers do not reproduce the figures of the profile's report: their labels, or the way of "
+            f"splitting, have changed since, so it is unknown which were held out. {_REMEDY}"
         )
     return answers
 

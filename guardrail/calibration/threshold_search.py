@@ -1,7 +1,7 @@
-"""How to search for a threshold, decided before the certify part's labels are seen.
+"""The search for a threshold, planned before the certify part's labels are seen.
 
-A search that starts where it is likely to succeed lets through more. What is likely, the fit part says; where
-it is wrong, less is let through, and the guarantee holds all the same.
+A search that starts where it is likely to succeed accepts more answers. The fit part says what is likely; if
+it is wrong, fewer answers are accepted, but the guarantee still holds.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,20 +22,20 @@ __all__ = ["Band", "FixedSequence", "Plan", "Search", "default_search", "plan"]
 
 Floats = NDArray[np.float64]
 
-# Shares of the answers at which a fixed sequence may start, and a band begin.
+# Shares of the answers at which a fixed sequence may start, and at which a band may begin.
 _STARTS = (
     *(0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.125, 0.15, 0.175),
     *(0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0),
 )
 _BEGINNINGS = (0.08, 0.12, 0.16, 0.2, 0.3, 0.45)
 _WIDTHS = (1.0, 1.5, 2.0, 3.0)
-# Beyond this a band takes long to calibrate, and a fixed sequence lets through more anyway.
+# A larger band takes long to calibrate, and there a fixed sequence accepts more anyway.
 _LARGEST_BAND = 1500
-# Starts that promise about as much; the middle one of them bears most error of the fit part.
+# Starts promising about as much; the middle one tolerates most error in the fit part.
 _ABOUT_EQUAL = 0.98
-# Certify parts that are drawn to compare searches, and the most answers drawn in all.
+# Simulated certify parts for comparing searches, and the most answers simulated in all.
 _DRAWS, _MOST_DRAWN = 300, 6_000_000
-# Where the curve may bend, in normal scores of the rank, and the prior variances of its intercept and slopes.
+# Where the curve may bend, in normal scores of the rank; prior variances of intercept and slopes.
 _BENDS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
 _PRIOR = (10.0, *(2.25,) * (1 + len(_BENDS)))
 
@@ -45,7 +45,7 @@ class FixedSequence:
     """Test every threshold from ``start`` downwards, each at level δ, and stop at the first that fails.
 
     Fixed-sequence testing (Maurer, Hothorn & Lehmacher 1995; the one-chain case of Bretz et al. 2009): a
-    false certification needs that the first threshold of the sequence that is too lax passed its own test.
+    false certification requires the first threshold in the sequence that is too lax to pass its own test.
 
     Attributes:
         start: The strictest threshold tested: a confidence score, taken from the fit part.
@@ -56,13 +56,13 @@ class FixedSequence:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Test every threshold at once, with the power where ``first`` to ``last`` answers are let through.
+    """Test every threshold at once, with most power where ``first`` to ``last`` answers are accepted.
 
-    See :mod:`guardrail.calibration.binomial_bounds`. It needs nothing but the number of answers.
+    See :mod:`guardrail.calibration.binomial_bounds`. It depends only on the number of answers.
 
     Attributes:
-        first: Number of answers let through where it begins, at least 1.
-        last: Where it ends.
+        first: Number of accepted answers where the band begins, at least 1.
+        last: Number of accepted answers where it ends.
     """
 
     first: int
@@ -74,12 +74,12 @@ Search = FixedSequence | Band
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the fit part tells of how to search.
+    """What the fit part says about how to search.
 
     Attributes:
         scores: Confidence scores of the fit part.
-        likely: For each, whether the answer was correct, or how likely it was.
-        seed: What the draws are made by.
+        likely: For each answer, whether it was correct, or how likely it was.
+        seed: Seed of the simulation.
     """
 
     scores: tuple[float, ...]
@@ -87,16 +87,16 @@ class Plan:
     seed: int = 0
 
     def search(self, guarantee: Guarantee, n: int) -> Search:
-        """Choose the search that is expected to let through most.
+        """Choose the search that is expected to accept most answers.
 
         A logistic curve with bends on the normal scores of the ranks is fitted with a normal prior (Laplace
-        approximation); curves drawn from its posterior give certify parts of n answers, and on those every
-        search is tried. This is about power alone: the guarantee does not depend on the curve. A curve
-        without bends starts far too strictly where correctness rises in a step.
+        approximation). Curves drawn from its posterior give simulated certify parts of n answers, on which
+        every search is tried. This affects only the power: the guarantee does not depend on the curve. A
+        curve without bends starts far too strictly where correctness rises in a step.
 
         Args:
-            guarantee: What is to be certified.
-            n: Answers in the certify part.
+            guarantee: The guarantee to certify.
+            n: Number of answers in the certify part.
         """
         if not self.scores or n < fewest_needed(guarantee):
             return default_search(guarantee, n)
@@ -106,7 +106,7 @@ class Plan:
         of_bands = [_expected_of_band(errors, one, guarantee) for one in bands]
         of_sequences = _expected_of_sequences(ranks, errors, guarantee)
         if max(of_bands) <= 0 and max(of_sequences) <= 0:
-            # Hopeless by the curve. Where the curve is wrong, the strictest search may find something.
+            # Hopeless by the curve. If the curve is wrong, the strictest search may still find something.
             return bands[0]
         if max(of_bands) >= max(of_sequences):
             return bands[of_bands.index(max(of_bands))]
@@ -116,11 +116,11 @@ class Plan:
 
 
 def default_search(guarantee: Guarantee, n: int) -> Band:
-    """The band to take where there is no fit part.
+    """The band to use without a fit part.
 
     Args:
-        guarantee: What is to be certified.
-        n: Answers in the certify part.
+        guarantee: The guarantee to certify.
+        n: Number of answers in the certify part.
     """
     first = max(_fewest_with_errors(guarantee, 1), round(0.16 * n))
     first = min(first, _LARGEST_BAND // 3)
@@ -128,15 +128,15 @@ def default_search(guarantee: Guarantee, n: int) -> Band:
 
 
 def plan(fit_scores: Sequence[float], fit_likely: Sequence[float], *, seed: int = 0) -> Plan:
-    """Take from the fit part what helps to search on the certify part.
+    """Take from the fit part what helps the search on the certify part.
 
     Args:
-        fit_scores: Confidence scores of the fit part, each from a model that was not fitted on that answer.
-        fit_likely: For each, whether the answer was correct (0 or 1), or a probability that it was.
-        seed: What the draws are made by.
+        fit_scores: Confidence scores of the fit part, from models not fitted on these answers.
+        fit_likely: For each answer, whether it was correct (0 or 1), or the probability of that.
+        seed: Seed of the simulation.
 
     Raises:
-        CalibrationError: A score is not a finite number, a probability none, or their number differs.
+        CalibrationError: A score is not finite, a probability is invalid, or the lengths differ.
     """
     scores, likely = np.asarray(fit_scores, float), np.asarray(fit_likely, float)
     if scores.shape != likely.shape or scores.ndim != 1:
@@ -146,17 +146,17 @@ def plan(fit_scores: Sequence[float], fit_likely: Sequence[float], *, seed: int 
     if not np.isfinite(scores).all():
         raise CalibrationError("A confidence score of the fit part is not a finite number.")
     if not ((likely >= 0) & (likely <= 1)).all():
-        raise CalibrationError("A probability of the fit part does not lie between 0 and 1.")
+        raise CalibrationError("A probability of the fit part is not between 0 and 1.")
     return Plan(tuple(scores.tolist()), tuple(likely.tolist()), seed)
 
 
 def _draws(scores: Floats, correct: Floats, n: int, rng: np.random.Generator) -> tuple[Floats, Counts]:
-    """Ranks (0 is the highest score, 1 the lowest) and errors so far of certify parts, both (draws, n)."""
+    """Ranks (0 highest score, 1 lowest) and cumulative errors of simulated parts, both (draws, n)."""
     draws = max(50, min(_DRAWS, _MOST_DRAWN // n))
     curves = _posterior(scores, correct, draws, rng)
     quantiles = np.sort(rng.random((draws, n)), axis=1)
     logits = np.zeros((draws, n))
-    # Column by column: all at once would take several times the memory.
+    # Column by column, to save several times the memory.
     for weight, column in zip(curves.T, _columns(-ndtri(quantiles)), strict=True):
         logits += weight[:, None] * column
     likely = expit(logits)
@@ -219,7 +219,7 @@ def _bands(guarantee: Guarantee, n: int) -> tuple[Band, ...]:
 
 @lru_cache(maxsize=64)
 def _fewest_with_errors(guarantee: Guarantee, errors: int) -> int:
-    """Fewest answers that certify with this many errors: where an exact test wastes least of its level."""
+    """Minimum number of answers that certify with this many errors, where a test wastes least level."""
     size = fewest_needed(guarantee)
     while True:
         values = pointwise(2 * size, guarantee.max_error, 1 - guarantee.confidence)

@@ -1,4 +1,4 @@
-"""One figure of a report: its value, what it may really be, and how many answers it rests on."""
+"""A figure of a report: its value, interval and number of answers."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
@@ -14,11 +14,11 @@ class Figure(FrozenModel):
     """A figure with its 95 % interval.
 
     Attributes:
-        value: The figure; None where it is not defined.
-        low: Lower end of the interval; None where there is none.
-        high: Upper end of it.
-        n: Answers that it was measured on.
-        reason: Why the value or the interval is missing, or empty.
+        value: The figure; None if undefined.
+        low: Lower end of the interval; None if there is none.
+        high: Upper end of the interval.
+        n: Number of answers it was measured on.
+        reason: Why the value or interval is missing; else empty.
     """
 
     value: float | None
@@ -31,20 +31,20 @@ class Figure(FrozenModel):
     def _is_whole(self) -> Self:
         missing = self.value is None or self.low is None
         if (self.low is None) != (self.high is None) or (self.value is None and self.low is not None):
-            raise ValueError("an interval has two ends, and a value within")
+            raise ValueError("an interval needs two ends and a value")
         if missing and not self.reason:
-            raise ValueError("nothing says why the value or its interval is missing")
+            raise ValueError("a missing value or interval needs a reason")
         if self.low is not None and self.high is not None and self.low > self.high:
-            raise ValueError("the interval's ends are the wrong way round")
+            raise ValueError("the ends of the interval are in the wrong order")
         return self
 
     def as_plain(self) -> dict[str, Any]:
-        """The fields by name, for JSON; the reason only where there is one."""
+        """The fields by name for JSON; the reason only if there is one."""
         return self.model_dump(exclude=None if self.reason else {"reason"})
 
 
 def figure_of(report: Mapping[str, Any], name: str) -> Figure | None:
-    """One figure of a profile's report; None where it has none that can be read."""
+    """A figure of a profile's report, if it has it in valid form."""
     try:
         return Figure.model_validate(report[name])
     except (KeyError, ValueError):

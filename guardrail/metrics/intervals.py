@@ -1,4 +1,4 @@
-"""Confidence intervals of metrics, and the arrays that all metrics share."""
+"""Confidence intervals of metrics, and array helpers shared by all metrics."""
 
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
@@ -38,9 +38,9 @@ class Ordered(NamedTuple):
     """Answers from the highest score to the lowest.
 
     Attributes:
-        order: Which answer stands at each place, (…, n).
-        first: Place of the first answer that is tied with the one at each place.
-        last: Place of the last of them.
+        order: Index of the answer at each position, (…, n).
+        first: Position of the first answer tied with the one at each position.
+        last: Position of the last answer tied with it.
     """
 
     order: NDArray[np.intp]
@@ -48,10 +48,10 @@ class Ordered(NamedTuple):
     last: NDArray[np.intp]
 
     def counted_to(self, flags: ArrayLike) -> FloatArray:
-        """How many flags are set up to and with each place, as a mean over the orders of tied answers.
+        """Number of set flags up to and including each position, averaged over the orders of tied answers.
 
         Args:
-            flags: One for each answer, in the answers' own order, (…, n).
+            flags: A flag for each answer, in the original order, (…, n).
         """
         set_to = self.counted_to_last(flags)
         before = np.where(self.first > 0, np.take_along_axis(set_to, np.maximum(self.first - 1, 0), -1), 0)
@@ -60,7 +60,7 @@ class Ordered(NamedTuple):
         return np.asarray(before + share * (set_to - before))
 
     def counted_to_last(self, flags: ArrayLike) -> FloatArray:
-        """How many flags are set up to the end of the ties at each place."""
+        """Number of set flags up to the end of the ties at each position."""
         in_place = np.take_along_axis(np.asarray(flags, dtype=np.float64), self.order, -1)
         return np.take_along_axis(np.cumsum(in_place, -1), self.last, -1)
 
@@ -82,7 +82,7 @@ def in_order(scores: ArrayLike) -> Ordered:
 
 
 def mean_ranks(scores: ArrayLike) -> FloatArray:
-    """Ranks along the last axis, 1 for the lowest score, tied ones at their mean; all NaN if a score is."""
+    """Ranks along the last axis, 1 for the lowest score, ties at their mean; all NaN if a score is NaN."""
     scores = np.asarray(scores, dtype=np.float64)
     order, first, last = in_order(scores)
     ranks = np.empty(scores.shape)
@@ -91,7 +91,7 @@ def mean_ranks(scores: ArrayLike) -> FloatArray:
 
 
 def divide(above: ArrayLike, below: ArrayLike) -> FloatArray:
-    """Quotient; NaN where it would be of zero, without a warning."""
+    """Quotient without warnings; NaN for division by zero."""
     above, below = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
     quotient = np.full(np.broadcast(above, below).shape, np.nan)
     np.divide(above, below, out=quotient, where=below != 0)
@@ -99,22 +99,22 @@ def divide(above: ArrayLike, below: ArrayLike) -> FloatArray:
 
 
 def checked(confidence: ArrayLike, correct: ArrayLike) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Both as arrays of one answer an entry.
+    """Both as arrays with one entry per answer.
 
     Raises:
-        CalibrationError: There are no answers, not as many labels, a label that is neither true nor false, or
-            a confidence that is not a number.
+        CalibrationError: There are no answers, the lengths differ, a label is not boolean, or a confidence is
+            not a number.
     """
     confidence, labels = np.asarray(confidence, dtype=np.float64), np.asarray(correct)
     if confidence.ndim != 1 or confidence.shape != labels.shape:
         raise CalibrationError(
-            f"There are {confidence.shape} confidences and {labels.shape} labels; one of each is needed for "
-            "every answer."
+            f"There are {confidence.shape} confidences and {labels.shape} labels; every answer needs one of "
+            "each."
         )
     if not len(labels):
-        raise CalibrationError("There are no judged answers to measure anything on.")
+        raise CalibrationError("There are no judged answers to measure on.")
     if not np.isin(labels, (0, 1)).all():
-        raise CalibrationError("Labels are true or false (1 or 0); there are others.")
+        raise CalibrationError("Every label must be true or false (1 or 0).")
     if np.isnan(confidence).any():
         at = int(np.flatnonzero(np.isnan(confidence))[0])
         raise CalibrationError(
@@ -127,34 +127,34 @@ IntArray = NDArray[np.int64]
 
 LEVEL = 0.95
 RESAMPLES = 1000
-# Numbers that are resampled at once: enough to be fast, and few megabytes.
+# Numbers resampled at once: fast, in a few megabytes.
 _AT_ONCE = 500_000
 
 
 class Metric(Protocol):
-    """A figure of answers along the last axis; NaN where it is not defined."""
+    """A metric of answers along the last axis; NaN where undefined."""
 
     def __call__(self, confidence: ArrayLike, correct: ArrayLike, /) -> FloatArray:
-        """Judge (…, n) confidences by (…, n) labels, giving (…) figures."""
+        """Evaluate (…, n) confidences against (…, n) labels, giving (…) figures."""
 
 
 def draws(
     answers: int, groups: ArrayLike | None = None, *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Iterator[IntArray]:
-    """Places of answers drawn with replacement (Efron, 1979), several resamples of one size at a time.
+    """Bootstrap resamples (Efron, 1979) as indices of answers, several at a time.
 
-    One seed draws the same answers whatever is measured on them: the difference of two methods' results is
-    a paired bootstrap of their difference.
+    A seed always draws the same answers, so the difference between two methods' results is a paired bootstrap
+    of their difference.
 
     Args:
-        answers: How many there are.
-        groups: What each answer belongs to, (answers,): whole groups are drawn, because answers to one
-            question are no independent evidence (Field & Welsh, 2007). Without, each is one of its own.
-        seed: Of the draws.
-        resamples: How many.
+        answers: Number of answers.
+        groups: Group of each answer, (answers,). Whole groups are drawn, because answers to one question are
+            not independent (Field & Welsh, 2007). By default each answer is its own group.
+        seed: Seed of the draws.
+        resamples: Number of resamples.
 
     Yields:
-        Places, (rows, n), with Σ rows = resamples; n differs only where groups are of different sizes.
+        Indices, (rows, n), with Σ rows = resamples; n varies only if the groups differ in size.
     """
     generator = np.random.default_rng(seed)
     rows = max(1, _AT_ONCE // answers)
@@ -181,10 +181,10 @@ def resampled(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> FloatArray:
-    """The metric on answers drawn with replacement (see :func:`draws`), (resamples,).
+    """The metric on resampled answers (see :func:`draws`), (resamples,).
 
     Raises:
-        CalibrationError: There are no answers, or something of them is not a number.
+        CalibrationError: There are no answers, or a value is not a number.
     """
     confidence, correct = checked(confidence, correct)
     values = [
@@ -204,13 +204,13 @@ def interval(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> tuple[float, float] | None:
-    """Percentile bootstrap interval of a metric over answers, or over groups of them (see :func:`draws`).
+    """Percentile bootstrap interval of a metric over answers or groups of answers (see :func:`draws`).
 
-    Resamples in which the metric is not defined are left out; where those are more than a tenth (two answers
-    of one kind among many others, or fewer), there is no interval.
+    Resamples where the metric is undefined are left out; if they are more than a tenth (as with two or fewer
+    answers of one kind among many), there is no interval.
 
     Raises:
-        CalibrationError: There are no answers, or something of them is not a number.
+        CalibrationError: There are no answers, or a value is not a number.
     """
     values = resampled(metric, confidence, correct, groups=groups, seed=seed, resamples=resamples)
     return middle(values, level)
@@ -228,7 +228,7 @@ def measure(
     """A metric with its 95 % bootstrap interval, or why there is none.
 
     Raises:
-        CalibrationError: There are no answers, or something of them is not a number.
+        CalibrationError: There are no answers, or a value is not a number.
     """
     confidence, labels = checked(confidence, correct)
     value = float(metric(confidence, labels))
@@ -237,11 +237,11 @@ def measure(
 
 
 def figure(value: float, values: FloatArray, correct: ArrayLike) -> Figure:
-    """A figure of its value and of what it was on resamples, or why it has no value or no interval.
+    """A figure from its value and its values on resamples, or the reason why one is missing.
 
     Args:
-        value: On all answers; NaN where it is not defined.
-        values: On each resample, (resamples,).
+        value: Value on all answers; NaN if undefined.
+        values: Value on each resample, (resamples,).
         correct: Whether each answer is right, (n,).
     """
     labels = np.asarray(correct, dtype=bool)
@@ -259,19 +259,19 @@ def figure(value: float, values: FloatArray, correct: ArrayLike) -> Figure:
 
 
 def middle(values: FloatArray, level: float = LEVEL) -> tuple[float, float] | None:
-    """Both ends of the middle share of resamples; None where more than a tenth of them is not defined."""
+    """Both ends of the middle share of resamples; None if more than a tenth are undefined."""
     defined = values[~np.isnan(values)]
     return ends(defined, level) if len(defined) >= 0.9 * len(values) else None
 
 
 def share(flags: ArrayLike, *, none: str = "there are no answers") -> Figure:
-    """Share of flags that are set, with its exact 95 % binomial interval (Clopper & Pearson, 1934).
+    """Share of set flags with its exact 95 % binomial interval (Clopper & Pearson, 1934).
 
-    Not by bootstrap: of 40 answers without an error, that would say that there are none at all.
+    Not bootstrapped: for 40 answers without an error, a bootstrap would claim that there are none at all.
 
     Args:
         flags: True or false, (n,).
-        none: The reason to give where there are none.
+        none: The reason to give if there are no flags.
     """
     flags = np.asarray(flags, dtype=bool)
     if not flags.size:
@@ -290,7 +290,7 @@ def ends(values: FloatArray, level: float) -> tuple[float, float]:
 
 
 def _members(groups: NDArray[np.generic]) -> list[IntArray]:
-    """Places of each group's answers, the groups in order of their first."""
+    """Indices of each group's answers, groups in order of first appearance."""
     _, first, group = np.unique(groups, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))[group]
     order = np.argsort(rank, kind="stable")

@@ -1,4 +1,4 @@
-"""How well a score ranks right answers above wrong ones: AUROC, AUPRC, risk-coverage, AURC, PRR."""
+"""Ranking of right answers above wrong ones: AUROC, AUPRC, risk-coverage, AURC, PRR."""
 
 from typing import NamedTuple
 
@@ -11,16 +11,16 @@ __all__ = ["RiskCoverage", "auprc", "aurc", "auroc", "prr", "risk_coverage"]
 
 
 def auroc(confidence: ArrayLike, correct: ArrayLike) -> FloatArray:
-    """Probability that a right answer has a higher confidence than a wrong one, ties counted half.
+    """Probability that a right answer has higher confidence than a wrong one, ties counted half.
 
-    By the Mann–Whitney U statistic of mean ranks; 0.5 is chance, higher is better.
+    Computed by the Mann–Whitney U statistic of mean ranks; 0.5 is chance, higher is better.
 
     Args:
         confidence: Any score that goes up when the model is surer, (…, n).
         correct: Whether each answer is right, (…, n).
 
     Returns:
-        Between 0 and 1, (…); NaN where all answers are right, or all wrong.
+        Between 0 and 1, (…); NaN if all answers are right, or all wrong.
     """
     right = np.asarray(correct, dtype=np.float64)
     rights = right.sum(-1)
@@ -30,17 +30,17 @@ def auroc(confidence: ArrayLike, correct: ArrayLike) -> FloatArray:
 
 
 def auprc(confidence: ArrayLike, correct: ArrayLike) -> FloatArray:
-    """Average precision of finding the **wrong** answers, which are the positive class here.
+    """Average precision of finding the **wrong** answers, the positive class here.
 
-    Answers are looked at from the least sure on, all tied ones at once. The share of wrong answers is what
-    chance gives; higher is better.
+    Answers are taken from the least confident, ties together. Chance gives the share of wrong answers; higher
+    is better.
 
     Args:
         confidence: Any score that goes up when the model is surer, (…, n).
         correct: Whether each answer is right, (…, n).
 
     Returns:
-        Between 0 and 1, (…); NaN where no answer is wrong.
+        Between 0 and 1, (…); NaN if no answer is wrong.
     """
     wrong = 1 - np.asarray(correct, dtype=np.float64)
     least_sure_first = in_order(-np.asarray(confidence, dtype=np.float64))
@@ -53,8 +53,8 @@ class RiskCoverage(NamedTuple):
     """The risk–coverage curve.
 
     Attributes:
-        coverage: Share of answers let through, 1/n to 1, (n,).
-        risk: Share of them that are wrong, (…, n).
+        coverage: Share of answers accepted, 1/n to 1, (n,).
+        risk: Share of the accepted answers that are wrong, (…, n).
     """
 
     coverage: FloatArray
@@ -62,23 +62,23 @@ class RiskCoverage(NamedTuple):
 
 
 def risk_coverage(confidence: ArrayLike, correct: ArrayLike) -> RiskCoverage:
-    """Error among the k surest answers, for each k (El-Yaniv & Wiener, 2010).
+    """Error rate among the k most confident answers, for each k (El-Yaniv & Wiener, 2010).
 
-    Among tied answers it is the mean over all their orders, so that none of them decides.
+    For tied answers it is the mean over all their orders, so that no order matters.
 
     Args:
         confidence: Any score that goes up when the model is surer, (…, n).
         correct: Whether each answer is right, (…, n).
     """
     wrong = 1 - np.asarray(correct, dtype=np.float64)
-    let_through = np.arange(1, wrong.shape[-1] + 1)
-    return RiskCoverage(let_through / wrong.shape[-1], in_order(confidence).counted_to(wrong) / let_through)
+    accepted = np.arange(1, wrong.shape[-1] + 1)
+    return RiskCoverage(accepted / wrong.shape[-1], in_order(confidence).counted_to(wrong) / accepted)
 
 
 def aurc(confidence: ArrayLike, correct: ArrayLike) -> FloatArray:
     """Area under the risk–coverage curve: the mean of its n points (Geifman, Uziel & El-Yaniv, 2019).
 
-    The share of wrong answers is what chance gives; **lower** is better, and 0 needs all answers right.
+    Chance gives the share of wrong answers; **lower** is better, and 0 means that all answers are right.
 
     Args:
         confidence: Any score that goes up when the model is surer, (…, n).
@@ -91,18 +91,18 @@ def aurc(confidence: ArrayLike, correct: ArrayLike) -> FloatArray:
 
 
 def prr(confidence: ArrayLike, correct: ArrayLike) -> FloatArray:
-    """Prediction rejection ratio: how far from chance (0) to an oracle (1) the rejecting is.
+    """Prediction rejection ratio: gain from rejecting, from chance (0) to an oracle (1).
 
     (A_chance − A) / (A_chance − A_oracle), with A the area under the risk–coverage curve (Malinin & Gales,
-    2021, and lm-polygraph, which finds the area of chance by shuffling; it is the share of wrong answers).
-    Below 0 is worse than chance; higher is better.
+    2021, and lm-polygraph, which estimates chance by shuffling; it equals the share of wrong answers). Below
+    0 is worse than chance; higher is better.
 
     Args:
         confidence: Any score that goes up when the model is surer, (…, n).
         correct: Whether each answer is right, (…, n).
 
     Returns:
-        At most 1, (…); NaN where all answers are right, or all wrong.
+        At most 1, (…); NaN if all answers are right, or all wrong.
     """
     right = np.asarray(correct, dtype=np.float64)
     chance = 1 - right.mean(-1)

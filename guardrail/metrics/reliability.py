@@ -1,4 +1,4 @@
-"""Whether probabilities of being correct are right: Brier score, calibration error, reliability diagram."""
+"""Whether probabilities of being correct hold: Brier score, calibration error, reliability diagram."""
 
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ __all__ = [
 
 
 def brier(confidence: ArrayLike, correct: ArrayLike) -> FloatArray:
-    """Mean squared distance between the probability and what was the case (Brier, 1950); lower is better.
+    """Mean squared distance between probability and outcome (Brier, 1950); lower is better.
 
     Args:
         confidence: Probability of being correct, 0 to 1, (…, n).
@@ -35,12 +35,12 @@ def brier(confidence: ArrayLike, correct: ArrayLike) -> FloatArray:
 
 
 def brier_base_rate(confidence: ArrayLike, correct: ArrayLike) -> FloatArray:
-    """Brier score of always saying these answers' own share of right ones: what is to be beaten.
+    """Brier score of always predicting the share of right answers: the baseline.
 
-    The share is that of the very answers judged, which favours it over what was known beforehand.
+    It uses the share among these same answers, which favours it over a prediction made beforehand.
 
     Args:
-        confidence: Not looked at; metrics have one form.
+        confidence: Ignored; all metrics have the same signature.
         correct: Whether each answer is right, (…, n).
     """
     accuracy = np.asarray(correct, dtype=np.float64).mean(-1)
@@ -48,14 +48,14 @@ def brier_base_rate(confidence: ArrayLike, correct: ArrayLike) -> FloatArray:
 
 
 def brier_skill(confidence: ArrayLike, correct: ArrayLike) -> FloatArray:
-    """Share of the base rate's Brier score that the probabilities take away; higher is better.
+    """Share of the base rate's Brier score that the probabilities remove; higher is better.
 
     Args:
         confidence: Probability of being correct, 0 to 1, (…, n).
         correct: Whether each answer is right, (…, n).
 
     Returns:
-        At most 1; 0 or below is no better than the base rate, (…). NaN where all answers are right, or all
+        At most 1; 0 or below is no better than the base rate, (…). NaN if all answers are right, or all
         wrong.
     """
     base = brier_base_rate(confidence, correct)
@@ -66,7 +66,7 @@ _FEWEST, _MOST, _ANSWERS_A_BIN = 5, 15, 100
 
 
 class Bin(NamedTuple):
-    """Answers of like confidence.
+    """Answers with similar confidence.
 
     Attributes:
         confidence: Mean of their probabilities.
@@ -78,21 +78,21 @@ class Bin(NamedTuple):
 
 
 def bin_count(answers: int) -> int:
-    """Bins for this many answers: as many as leave 100 answers a bin, and between 5 and 15."""
+    """Number of bins for this many answers: 100 answers per bin, within 5 to 15 bins."""
     return min(max(answers // _ANSWERS_A_BIN, _FEWEST), _MOST)
 
 
 def ece(confidence: ArrayLike, correct: ArrayLike, bins: int | None = None) -> FloatArray:
-    """Expected calibration error: mean distance between confidence and share of right answers, by bins.
+    """Expected calibration error: mean distance between confidence and share of right answers, by bin.
 
-    Bins hold equally many answers; those of one confidence stay together, in the bin of their mean rank
-    (Naeini et al., 2015, with the equal-mass bins of Nixon et al., 2019). Lower is better, but even perfect
+    Bins have equally many answers; equal confidences stay together, in the bin of their mean rank (Naeini et
+    al., 2015, with the equal-mass bins of Nixon et al., 2019). Lower is better, but even perfect
     probabilities have an ECE above 0 on finitely many answers: compare :func:`ece_if_calibrated`.
 
     Args:
         confidence: Probability of being correct, 0 to 1, (…, n).
         correct: Whether each answer is right, (…, n).
-        bins: How many; by default :func:`bin_count`.
+        bins: Number of bins; by default :func:`bin_count`.
 
     Returns:
         Between 0 and 1, (…).
@@ -105,16 +105,16 @@ def ece(confidence: ArrayLike, correct: ArrayLike, bins: int | None = None) -> F
 def ece_if_calibrated(
     confidence: ArrayLike, *, bins: int | None = None, seed: int = 0, draws: int = RESAMPLES
 ) -> Figure:
-    """The ECE that these confidences would show by chance if each were exactly right.
+    """The ECE expected by chance if every confidence were exactly right.
 
-    Labels are drawn with the confidences as their probabilities (Bröcker & Smith, 2007). The value is the
-    mean over draws, the interval their middle 95 %: an ECE within it is no sign of miscalibration.
+    Labels are drawn with the confidences as probabilities (Bröcker & Smith, 2007). The value is the mean over
+    draws, the interval their middle 95 %: an ECE within it is no sign of miscalibration.
 
     Args:
         confidence: Probability of being correct, 0 to 1, (n,).
-        bins: How many; by default :func:`bin_count`.
-        seed: Of the draws.
-        draws: How many.
+        bins: Number of bins; by default :func:`bin_count`.
+        seed: Seed of the draws.
+        draws: Number of draws.
     """
     confidence = np.asarray(confidence, dtype=np.float64)
     generator = np.random.default_rng(seed)
@@ -128,7 +128,7 @@ def ece_if_calibrated(
 
 
 def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int | None = None) -> tuple[Bin, ...]:
-    """The bins of :func:`ece` that hold answers, from the least sure to the surest."""
+    """The non-empty bins of :func:`ece`, from least to most confident."""
     confidence, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=bool)
     places = _bins_of(confidence, bins)
     return tuple(
@@ -139,7 +139,7 @@ def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int | None = No
 
 def _bins_of(confidence: FloatArray, bins: int | None) -> NDArray[np.int64]:
     answers = confidence.shape[-1]
-    # Mean ranks come in halves: doubled, all is exact.
+    # Mean ranks are multiples of 1/2; doubled, they are exact integers.
     ranks: NDArray[np.int64] = (2 * mean_ranks(confidence)).astype(np.int64)
     return np.asarray((ranks - 1) * (bins or bin_count(answers)) // (2 * answers))
 

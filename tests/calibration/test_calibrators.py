@@ -97,8 +97,14 @@ def test_venn_abers_takes_the_probability_that_loses_least():
         ({"kind": "isotonic", "scores": [0], "probabilities": [1.5]}, "less than or equal to 1"),
         ({"kind": "venn_abers", "scores": [0], "lower": [0, 0], "upper": [1, 1]}, "3 steps for 1 scores"),
         ({"kind": "venn_abers", "scores": [0], "lower": [0, 0.6, 1], "upper": [0.5] * 3}, "above upper"),
-        ({"kind": "venn_abers", "scores": [0], "lower": [0.1, 0, 0], "upper": [1] * 3}, "probabilities must not fall"),
-        ({"kind": "venn_abers", "scores": [0], "lower": [0] * 3, "upper": [1, 0.5, 1]}, "probabilities must not fall"),
+        (
+            {"kind": "venn_abers", "scores": [0], "lower": [0.1, 0, 0], "upper": [1] * 3},
+            "probabilities must not fall",
+        ),
+        (
+            {"kind": "venn_abers", "scores": [0], "lower": [0] * 3, "upper": [1, 0.5, 1]},
+            "probabilities must not fall",
+        ),
         ({"kind": "venn_abers", "scores": [1, 0], "lower": [0] * 5, "upper": [1] * 5}, "scores must rise"),
         ({"kind": "histogram"}, "does not match any of the expected tags"),
     ],

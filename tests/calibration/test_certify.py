@@ -175,7 +175,7 @@ def test_a_label_that_is_no_label_is_refused() -> None:
     "guarantee", [Guarantee(0, 0.9), Guarantee(1, 0.9), Guarantee(0.1, 1), Guarantee(0.1, 0)]
 )
 def test_a_guarantee_of_nothing_or_everything_is_refused(guarantee: Guarantee) -> None:
-    with pytest.raises(OptionError, match="lies between 0 and 1"):
+    with pytest.raises(OptionError, match="must be between 0 and 1"):
         certify([1.0], [True], guarantee)
 
 

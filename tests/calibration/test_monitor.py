@@ -11,7 +11,7 @@ from mapie.exchangeability_testing import RiskMonitoring
 from scipy.stats import binom
 
 from guardrail.calibration import martingales as evidence
-from guardrail.calibration.martingales import ErrorEvidence, ShiftEvidence, Wager
+from guardrail.calibration.martingales import ErrorEProcess, ShiftEProcess, Wager
 from guardrail.calibration.monitor import Monitor
 from guardrail.calibration.profile import CertifiedThreshold, Guarantee, Profile
 from guardrail.calibration.reference_distribution import ReferenceDistribution
@@ -32,7 +32,7 @@ def scores(value: float) -> dict[str, float]:
     return {"confidence_score": value, "hybridgrad": 0.5 * value}
 
 
-def alarm_at(evidence: ShiftEvidence, values: np.ndarray, limit: float) -> int | None:
+def alarm_at(evidence: ShiftEProcess, values: np.ndarray, limit: float) -> int | None:
     """Number of values after which the alarm is raised."""
     for n, value in enumerate(values.tolist(), 1):
         evidence.add(value)
@@ -45,7 +45,7 @@ def test_unchanged_traffic_raises_no_more_alarms_than_stated() -> None:
     """Streams of 400, each with a reference of its own, at a rate of 5 %, looked at after every answer."""
     rng = np.random.default_rng(0)
     alarms = sum(
-        alarm_at(ShiftEvidence(sorted(rng.normal(size=100).tolist()), str(i)), rng.normal(size=400), 20)
+        alarm_at(ShiftEProcess(sorted(rng.normal(size=100).tolist()), str(i)), rng.normal(size=400), 20)
         is not None
         for i in range(120)
     )
@@ -62,7 +62,7 @@ def test_long_unchanged_streams_raise_no_more_alarms_than_stated(ties: bool) -> 
         reference, values = rng.normal(size=60), rng.normal(size=4000)
         if ties:
             reference, values = np.round(reference), np.round(values)
-        alarms += alarm_at(ShiftEvidence(sorted(reference.tolist()), str(i)), values, 10) is not None
+        alarms += alarm_at(ShiftEProcess(sorted(reference.tolist()), str(i)), values, 10) is not None
     assert alarms <= binom.isf(1e-4, 300, 0.1)
 
 
@@ -70,7 +70,7 @@ def test_a_new_epoch_begins_with_the_reference_alone_and_keeps_the_alarm(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(evidence, "EPOCH", 100)
-    watching = ShiftEvidence(REFERENCE, "")
+    watching = ShiftEProcess(REFERENCE, "")
     assert alarm_at(watching, np.random.default_rng(0).normal(3, 1, size=100), 20)
     highest = watching.highest
     rest = 250 - watching.n
@@ -90,7 +90,7 @@ def test_a_shift_is_found_within_a_few_hundred_answers(
     """Of a standard deviation within 150, of the spread by a factor of two within 300; early or late."""
     rng = np.random.default_rng(4)
     for seed in range(3):
-        watching = ShiftEvidence(sorted(rng.normal(size=300).tolist()), str(seed))
+        watching = ShiftEProcess(sorted(rng.normal(size=300).tolist()), str(seed))
         values = np.concatenate([rng.normal(size=before), rng.normal(centre, spread, size=within)])
         found = alarm_at(watching, values, 300)
         assert found is not None
@@ -101,7 +101,7 @@ def test_errors_as_promised_raise_no_more_alarms_than_stated() -> None:
     rng = np.random.default_rng(2)
     alarms = 0
     for _ in range(150):
-        watching = ErrorEvidence(ERROR)
+        watching = ErrorEProcess(ERROR)
         for wrong in (rng.random(300) < ERROR).tolist():
             watching.add(correct=not wrong)
         alarms += watching.highest >= 10
@@ -117,12 +117,12 @@ def test_more_errors_than_promised_are_found(rate: float, within: int) -> None:
             status = monitor.outcome(THRESHOLD, correct=not wrong)
         assert status.drifted
         assert status.signal == str(FEASIBLE.guarantee)
-        assert "no longer stands" in status.reason
+        assert "no longer holds" in status.reason
 
 
 def test_it_is_found_no_later_than_by_mapie() -> None:
     wrong = np.random.default_rng(5).random(600) < 0.3
-    watching = ErrorEvidence(ERROR)
+    watching = ErrorEProcess(ERROR)
     found = 0
     while watching.highest < 100:
         watching.add(correct=not wrong[found])

@@ -66,7 +66,7 @@ def test_answers_whose_labels_were_changed_since_are_refused(run, calibrated):
     answers.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     said = run("profile", "held-out", calibrated / "profile.json", answers, model=None)
     assert said.exit_code == 2
-    assert "which were held out cannot be told" in said.stderr
+    assert "it is unknown which were held out" in said.stderr
 
 
 def test_held_out_answers_of_another_profile_are_refused(run, calibrated):
