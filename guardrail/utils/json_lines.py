@@ -136,7 +136,7 @@ def is_text(text: str) -> bool:
 
 def kind_of(value: Any) -> str:
     """The kind of a JSON value, in words."""
-    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
 
 

@@ -146,7 +146,7 @@ BAD = {
     '{"prompt": "", "response": "I"}': "The question is empty.",
     '{"messages": "Who?", "response": "I"}': "messages is a text",
     '{"messages": [{"role": "user"}], "response": "I"}': "Message 1 is not of the form",
-    '{"prompt": "Who?", "response": "\\ud800"}': "response holds half a surrogate pair",
+    '{"prompt": "Who?", "response": "\\ud800"}': "response contains half a surrogate pair",
     '{"prompt": "Who?", "response": "I", "finish_reason": "bored"}': 'finish_reason is "bored"',
     '{"prompt_ids": [20, 999999], "response_ids": [21]}': "Token 1 of the prompt is 999999",
     '{"prompt_ids": [20], "response_ids": [-1]}': "Token 0 of the response is -1",

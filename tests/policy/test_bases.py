@@ -28,8 +28,8 @@ def _checked(folder, content, base="base.yaml", child=CHILD):
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        (LFS, "the pointer of git-lfs"),
-        ("Not found", "a text"),
+        (LFS, "a git-lfs pointer"),
+        ("Not found", "text"),
         ("404: Not Found\n", "not a policy (the key 404 is not text"),
         ("<!DOCTYPE html>\n<html><body class='x'>gone: yes</body></html>\n", "a web page"),
         ("<html>\n  <head>: [\n", "a web page"),
@@ -39,7 +39,7 @@ def _checked(folder, content, base="base.yaml", child=CHILD):
         ("true", "true"),
         ("null", "has no value"),
         ("~", "has no value"),
-        ('""', "a text"),
+        ('""', "text"),
         ("{}", "an empty map"),
         ("", "the file is empty"),
         ("# nothing\n", "the file is empty"),
@@ -51,7 +51,7 @@ def _checked(folder, content, base="base.yaml", child=CHILD):
         (WHOLE.replace("1", "2", 1), "version 2"),
         (WHOLE.replace("1", "'1'", 1), "version '1'"),
         (WHOLE.replace("1", "true", 1), "version True"),
-        (WHOLE.replace("name: base\n", ""), "no policy by itself: name is missing"),
+        (WHOLE.replace("name: base\n", ""), "not valid by itself: name is missing"),
         ("version: 1\ncases: [{name: a, given: {}, expect: pass}]\n", "no rules, but cases, version"),
         (json.dumps({"openapi": "3.0", "paths": {}}), "no version, but openapi, paths"),
     ],
@@ -70,7 +70,7 @@ def test_a_profile_in_place_of_a_base_is_named_as_one(tmp_path):
     write_profile(a_profile(), tmp_path / "base.json")
     checked = _checked(tmp_path, None, "base.json")
     assert [str(one).partition("child.yaml:")[2] for one in checked.mistakes] == [
-        f"3:10 extends: {tmp_path / 'base.json'}: is a profile and no policy; name it under profile"
+        f"3:10 extends: {tmp_path / 'base.json'}: is a profile, not a policy; name it under profile"
     ]
 
 

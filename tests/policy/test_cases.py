@@ -62,7 +62,7 @@ def test_a_case_that_does_not_hold_says_what_is_different(tmp_path):
         ),
         (
             "cases: [{name: a, given: {confidence: high}, expect: pass}]\n",
-            ":1:39 cases[0].given.confidence: is a text",
+            ":1:39 cases[0].given.confidence: is text",
         ),
         (
             "cases: [{name: a, given: {uncertainty: {hybrid: 1}}, expect: pass}]\n",

@@ -93,13 +93,16 @@ def test_evidence_that_cannot_be_read_lets_nothing_pass():
         (replace(SURE, error="out of memory"), "out of memory"),
         (replace(SURE, error=" "), " "),
         (replace(SURE, error=None), "None"),
-        (replace(SURE, confidence=nan), "the confidence is nan, and no number from 0 to 1"),
-        (replace(SURE, quantiles={"tokens": 2}), "the quantile of 'tokens' is 2, and no number from 0 to 1"),
+        (replace(SURE, confidence=nan), "the confidence is nan, which is not a number from 0 to 1"),
+        (
+            replace(SURE, quantiles={"tokens": 2}),
+            "the quantile of 'tokens' is 2, which is not a number from 0 to 1",
+        ),
         (replace(SURE, scores={"log_likelihood": 1}), "'log_likelihood' is 1, which is impossible"),
         (replace(SURE, scores=None), "the scores are not a map of names to numbers"),
-        (replace(SURE, tags="public"), "the tags are no list of names"),
+        (replace(SURE, tags="public"), "the tags are not a list of names"),
         (replace(SURE, finish_reason=7), "the finish reason is 7"),
-        (replace(SURE, guarantees=frozenset({(nan, 1)})), "the guarantees are no set of pairs of shares"),
+        (replace(SURE, guarantees=frozenset({(nan, 1)})), "the guarantees are not a set of pairs of shares"),
     ],
 )
 def test_the_reason_says_what_is_wrong_with_the_evidence(evidence, reason):

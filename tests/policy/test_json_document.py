@@ -41,7 +41,7 @@ def test_an_emoji_that_json_writes_as_two_escapes_is_one_character(head):
 def test_half_of_such_a_character_is_a_mistake_at_its_place(head, half):
     (said,) = mistakes(head + EMOJI.replace("\\ud83d\\ude00", half))
     line = 2 if head else 1
-    assert said.startswith(f"p.yaml:{line}:80 rules[0].message: holds half a surrogate pair")
+    assert said.startswith(f"p.yaml:{line}:80 rules[0].message: contains half a surrogate pair")
     found = mistakes(head + '{"version": 1, "na' + half + '": "e", "rules": []}')
     assert any(said.startswith(f"p.yaml:{line}:16 ") and "half a surrogate" in said for said in found)
 

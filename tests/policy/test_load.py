@@ -149,7 +149,7 @@ def test_a_rule_of_the_child_that_takes_all_from_the_base_says_how_to_mend_it(fo
     checked = _extending(folder, "rules: [{id: mine, action: abstain}]\n")
     assert str(checked.mistakes[0]) == (
         "base.yaml:4:5 rules[0]: can never decide: 'mine' (child.yaml:3) has no when and always decides "
-        "before; give that one the id 'sure' to replace this"
+        "first; give that one the id 'sure' to replace this"
     )
 
 
@@ -192,7 +192,7 @@ def test_a_variable_is_not_looked_into_again():
 
 def test_a_variable_stays_a_text():
     text = rules("{id: a, when: {confidence: {gte: '${LEAST}'}}, action: pass}", DEFAULT)
-    assert "is a text, and a number" in mistakes(text, LEAST="0.5")[0]
+    assert "is text; a number" in mistakes(text, LEAST="0.5")[0]
 
 
 def test_what_a_variable_brings_into_a_message_is_checked_too():
@@ -238,8 +238,8 @@ def test_the_digest_is_of_the_content_and_not_of_the_place(folder):
         (
             "{any: [{tags: x}, {certified: {max_error: 0.01, confidence: 0.95}}]}",
             "p.yaml:4:49 rules[0].when.any[1].certified: the profile has no threshold for this guarantee; it "
-            "has at most 0.1 wrong with confidence 0.9; at most 0.05 wrong with confidence 0.95. Make it "
-            "again with guardrail calibrate --target-error 0.01 --confidence 0.95",
+            "has at most 0.1 wrong with confidence 0.9; at most 0.05 wrong with confidence 0.95. Make the "
+            "profile again with guardrail calibrate --target-error 0.01 --confidence 0.95",
         ),
         ("{quantile: {hybridgrad: {gte: 0.9}}}", None),
         (
@@ -306,7 +306,7 @@ TICKETED = "{{id: d, action: {action}{to}, message: 'Wait for {{ticket}}.'}}"
 @pytest.mark.parametrize("action", ["abstain", "flag"])
 def test_a_ticket_where_nobody_is_asked_is_a_mistake(action):
     (mistake,) = mistakes(rules(TICKETED.format(action=action, to="")))
-    assert "names a {ticket}, which there is with action: escalate alone" in mistake
+    assert "has a {ticket}, which exists only with action: escalate" in mistake
 
 
 @pytest.mark.parametrize(
@@ -373,7 +373,7 @@ def test_the_ready_policies_are_those_that_are_promised():
 def test_the_profile_that_ships_for_the_named_model_is_compared_too(folder, monkeypatch):
     write_profile(a_profile(), folder / "profile.json")
     monkeypatch.setattr(
-        "guardrail.policy.lint.builtin_profiles", lambda: {"smollm2-135m": folder / "profile.json"}
+        "guardrail.calibration.held_out.builtin_profiles", lambda: {"smollm2-135m": folder / "profile.json"}
     )
     rule = "{id: a, when: {certified: {max_error: 0.2, confidence: 0.9}}, action: pass}"
     (found,) = mistakes(rules(rule, DEFAULT, model="smollm2-135m"), folder)

@@ -76,7 +76,7 @@ def test_looking_through_a_policy_ends_soon(name):
 
 def test_where_claims_end_is_said_at_the_first_rule_of_which_nothing_is_known():
     checked = check(_tangled(_three_numbers, 400))
-    (said,) = [one for one in checked.warnings if "it is not known whether" in one.text]
+    (said,) = [one for one in checked.warnings if "it is unknown whether" in one.text]
     assert said.path.startswith("rules[")
     assert "below it can ever decide: their conditions and those above are too many to compare" in said.text
 

@@ -7,20 +7,20 @@ DEFAULT = "{id: default, action: abstain}"
 # The rules begin in line 4, column 5.
 BROKEN = {
     # Not a file that can be read as YAML.
-    "nothing": ("", "p.yaml:1:1 yaml: there is nothing"),
-    "a comment alone": ("# later\n", "p.yaml:1:1 yaml: there is nothing"),
-    "a list": ("- a\n", "p.yaml:1:1 policy: is a list, and a map"),
-    "a word": ("policy\n", "p.yaml:1:1 policy: is a text, and a map"),
+    "nothing": ("", "p.yaml:1:1 yaml: the file is empty"),
+    "a comment alone": ("# later\n", "p.yaml:1:1 yaml: the file is empty"),
+    "a list": ("- a\n", "p.yaml:1:1 policy: is a list; a map is expected"),
+    "a word": ("policy\n", "p.yaml:1:1 policy: is text; a map is expected"),
     "a tab": ("version: 1\n\tname: p\n", "p.yaml:2:1 yaml: there is a tab here"),
     "a tab behind a key": ("version: 1\nname:\t[\n", "p.yaml:2:6 yaml: there is a tab here"),
     "an open bracket": ("rules: [\n", "p.yaml:2:1 yaml: "),
     "an open quotation mark": ('name: "p\n', "p.yaml:2:1 yaml: a quotation mark is never closed"),
-    "two colons": ("name: a: b\n", "p.yaml:1:8 yaml: a second ': '"),
+    "two colons": ("name: a: b\n", "p.yaml:1:8 yaml: there is a second ':"),
     "a message that begins with a brace": (
         rules("{id: a, action: flag, message: {confidence:.0%} sure}"),
-        "p.yaml:4:53 yaml: this fits nothing within the brackets: put texts that hold",
+        "p.yaml:4:53 yaml: this does not fit inside the brackets: quote texts that contain {",
     ),
-    "wrong indentation": ("version: 1\n name: p\n", "p.yaml:2:6 yaml: a second ': '"),
+    "wrong indentation": ("version: 1\n name: p\n", "p.yaml:2:6 yaml: there is a second ':"),
     "two documents": ("version: 1\n---\nversion: 1\n", "p.yaml:2:1 yaml: a second document"),
     "an unknown anchor": ("name: *p\n", "p.yaml:1:7 yaml: found undefined alias"),
     "a character of no text": ("name: p\x00\n", "p.yaml:1:8 yaml: there is a character here"),
@@ -45,11 +45,14 @@ BROKEN = {
     "yes": (rules(DEFAULT, description="yes"), "p.yaml:5:14 description: 'yes' is true or false to some"),
     "off as an action": (rules("{id: a, action: off}"), "p.yaml:4:21 rules[0].action: 'off' is true"),
     "a date": (rules(DEFAULT, description="2026-01-01"), "p.yaml:5:14 description: '2026-01-01' is a date"),
-    "an octal number": ("version: 01\n", "p.yaml:1:10 version: '01' is another number"),
-    "a hexadecimal number": ("version: 0x1\n", "p.yaml:1:10 version: '0x1' is another number"),
-    "a new octal number": ("version: 0o1\n", "p.yaml:1:10 version: '0o1' is another number"),
-    "a number with underscores": ("version: 1_0\n", "p.yaml:1:10 version: '1_0' is another number"),
-    "minutes": (rules(DEFAULT, description="1:30"), "p.yaml:5:14 description: '1:30' is another number"),
+    "an octal number": ("version: 01\n", "p.yaml:1:10 version: '01' is a different number to"),
+    "a hexadecimal number": ("version: 0x1\n", "p.yaml:1:10 version: '0x1' is a different number to"),
+    "a new octal number": ("version: 0o1\n", "p.yaml:1:10 version: '0o1' is a different number to"),
+    "a number with underscores": ("version: 1_0\n", "p.yaml:1:10 version: '1_0' is a different number to"),
+    "minutes": (
+        rules(DEFAULT, description="1:30"),
+        "p.yaml:5:14 description: '1:30' is a different number to",
+    ),
     "infinity": (
         rules("{id: a, when: {uncertainty: {tokens: {lt: .inf}}}, action: pass}", DEFAULT),
         "p.yaml:4:47 ",
@@ -74,7 +77,10 @@ BROKEN = {
     "a version that is a text": (rules(DEFAULT).replace("1", "'1'", 1), "p.yaml:1:10 version: is "),
     "no name": ("version: 1\nrules: [{id: a, action: pass}]\n", "p.yaml:1:1 name: is missing"),
     "a name with blanks": (rules(DEFAULT).replace("p\n", "a b\n", 1), "p.yaml:2:7 name: is 'a b'; a name"),
-    "a name that is a number": (rules(DEFAULT).replace("p\n", "7\n", 1), "p.yaml:2:7 name: is a number, and"),
+    "a name that is a number": (
+        rules(DEFAULT).replace("p\n", "7\n", 1),
+        "p.yaml:2:7 name: is a number; text is",
+    ),
     "an unknown mode": (
         rules(DEFAULT, mode="observ"),
         "p.yaml:5:7 mode: is 'observ'; did you mean 'observe'?",
@@ -85,10 +91,13 @@ BROKEN = {
     "an empty list of rules": ("version: 1\nname: p\nrules: []\n", "p.yaml:3:8 rules: is empty"),
     "rules that are a map": (
         "version: 1\nname: p\nrules: {a: pass}\n",
-        "p.yaml:3:8 rules: is a map, and a list",
+        "p.yaml:3:8 rules: is a map; a list is expected",
     ),
     # Rules.
-    "a rule that is a word": (rules("pass", DEFAULT), "p.yaml:4:5 rules[0]: is a text, and a map with id"),
+    "a rule that is a word": (
+        rules("pass", DEFAULT),
+        "p.yaml:4:5 rules[0]: is text; a map with id, when and",
+    ),
     "a rule without an id": (rules("{action: pass}"), "p.yaml:4:5 rules[0].id: is missing"),
     "a rule without an action": (rules("{id: a}"), "p.yaml:4:5 rules[0].action: is missing"),
     "an unknown action": (
@@ -110,7 +119,7 @@ BROKEN = {
     ),
     "an id that decisions use": (
         rules("{id: on_error, action: abstain}"),
-        "p.yaml:4:10 rules[0].id: 'on_error' is what a decision",
+        "p.yaml:4:10 rules[0].id: 'on_error' is reserved for decisions",
     ),
     "no default": (
         rules("{id: a, when: {tags: a}, action: pass}"),
@@ -131,11 +140,11 @@ BROKEN = {
     ),
     "conditions that are a list": (
         rules("{id: a, when: [tags], action: pass}", DEFAULT),
-        "p.yaml:4:19 rules[0].when: is a list, and a map such as",
+        "p.yaml:4:19 rules[0].when: is a list; a map such as",
     ),
     "a bound without its kind": (
         rules("{id: a, when: {confidence: 0.5}, action: pass}", DEFAULT),
-        "p.yaml:4:32 rules[0].when.confidence: is a number, and a map such as {gte: 0.5}",
+        "p.yaml:4:32 rules[0].when.confidence: is a number; a map such as {gte: 0.5} is expected",
     ),
     "no bound": (
         rules("{id: a, when: {confidence: {}}, action: pass}", DEFAULT),
@@ -151,7 +160,7 @@ BROKEN = {
     ),
     "a bound that is true": (
         rules("{id: a, when: {confidence: {gte: true}}, action: pass}", DEFAULT),
-        "p.yaml:4:38 rules[0].when.confidence.gte: is true, and a number",
+        "p.yaml:4:38 rules[0].when.confidence.gte: is true; a number is expected",
     ),
     "percents": (
         rules("{id: a, when: {confidence: {gte: 90}}, action: pass}", DEFAULT),
@@ -346,7 +355,7 @@ BROKEN = {
     ),
     "a list of fallbacks": (
         rules(DEFAULT, on_error="[abstain]"),
-        "p.yaml:5:11 on_error: is a list, and a map",
+        "p.yaml:5:11 on_error: is a list; a map such as",
     ),
     "the unknown that passes": (
         rules(DEFAULT, on_uncalibrated="pass"),
@@ -375,12 +384,12 @@ BROKEN = {
     ),
     "a target of no kind": (
         rules(DEFAULT, escalation="{t: {timeout_s: 3}}"),
-        "p.yaml:5:17 escalation.t: needs one of",
+        "p.yaml:5:17 escalation.t: needs exactly one",
     ),
-    "an empty target": (rules(DEFAULT, escalation="{t: {}}"), "p.yaml:5:17 escalation.t: needs one of"),
+    "an empty target": (rules(DEFAULT, escalation="{t: {}}"), "p.yaml:5:17 escalation.t: needs exactly one"),
     "a target of two kinds": (
         rules(DEFAULT, escalation="{t: {queue: 'sqlite:///q', callable: 'a:b'}}"),
-        "p.yaml:5:17 escalation.t: needs one of queue, chat_model, callable, and has queue and callable",
+        "p.yaml:5:17 escalation.t: needs exactly one of queue, chat_model, callable, but has queue and",
     ),
     "a misspelt kind": (
         rules(DEFAULT, escalation="{t: {que: 'sqlite:///q'}}"),
@@ -416,7 +425,7 @@ BROKEN = {
     ),
     "arguments of a queue": (
         rules(DEFAULT, escalation="{t: {queue: 'sqlite:///q', arguments: {a: 1}}}"),
-        "p.yaml:5:51 escalation.t.arguments: are for a chat_model, and this is a queue",
+        "p.yaml:5:51 escalation.t.arguments: are only for a chat_model, but this is a queue;",
     ),
     "no time": (
         rules(DEFAULT, escalation="{t: {callable: 'a:b', timeout_s: 0}}"),
@@ -450,7 +459,7 @@ BROKEN = {
     ),
     "a rule called as what decides outside": (
         rules("{id: on_outside_domain, action: abstain}"),
-        "p.yaml:4:10 rules[0].id: 'on_outside_domain' is what a decision by on_outside_domain is called",
+        "p.yaml:4:10 rules[0].id: 'on_outside_domain' is reserved for decisions by on_outside_domain; choose",
     ),
     "annotate with an answer outside that is withheld": (
         rules(
@@ -460,7 +469,7 @@ BROKEN = {
     ),
     "annotate with an answer outside that is withheld unsaid": (
         rules("{id: a, action: flag}", streaming="annotate", on_uncalibrated="flag"),
-        "p.yaml:5:12 streaming: on_outside_domain is abstain where it is not given",
+        "p.yaml:5:12 streaming: on_outside_domain defaults to abstain, and streaming:",
     ),
     "annotate with abstain": (
         rules(DEFAULT, streaming="annotate", on_uncalibrated="flag"),
@@ -481,7 +490,7 @@ BROKEN = {
     ),
     "annotate with an unknown that is withheld unsaid": (
         rules("{id: a, action: flag}", streaming="annotate"),
-        "p.yaml:5:12 streaming: on_uncalibrated is abstain where it is not given",
+        "p.yaml:5:12 streaming: on_uncalibrated defaults to abstain",
     ),
     # Files and variables.
     "a profile that is not there": (
