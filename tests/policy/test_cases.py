@@ -51,7 +51,7 @@ def test_a_case_that_does_not_hold_says_what_is_different(tmp_path):
 @pytest.mark.parametrize(
     ("text", "begins"),
     [
-        ("", ":1:1 yaml: there is nothing"),
+        ("", ":1:1 yaml: the file is empty"),
         ("cases: []\n", ":1:8 cases: is empty"),
         ("case: []\n", ":1:1 case: unknown key; did you mean 'cases'?"),
         ("cases: [{given: {}, expect: pass}]\n", ":1:9 cases[0].name: is missing"),
