@@ -1,1 +1,1 @@
-"""Answers judged right or wrong; scores to P(correct); certified thresholds; the Profile file."""
+"""Calibration: from scores of judged answers to P(correct), certified thresholds and the Profile file."""

@@ -116,7 +116,8 @@ _Output = Annotated[
 _Judge = Annotated[
     str | None,
     typer.Option(
-        help="Who says what is right: exact, contains (the default), f1[:THRESHOLD], "
+        help="Who says what is right: exact, contains (the default), f1[:THRESHOLD], squad-exact, "
+        "squad-f1[:THRESHOLD], "
         "embedding[:MODEL[:THRESHOLD]], chat:PROVIDER:MODEL, or module:function.",
         callback=readable,
         show_default=False,

@@ -135,7 +135,8 @@ _Reference = Annotated[
 _Judge = Annotated[
     str,
     typer.Option(
-        help="Who says what is right: exact, contains, f1[:THRESHOLD], embedding[:MODEL[:THRESHOLD]], "
+        help="Who says what is right: exact, contains, f1[:THRESHOLD], squad-exact, squad-f1[:THRESHOLD], "
+        "embedding[:MODEL[:THRESHOLD]], "
         "chat:PROVIDER:MODEL, or module:function.",
         callback=readable,
         rich_help_panel=_ANSWERS,

@@ -1,1 +1,1 @@
-"""Measurements of the library and of the scores it gives."""
+"""Evaluation: uncertainty methods compared, and what they cost."""

@@ -1,4 +1,4 @@
-"""Methods compared on the same answers: figures, paired differences, length as a confounder."""
+"""Comparison of methods on the same answers: figures, paired differences, and length as a confounder."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -46,21 +46,21 @@ __all__ = [
 ]
 
 
-# Estimates of samples compare texts by a second model: so many answers at once fill its batches.
+# Some estimates compare texts by a second model: this many answers at once fill its batches.
 _AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Estimated:
-    """What a method says of answers.
+    """Uncertainties of a method for answers.
 
     Attributes:
         method: The method.
-        uncertainties: One an answer; they go up with uncertainty.
-        seconds: What it takes an answer, beyond generating that: the medians over answers of scoring, of
-            drawing samples and of asking the model, and the mean of the estimate itself.
-        peak_bytes: Most memory that scoring or drawing holds for one answer; 0 for what generation gives
-            anyway, None where it was not measured. A second model that compares texts is not in it.
+        uncertainties: One per answer; higher is less sure.
+        seconds: Time per answer beyond generating it: medians of scoring, sampling and asking the model, and
+            the mean of the estimate itself.
+        peak_bytes: Most memory that scoring or sampling holds for one answer; 0 for by-products of
+            generation, None if not measured. A second model that compares texts is not included.
     """
 
     method: Method
@@ -72,10 +72,10 @@ class Estimated:
 def estimate_all(
     methods: Sequence[Method], records: Sequence[EvaluatedAnswer], progress: ProgressCallback | None = None
 ) -> list[Estimated]:
-    """Have each method judge each answer.
+    """Estimate the uncertainty of each answer by each method.
 
     Raises:
-        ScoringError: A method gives something that is not a number.
+        ScoringError: An estimate is not a finite number.
         MissingDependencyError: A method needs a package that is not installed.
     """
     estimated = []
@@ -117,16 +117,16 @@ def _peak(method: Method, records: Sequence[EvaluatedAnswer]) -> int | None:
     return None if 0 in sizes else max(sizes, default=0)
 
 
-# Lengths that differ by at most this factor are alike.
+# Lengths that differ by at most this factor count as similar.
 MATCHED = 1.25
 
 
 class Matched(NamedTuple):
-    """AUROC among pairs of like length.
+    """AUROC among pairs of similar length.
 
     Attributes:
-        auroc: The figure; its n is the number of answers that are in a pair.
-        pairs: How many pairs of a right and a wrong answer there are.
+        auroc: The figure; its n is the number of answers in a pair.
+        pairs: Number of pairs of a right and a wrong answer.
     """
 
     auroc: Figure
@@ -142,27 +142,27 @@ def matched_auroc(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Matched:
-    """Share of pairs of a right and a wrong answer of like length in which the right one is surer.
+    """Share of pairs of a right and a wrong answer of similar length in which the right one is surer.
 
-    It is the AUROC adjusted for a covariate by matching (Janes & Pepe, 2009, whose strata are here the
-    neighbourhoods of each length): a score that tells length alone has 0.5. Ties count half.
+    This is the AUROC adjusted for a covariate by matching (Janes & Pepe, 2009, with neighbourhoods of each
+    length as strata): a score that depends only on length has 0.5. Ties count half.
 
     Args:
         confidence: Any score that goes up when the model is surer, (n,).
         correct: Whether each answer is right, (n,).
         lengths: Tokens of each answer, at least 1, (n,).
-        groups: What each answer belongs to; whole groups are resampled.
-        seed: Of the bootstrap.
-        resamples: How many.
+        groups: Group of each answer; whole groups are resampled.
+        seed: Seed of the bootstrap.
+        resamples: Number of resamples.
 
     Raises:
-        CalibrationError: There are no answers, or something of them is not a number.
+        CalibrationError: There are no answers, or a value is not a number.
     """
     values, right = checked(confidence, correct)
     logarithms = np.log(np.asarray(lengths, dtype=np.float64))
     above, below = values[right][:, None], values[~right][None]
     apart = np.abs(logarithms[right][:, None] - logarithms[~right][None])
-    # A hair more, so that 4 and 5 tokens are alike whatever the rounding.
+    # A small margin, so that 4 and 5 tokens are similar despite rounding.
     alike = (apart <= np.log(MATCHED) + 1e-9).astype(np.float64)
     surer = alike * ((above > below) + 0.5 * (above == below))
     pairs = int(alike.sum())
@@ -174,7 +174,7 @@ def matched_auroc(
                 low=None,
                 high=None,
                 n=0,
-                reason="no right and wrong answer are of like length",
+                reason="no right and wrong answer have similar length",
             ),
             0,
         )
@@ -183,7 +183,7 @@ def matched_auroc(
     found = divide(((of_right @ surer) * of_wrong).sum(1), ((of_right @ alike) * of_wrong).sum(1))
     ends = middle(found)
     low, high = ends or (None, None)
-    reason = "" if ends else "too few pairs of like length for an interval"
+    reason = "" if ends else "too few pairs of similar length for an interval"
     value = float(surer.sum() / pairs)
     return Matched(Figure(value=value, low=low, high=high, n=paired, reason=reason), pairs)
 
@@ -201,11 +201,11 @@ COVERAGES = (0.7, 0.8, 0.9)
 
 
 def selective_accuracy(coverage: float) -> Metric:
-    """Share of right answers among the surest ones that make up this share of all."""
+    """Metric: share of right answers among the most confident ones that make up this share of all."""
 
     def metric(confidence: ArrayLike, correct: ArrayLike, /) -> FloatArray:
         risk = risk_coverage(confidence, correct).risk
-        # Without the hair, 0.7 of 10 answers would be 8 of them.
+        # Without the margin, 0.7 of 10 answers would be 8.
         return np.asarray(1 - risk[..., max(ceil(coverage * risk.shape[-1] - 1e-9), 1) - 1])
 
     return metric
@@ -222,14 +222,14 @@ METRICS: Mapping[str, Metric] = {
 
 @dataclass(frozen=True, slots=True)
 class MethodFigures:
-    """How well one method tells right from wrong, and what it costs.
+    """How well a method separates right from wrong, and its cost.
 
     Attributes:
-        estimated: The method, its numbers and its costs.
-        confidences: The negated numbers of the answers that have a label, in the order of ``correct``.
-        figures: By metric.
-        differences: This method's figure less the reference's, by metric.
-        matched: AUROC among right and wrong answers of like length.
+        estimated: The method, its estimates and its cost.
+        confidences: The negated estimates of the labelled answers, in the order of ``correct``.
+        figures: Figures by metric.
+        differences: This method's figures minus the reference's, by metric.
+        matched: AUROC among right and wrong answers of similar length.
     """
 
     estimated: Estimated
@@ -249,12 +249,12 @@ class Comparison:
     """Methods compared on the same answers.
 
     Attributes:
-        methods: The methods, in the order they were asked for.
-        reference: Name of the one that differences are to.
+        methods: The methods in the requested order.
+        reference: Name of the method that differences are to.
         correct: Whether each answer is right.
-        questions: How many different questions there are: what is resampled.
+        questions: Number of different questions, the unit of resampling.
         tokens: Median length of the answers.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
     """
 
     methods: Sequence[MethodFigures]
@@ -266,12 +266,12 @@ class Comparison:
 
     @property
     def ranked(self) -> Sequence[MethodFigures]:
-        """The methods, the best AUROC first."""
+        """The methods, best AUROC first."""
         return sorted(self.methods, key=lambda one: one.figures["auroc"].value or 0.0, reverse=True)
 
     @property
     def stand_ins(self) -> Mapping[str, str]:
-        """What took the place of a second model, by the titles of the methods."""
+        """The stand-ins for a second model, by title of the method."""
         methods = [one.estimated.method for one in self.methods]
         return {method.title: method.stand_in for method in methods if method.stand_in}
 
@@ -297,17 +297,17 @@ def compare(
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> Comparison:
-    """Measure methods on the answers that have a label.
+    """Measure methods on the labelled answers.
 
-    Intervals are percentile bootstrap intervals over questions: several answers to one are drawn together.
-    All methods are measured on the same draws, so that intervals of differences are paired.
+    Intervals are percentile bootstrap intervals over questions: several answers to one question are drawn
+    together. All methods are measured on the same draws, so intervals of differences are paired.
 
     Args:
-        estimated: What each method says of each answer.
+        estimated: Estimates of each method for each answer.
         records: The answers.
-        reference: The method that differences are to; by default ``hybridgrad``, or the first.
-        seed: Of the bootstrap.
-        progress: Told of each method.
+        reference: The method that differences are to; by default ``hybridgrad``, or else the first.
+        seed: Seed of the bootstrap.
+        progress: Called for each method.
 
     Raises:
         OptionError: The reference is not among the methods.

@@ -1,4 +1,4 @@
-"""Questions from a file, or from a data set of the Hugging Face hub (extra ``evaluate``)."""
+"""Questions from a file, or from a data set on the Hugging Face hub (extra ``evaluate``)."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ __all__ = ["HUB_DATASETS", "HubDataset", "QuestionSource", "hub_rows", "in_commo
 
 
 def in_common_shape(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with its accepted answers, each once, as a list in ``answers``; what else is in it stays.
+    """The row with its accepted answers, without duplicates, as a list in ``answers``; other fields stay.
 
-    A row that has none is returned as it is: it may come with a label, or with nothing to judge by.
+    A row without accepted answers is returned unchanged: it may have a label, or nothing to judge by.
 
     Raises:
-        RecordError: It has answers in no shape that is known.
+        RecordError: Its answers have an unknown shape.
     """
     accepted = shape_of(values).accepted
     others = {name: value for name, value in values.items() if name not in ("answer", "truthful answer")}
@@ -29,14 +29,14 @@ def in_common_shape(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class HubDataset(NamedTuple):
-    """Where a data set is.
+    """A data set on the hub.
 
     Attributes:
-        title: What it is called.
-        paper: Where it comes from.
+        title: Its title.
+        paper: Its source.
         path: Its id on the hub.
-        config: Which of its configurations.
-        split: The part with answers that results are reported on.
+        config: Its configuration, if any.
+        split: The split with answers that results are usually reported on.
     """
 
     title: str
@@ -65,14 +65,14 @@ def hub_rows(dataset: HubDataset, limit: int | None = None) -> list[dict[str, An
 
     Args:
         dataset: The data set.
-        limit: How many rows; all without.
+        limit: Number of rows; all by default.
 
     Raises:
         MissingDependencyError: ``datasets`` is not installed.
-        GuardrailError: The hub cannot be reached, or no longer has it in this form.
+        GuardrailError: The hub cannot be reached, or has changed the data set's form.
     """
     try:
-        # By name: it brings no types where it is not installed.
+        # By name, because the package has no types when it is not installed.
         load_dataset = import_module("datasets").load_dataset
     except ImportError as error:
         raise MissingDependencyError(
@@ -83,31 +83,32 @@ def hub_rows(dataset: HubDataset, limit: int | None = None) -> list[dict[str, An
         rows = load_dataset(dataset.path, dataset.config, split=dataset.split)
         some = rows if limit is None else rows.select(range(min(limit, len(rows))))
         return [question_row(row) for row in some]
-    # It may be the network, the hub's own errors, the disk, or a form that it had before.
+    # Network, hub, disk, or a changed form: each raises its own errors.
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise GuardrailError(
-            f"{dataset.title} ({dataset.path}) could not be had from the hub: {reason}. Fetch it where there "
-            "is a network, or give a file of questions in its place."
+            f"{dataset.title} ({dataset.path}) could not be loaded from the hub: {reason}. Fetch it where "
+            f"there is "
+            "a network, or give a file of questions instead."
         ) from error
 
 
 def question_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What a row asks and what is right, without passages and wrong answers."""
+    """The question and accepted answers of a row, without passages and wrong answers."""
     shaped = in_common_shape(row)
     return {"question": shaped["question"], "answers": shaped["answers"]}
 
 
 @dataclass(frozen=True, slots=True)
 class QuestionSource:
-    """Questions, and where they are from.
+    """Questions and their origin.
 
     Attributes:
-        title: What reports call it.
-        stem: What files about it are called.
-        path: The file; None for a data set of the hub.
-        lines: One JSON object a line, in the shape that ``parse_questions`` reads. Lines that are none are as
-            they were, to be told of by number.
+        title: Name in reports.
+        stem: Stem of file names for results.
+        path: The file; None for a data set from the hub.
+        lines: JSON Lines in the shape that ``parse_questions`` reads. Invalid lines are kept, to be reported
+            by number.
         sha256: Hash of the file, or of the lines of a data set.
     """
 
@@ -122,11 +123,11 @@ def open_questions(source: str, limit: int | None = None) -> QuestionSource:
     """Open a file of questions, or a data set by its name.
 
     Args:
-        source: ``sciq``, ``triviaqa``, ``truthfulqa``, ``nq_open``, or a file of JSON lines.
-        limit: Take only so many lines.
+        source: ``sciq``, ``triviaqa``, ``truthfulqa``, ``nq_open``, or a JSON Lines file.
+        limit: Use only this many lines.
 
     Raises:
-        RecordError: There is no such file, or it is no file of JSON lines.
+        RecordError: The file does not exist or is not JSON Lines.
         MissingDependencyError: A data set needs ``datasets``, which is not installed.
         GuardrailError: The hub cannot be reached.
     """
@@ -137,7 +138,8 @@ def open_questions(source: str, limit: int | None = None) -> QuestionSource:
         return QuestionSource(dataset.title, source, None, rows, sha256("\n".join(rows).encode()).hexdigest())
     if not path.exists():
         raise RecordError(
-            f"There is no file {source}, and no data set of that name: there are {', '.join(HUB_DATASETS)}."
+            f"There is no file {source} and no data set of that name; the data sets are "
+            f"{', '.join(HUB_DATASETS)}."
         )
     lines = read_json_lines(path)[:limit]
     return QuestionSource(path.name, path.stem, path, lines, sha256(path.read_bytes()).hexdigest())

@@ -1,7 +1,7 @@
-"""Estimators of lm-polygraph 0.7 (Fadeeva et al., EMNLP 2023), given what was drawn here.
+"""Estimators of lm-polygraph 0.7 (Fadeeva et al., EMNLP 2023), applied to samples drawn here.
 
-lm-polygraph reads a dictionary of statistics for a batch of questions. Each function here builds those that
-one estimator reads. The end of turn counts as a token of an answer, as everywhere in this library.
+lm-polygraph reads a dictionary of statistics for a batch of questions; each function here builds those that
+one estimator needs. The end of turn counts as a token of an answer, as everywhere in this library.
 """
 
 import importlib
@@ -38,7 +38,7 @@ def predictive_entropy(answered: Sequence[AnsweredQuestion]) -> list[float]:
 
 
 def semantic_entropy(answered: Sequence[AnsweredQuestion], model: MeaningModel) -> list[float]:
-    """The same of classes of samples that mean the same, nats."""
+    """Predictive entropy over classes of samples with the same meaning, nats."""
     classes = [semantic_classes(one.question, _texts(one), model) for one in answered]
     return _estimates(
         "SemanticEntropy",
@@ -64,10 +64,10 @@ def token_sar(answered: Sequence[AnsweredQuestion], model: SimilarityModel) -> l
 
 
 def sentence_sar(answered: Sequence[AnsweredQuestion], model: SimilarityModel) -> list[float]:
-    """Negative log-likelihood of the samples, each with what is like it, nats."""
+    """Negative log-likelihood of the samples, each together with similar ones, nats."""
     log_likelihoods = _log_likelihoods(answered)
-    # It takes the logarithm of sums of probabilities. Those of long answers are 0 in floating point; divided
-    # by the largest, they are not.
+    # lm-polygraph takes logarithms of sums of probabilities, which underflow for long answers unless divided
+    # by the largest.
     largest = [max(values) for values in log_likelihoods]
     values = _estimates(
         "SentenceSAR",
@@ -96,8 +96,8 @@ def sar(answered: Sequence[AnsweredQuestion], model: SimilarityModel) -> list[fl
 
 
 def semantic_density(answered: Sequence[AnsweredQuestion], model: MeaningModel) -> list[float]:
-    """How much of the samples' probability (per token) lies near the answer, negated: from −1 to 0."""
-    # One token of the mean log-likelihood is what it makes of an answer, and cannot be 0 in floating point.
+    """Probability (per token) of the samples near the answer, negated: from −1 to 0."""
+    # lm-polygraph uses the mean log-likelihood anyway; given as a single token, it cannot underflow.
     distances = [
         np.array(model.distances(one.question, [(one.response, text) for text in _texts(one)]))
         for one in answered
@@ -126,7 +126,7 @@ def _estimates(estimator: str, **statistics: Any) -> list[float]:
 
 def _estimators() -> Any:
     try:
-        # With it come spaCy, bert-score and others, some of which complain.
+        # It imports spaCy, bert-score and others, some of which emit warnings.
         with warnings.catch_warnings(), quiet_transformers():
             warnings.simplefilter("ignore")
             return importlib.import_module("lm_polygraph.estimators")
@@ -150,7 +150,7 @@ def _members(classes: Sequence[int]) -> list[list[int]]:
 
 
 def _similarity_matrix(one: AnsweredQuestion, model: SimilarityModel) -> Any:
-    """How alike the samples are (N × N)."""
+    """Pairwise similarity of the samples (N × N)."""
     texts = _texts(one)
     alike = model.similarities([(first, second) for first in texts for second in texts])
     return np.array(alike).reshape(len(texts), len(texts))

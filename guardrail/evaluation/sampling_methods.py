@@ -1,4 +1,4 @@
-"""Methods that draw several answers or ask the model about its own: the paper's baselines."""
+"""Methods that sample several answers or ask the model about its own answer: the paper's baselines."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -20,7 +20,7 @@ from guardrail.models.sampling import Sampling
 __all__ = ["DRAWING", "check_available", "sampled_methods"]
 
 
-# The model's own distribution, whole.
+# The model's full distribution.
 DRAWING = Sampling(temperature=1.0, top_p=1.0, seed=0)
 
 _SEMANTIC_ENTROPY = "Kuhn et al., Semantic Uncertainty, ICLR 2023"
@@ -35,11 +35,11 @@ def sampled_methods(
     cross_encoder: str | SimilarityModel | None = None,
     sampling: Sampling = DRAWING,
 ) -> Mapping[str, Method]:
-    """Every such method by its name. Nothing is loaded before a method is used or checked.
+    """All sampling methods by name. Nothing is loaded until a method is used or checked.
 
     Args:
-        nli: The NLI model that tells which answers mean the same; ``minilm`` for the stand-in.
-        cross_encoder: The cross-encoder that tells how alike answers are; likewise.
+        nli: NLI model that decides which answers mean the same; ``minilm`` for the stand-in.
+        cross_encoder: Cross-encoder for the similarity of answers; ``minilm`` for the stand-in.
         sampling: How samples are drawn.
     """
     meaning = _opened(nli, open_meaning_model, "an NLI model", "--nli")
@@ -130,18 +130,18 @@ def sampled_methods(
 
 
 def check_available(method: Method) -> None:
-    """Open what a method compares texts by and computes with, before anything is drawn for it.
+    """Open the models and packages that a method needs, before anything is sampled for it.
 
     Raises:
-        OptionError: It needs a second model, and none was named.
+        OptionError: It needs a second model, but none was named.
         MissingDependencyError: A package is not installed.
-        ModelUnavailableError: The second model could not be opened.
+        ModelUnavailableError: The second model cannot be opened.
     """
     method.estimate(())
 
 
 def self_consistency(answered: Sequence[AnsweredQuestion], model: MeaningModel) -> list[float]:
-    """Share of the samples that do not mean what the answer means."""
+    """Share of the samples that do not mean the same as the answer."""
     agreeing = (
         model.means_same(one.question, [(one.response, sample.text) for sample in one.samples])
         for one in answered
@@ -156,8 +156,9 @@ def _opened(
     def opened() -> Model:
         if given is None:
             raise OptionError(
-                f"This method compares texts by {kind}: name one with {option}, or give {option} {STAND_IN} "
-                "to have sentence embeddings stand in for it."
+                f"This method compares texts by {kind}: name one with {option}, or use sentence embeddings "
+                f"as a "
+                f"stand-in with {option} {STAND_IN}."
             )
         return opening(given) if isinstance(given, str) else given
 
@@ -174,12 +175,12 @@ def _checked(title: str, estimate: Estimate, *, drawn: bool = True) -> Estimate:
     def checked(answered: Sequence[AnsweredQuestion]) -> list[float]:
         for one in answered:
             if drawn and not one.samples:
-                raise ScoringError(f"{title} needs other answers to {one.question!r}; none were drawn.")
+                raise ScoringError(f"{title} needs sampled answers to {one.question!r}, but none were drawn.")
         values = list(estimate(answered))
         for one, value in zip(answered, values, strict=True):
             if not isfinite(value):
                 raise ScoringError(
-                    f"{title} of the answer to {one.question!r} is {value}, which is no number."
+                    f"{title} of the answer to {one.question!r} is {value}; it must be a finite number."
                 )
         return values
 
@@ -188,5 +189,5 @@ def _checked(title: str, estimate: Estimate, *, drawn: bool = True) -> Estimate:
 
 def _aside(title: str, name: str, one: AnsweredQuestion) -> float:
     if name not in one.asides:
-        raise ScoringError(f"{title} of the answer to {one.question!r} was not asked of the model.")
+        raise ScoringError(f"{title} of the answer to {one.question!r} was not requested from the model.")
     return one.asides[name]

@@ -38,51 +38,51 @@ Pairs = Sequence[tuple[str, str]]
 
 
 class MeaningModel(Protocol):
-    """Tells of answers to one question whether they mean the same."""
+    """Says whether answers to a question mean the same."""
 
     @property
     def name(self) -> str:
-        """The model."""
+        """Name of the model."""
 
     @property
     def stand_in(self) -> str:
-        """What it is where it stands in for an NLI model; empty for one."""
+        """Description if it stands in for an NLI model; empty if it is one."""
 
     def means_same(self, question: str, pairs: Pairs) -> list[bool]:
         """Whether the two answers of each pair mean the same."""
 
     def distances(self, question: str, pairs: Pairs) -> list[float]:
-        """How far the second answer of each pair is from the first in meaning, from 0 to 1."""
+        """Distance in meaning of the second answer of each pair from the first, 0 to 1."""
 
 
 class SimilarityModel(Protocol):
-    """Tells how alike texts are."""
+    """Says how similar texts are."""
 
     @property
     def name(self) -> str:
-        """The model."""
+        """Name of the model."""
 
     @property
     def stand_in(self) -> str:
-        """What it is where it stands in for a cross-encoder; empty for one."""
+        """Description if it stands in for a cross-encoder; empty if it is one."""
 
     def similarities(self, pairs: Pairs) -> list[float]:
-        """How alike the two texts of each pair are, from 0 to 1."""
+        """Similarity of the two texts of each pair, 0 to 1."""
 
 
 class NliModel:
     """A sequence classifier for natural language inference.
 
-    It is shown each answer behind its question, as Farquhar et al. (Nature, 2024) do: alone, "Paris" entails
+    Each answer is prefixed by its question, as in Farquhar et al. (Nature, 2024): alone, "Paris" entails
     little.
 
     Args:
-        name: A model of the Hugging Face hub, or a folder, with the labels entailment, neutral and
+        name: A model on the Hugging Face hub or a folder, with the labels entailment, neutral and
             contradiction.
 
     Raises:
         MissingDependencyError: sentence-transformers is not installed.
-        ModelUnavailableError: The model could not be opened.
+        ModelUnavailableError: The model cannot be opened.
         OptionError: It has other labels.
     """
 
@@ -94,7 +94,8 @@ class NliModel:
         labels = [label.lower() for _, label in sorted(self._encoder.config.id2label.items())]
         if sorted(labels) != sorted(_LABELS):
             raise OptionError(
-                f"{name} tells {', '.join(labels)}; an NLI model tells {', '.join(_LABELS)}. Name another."
+                f"{name} has the labels {', '.join(labels)}, but an NLI model has {', '.join(_LABELS)}. Name "
+                f"another."
             )
         self._order = [labels.index(label) for label in _LABELS]
 
@@ -110,20 +111,20 @@ class NliModel:
         return [float(one) for one in (probabilities[:, 2] + probabilities[:, 1] / 2).clip(0, 1)]
 
     def _probabilities(self, question: str, pairs: Pairs) -> Any:
-        """Of entailment, neutral and contradiction, for each pair (n × 3)."""
+        """Probabilities of entailment, neutral and contradiction for each pair (n × 3)."""
         asked = [(f"{question} {first}", f"{question} {second}") for first, second in pairs]
         return _of_unique(asked, lambda unique: _predict(self._encoder, unique, softmax=True), self._order)
 
 
 class CrossEncoderModel:
-    """A cross-encoder that was trained to say how alike two texts are.
+    """A cross-encoder trained for text similarity.
 
     Args:
-        name: A model of the Hugging Face hub, or a folder, with one output.
+        name: A model on the Hugging Face hub or a folder, with one output.
 
     Raises:
         MissingDependencyError: sentence-transformers is not installed.
-        ModelUnavailableError: The model could not be opened.
+        ModelUnavailableError: The model cannot be opened.
         OptionError: It has several outputs.
     """
 
@@ -134,10 +135,10 @@ class CrossEncoderModel:
         self._encoder = _open("CrossEncoder", name)
         outputs = len(self._encoder.config.id2label)
         if outputs != 1:
-            raise OptionError(f"{name} has {outputs} outputs; a model of similarity has one. Name another.")
+            raise OptionError(f"{name} has {outputs} outputs; a similarity model has one. Name another.")
 
     def similarities(self, pairs: Pairs) -> list[float]:
-        """What the model says of each pair."""
+        """The model's prediction for each pair, clipped to 0 to 1."""
         predicted = _of_unique(pairs, lambda unique: _predict(self._encoder, unique))
         return [float(one) for one in predicted.clip(0, 1)]
 
@@ -145,23 +146,25 @@ class CrossEncoderModel:
 class SentenceEmbeddings:
     """The stand-in: all-MiniLM-L6-v2, which compares texts by the cosine of their embeddings.
 
-    Two answers mean the same where the cosine reaches a threshold. Which of two names, numbers or places is
-    meant, an embedding hardly knows: what comes of it is not what the papers measured.
+    Two answers mean the same if the cosine reaches a threshold. An embedding hardly distinguishes names,
+    numbers or places, so results are not what the papers measured.
 
     Args:
-        threshold: Least cosine of two answers that mean the same, above 0 and up to 1.
+        threshold: Minimum cosine for the same meaning, above 0 and up to 1.
 
     Raises:
-        OptionError: The threshold is out of its range.
+        OptionError: The threshold is out of range.
         MissingDependencyError: sentence-transformers is not installed.
-        ModelUnavailableError: The model could not be opened.
+        ModelUnavailableError: The model cannot be opened.
     """
 
     name = STAND_IN
 
     def __init__(self, threshold: float = 0.85) -> None:
         if not isfinite(threshold) or not 0 < threshold <= 1:
-            raise OptionError(f"The threshold of {STAND_IN} is {threshold:g}; give one above 0 and up to 1.")
+            raise OptionError(
+                f"The threshold of {STAND_IN} is {threshold:g}; it must be above 0 and up to 1."
+            )
         self.threshold = threshold
         self.stand_in = f"cosine of all-MiniLM-L6-v2, same meaning from {threshold:g}"
         self._encoder = _open("SentenceTransformer", _folder_or_name())
@@ -178,7 +181,7 @@ class SentenceEmbeddings:
         return [1 - one for one in self.similarities(pairs)]
 
     def similarities(self, pairs: Pairs) -> list[float]:
-        """The cosine of each pair; 0 where it is below."""
+        """The cosine of each pair, at least 0."""
         if not pairs:
             return []
         texts = sorted({text for pair in pairs for text in pair})
@@ -190,17 +193,17 @@ class SentenceEmbeddings:
 
 
 def open_meaning_model(name: str) -> MeaningModel:
-    """The model that a name stands for: an NLI model, or ``minilm`` in its place."""
+    """Open the meaning model of this name: an NLI model, or ``minilm`` as a stand-in."""
     return SentenceEmbeddings() if name == STAND_IN else NliModel(name)
 
 
 def open_similarity_model(name: str) -> SimilarityModel:
-    """The model that a name stands for: a cross-encoder, or ``minilm`` in its place."""
+    """Open the similarity model of this name: a cross-encoder, or ``minilm`` as a stand-in."""
     return SentenceEmbeddings() if name == STAND_IN else CrossEncoderModel(name)
 
 
 def _of_unique(pairs: Pairs, predict: Any, order: Sequence[int] = ()) -> Any:
-    """What is predicted of each pair, asked once of those that are the same."""
+    """Predictions for all pairs, computed once for duplicates."""
     unique = sorted(set(pairs))
     place = {pair: at for at, pair in enumerate(unique)}
     predicted = predict(unique) if unique else np.empty((0, *([3] if order else [])))
@@ -231,17 +234,17 @@ def _open(kind: str, name: str) -> Any:
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelUnavailableError(
-            f"The model {name}, which is to compare texts, could not be opened from safetensors: {reason}"
+            f"The model {name} for comparing texts could not be opened from safetensors: {reason}"
         ) from error
 
 
 def semantic_classes(question: str, texts: Sequence[str], model: MeaningModel) -> list[int]:
-    """Put answers that mean the same into classes (Kuhn et al., ICLR 2023, algorithm 1).
+    """Cluster answers by meaning (Kuhn et al., ICLR 2023, algorithm 1).
 
-    An answer joins the first class whose first member means the same, or begins a new one.
+    An answer joins the first class whose first member means the same, or starts a new class.
 
     Returns:
-        The class of each text: numbers from 0, in the order of their first members.
+        The class of each text, numbered from 0 by first member.
     """
     unique = list(dict.fromkeys(texts))
     pairs = list(combinations(unique, 2))
@@ -257,12 +260,12 @@ def semantic_classes(question: str, texts: Sequence[str], model: MeaningModel) -
 
 
 def without_each_token(text: str, token_texts: Sequence[str]) -> list[str]:
-    """An answer without its first token, without its second, and so on.
+    """The answer without its first token, without its second, and so on.
 
     Args:
-        text: The answer, without special tokens and cut before a stop string.
-        token_texts: The text of every token. Without one that is not seen in the answer, such as the end of
-            turn, the answer is the same.
+        text: The answer, without special tokens and cut at a stop string.
+        token_texts: Text of every token. Removing one that is not in the answer, such as the end of turn,
+            leaves it unchanged.
     """
     joined = "".join(token_texts)
     seen = text if joined.startswith(text) else joined
@@ -274,16 +277,17 @@ def without_each_token(text: str, token_texts: Sequence[str]) -> list[str]:
 def token_similarities(
     question: str, answers: Sequence[tuple[str, Sequence[str]]], model: SimilarityModel
 ) -> list[list[float]]:
-    """How alike each answer is to itself without each of its tokens: 1 less a token's relevance.
+    """Similarity of each answer to itself without each of its tokens: 1 − the token's relevance.
 
     Args:
-        question: What stands before the answer, as in the paper.
-        answers: Each answer's text and its tokens' texts.
-        model: The model that compares.
+        question: The question before the answer, as in the paper.
+        answers: Text and token texts of each answer.
+        model: The similarity model.
 
     Returns:
-        For each answer a number from 0 to 1 a token. Where no token matters at all, all matter the same:
-        relevances are divided by their sum.
+        For each answer a number from 0 to 1 per token. If no token matters, all count equally, because
+        relevances
+            are divided by their sum.
     """
     shortened = [without_each_token(text, token_texts) for text, token_texts in answers]
     pairs = [

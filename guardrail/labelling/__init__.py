@@ -1,1 +1,1 @@
-"""Questions asked, answers judged right or wrong, and kept: what calibration and evaluation share."""
+"""Questions, answers judged right or wrong, and their files: shared by calibration and evaluation."""

@@ -1,1 +1,1 @@
-"""YAML to a Policy, a Policy and what is known of an answer to a Decision."""
+"""Policies: from YAML to a Policy, and from evidence about an answer to a Decision."""

@@ -1,1 +1,1 @@
-"""What any program might need: nothing here knows of models, answers or policies."""
+"""General-purpose helpers that know nothing of models, answers or policies."""

@@ -82,7 +82,7 @@ def test_lines_that_are_none_keep_their_place(tmp_path):
 
 
 def test_neither_a_file_nor_a_data_set_is_told(tmp_path):
-    with pytest.raises(RecordError, match="no data set of that name: there are sciq, triviaqa"):
+    with pytest.raises(RecordError, match="no data set of that name; the data sets are sciq, triviaqa"):
         open_questions("scqi")
 
 
@@ -90,5 +90,5 @@ def test_a_hub_that_cannot_be_reached_is_told_in_a_sentence(monkeypatch, tmp_pat
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     # Either datasets is missing, and the sentence names the pip command, or the hub is.
-    with pytest.raises(GuardrailError, match=r"guardrail-llm\[evaluate\]|could not be had from the hub"):
+    with pytest.raises(GuardrailError, match=r"guardrail-llm\[evaluate\]|could not be loaded from the hub"):
         hub_rows(HUB_DATASETS["sciq"])

@@ -95,7 +95,7 @@ def test_who_finds_its_answer_surely_true_is_not_unsure(methods):
     [
         (answered("fox", sample("fox"), asides={"p_true": nan}), "'Who\\?' is nan"),
         (answered("fox", sample("fox")), "'Who\\?' was not asked"),
-        (answered("fox", asides={"p_true": 0.5}), "'Who\\?'; none were drawn"),
+        (answered("fox", asides={"p_true": 0.5}), "'Who\\?', but none were drawn"),
     ],
 )
 def test_what_is_no_number_is_an_error_that_names_the_method_and_the_question(methods, one, words):

@@ -80,7 +80,7 @@ def test_a_cross_encoder_says_how_alike_two_texts_are(tmp_path):
 @needs_sentence_transformers
 def test_a_model_of_another_kind_is_refused(tmp_path):
     score = save_classifier(tmp_path / "sts", ["score"], [0.0])
-    with pytest.raises(OptionError, match="tells score; an NLI model tells entailment"):
+    with pytest.raises(OptionError, match="has the labels score, but an NLI model has entailment"):
         open_meaning_model(score)
     nli = save_classifier(tmp_path / "nli", ["entailment", "neutral", "contradiction"], [0.0] * 3)
     with pytest.raises(OptionError, match="3 outputs"):
