@@ -55,8 +55,8 @@ def test_a_score_that_is_not_a_number_is_never_judged(value):
         (None, "none was kept"),
         (HiddenState(0.25, (1, 2), (3, 4)), "depth 0.25"),
         (HiddenState(0.5, (1, 2, 3), (3, 4, 5)), "has 3 at depth"),
-        (HiddenState(0.5, (1, nan), (3, 4)), "not a number"),
-        (HiddenState(0.5, (1, 2), (3, inf)), "not a number"),
+        (HiddenState(0.5, (1, nan), (3, 4)), "not finite"),
+        (HiddenState(0.5, (1, 2), (3, inf)), "not finite"),
     ],
 )
 def test_a_probe_reads_only_the_state_it_was_made_for(hidden, said):

@@ -163,15 +163,15 @@ def _lacking(answers, **changes):
     [
         (lambda some: [], {}, "0 answered questions are too few"),
         (lambda some: some[:60], {}, "60 answered questions are too few"),
-        (lambda some: [replace(one, correct=True) for one in some], {}, "nothing can be learned of wrong"),
-        (lambda some: [replace(one, correct=False) for one in some], {}, "nothing can be learned of correct"),
+        (lambda some: [replace(one, correct=True) for one in some], {}, "nothing can be learned about wrong"),
+        (lambda some: [replace(one, correct=False) for one in some], {}, "nothing can be learned about correct"),
         (lambda some: _lacking(some, hidden=None), {"inputs": "probe"}, "not every answer has one"),
         (
             lambda some: _lacking(some, hidden=HiddenState(0.1, [1.0], [1.0])),
             {"inputs": "probe"},
-            "one depth",
+            "same depth",
         ),
-        (lambda some: _lacking(some, scores={}), {}, "Answer 8 of 200 has no HybridGrad"),
+        (lambda some: _lacking(some, scores={}), {}, "Answer 8 of 200 has no finite HybridGrad"),
     ],
 )
 def test_answers_that_teach_nothing_are_refused(change, options, said):
@@ -192,5 +192,5 @@ def test_answers_that_nobody_judged_make_a_profile_of_quantiles(tmp_path):
 
 @pytest.mark.parametrize("observations", [[], [Observation({"hybridgrad": float("nan")})]])
 def test_nothing_makes_no_profile_of_quantiles(observations):
-    with pytest.raises(CalibrationError, match="nothing to refer to"):
+    with pytest.raises(CalibrationError, match="no reference"):
         reference_profile(observations, model=MODEL, scorer=SCORER, making=SOURCE)

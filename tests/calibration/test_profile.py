@@ -312,16 +312,16 @@ def _of_parts(**parts):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"calibrator": None, "certified": ()}, "come together"),
+        ({"calibrator": None, "certified": ()}, "given together"),
         ({"confidence_model": None, "calibrator": None}, "there is none"),
-        ({"making": _of_parts(fit=40, certify=40)}, "answers of their own"),
+        ({"making": _of_parts(fit=40, certify=40)}, "each need answers"),
         (
             {"making": _of_parts(fit=0, certify=40, report=20)},
-            "their own",
+            "each need answers",
         ),
         (
             {"making": _of_parts(fit=40, certify=39, report=20)},
-            "than there",
+            "than the certify part",
         ),
         ({"report": {"auroc": nan}}, "finite"),
         ({"report": {"auroc": object()}}, "JSON"),

@@ -133,7 +133,7 @@ def test_questions_without_answers_give_a_profile_without_confidence(calibrate, 
 
 BAD = {
     "question,answer\nWho?,I\n": ("questions.csv", "it is a table"),
-    '[{"question": "Who?", "answers": ["I"]}]': ("questions.json", "it is one JSON array"),
+    '[{"question": "Who?", "answers": ["I"]}]': ("questions.json", "it is a single JSON array"),
     "": ("questions.jsonl", "is empty"),
     "Who?\nWhy?\n": ("questions.txt", "none of its lines is a JSON object"),
 }

@@ -216,10 +216,10 @@ def test_a_line_whose_scoring_fails_is_not_reported_as_scored(run, source, monke
     ("content", "sentence"),
     [
         (b"What is this?\nA letter.\n", "no line is a JSON object. Line 1: The line is not JSON"),
-        (b'[{"prompt": "a", "response": "b"}]\n', "it is one JSON array."),
+        (b'[{"prompt": "a", "response": "b"}]\n', "it is a single JSON array."),
         (
             b'[\n{"prompt": "a", "response": "b"},\n{"prompt": "a", "response": "b"}\n]\n',
-            "it is one JSON array.",
+            "it is a single JSON array.",
         ),
         (b'{\n"prompt": "a",\n"response": "b"\n}\n', "it is a single JSON object over several lines."),
         (b"\x89PNG\r\n\x1a\n\x00\xff", "is not text in UTF-8"),

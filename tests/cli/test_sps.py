@@ -80,7 +80,7 @@ def test_known_names_each_source(run):
     ("content", "arguments", "sentence"),
     [
         (None, [], "Give a file of paraphrases, or --known"),
-        ("Who?", [], "no file of JSON lines"),
+        ("Who?", [], "not a JSON Lines file"),
         (LINES[:1], [], "1 of the queries has paraphrases, and at least 2 must"),
         (LINES[2:], [], "has no paraphrases. Let a model write them: --paraphrases 5"),
         (LINES, ["--tokens", "90"], "tokens is 90, and the shortest prompt has"),
