@@ -48,7 +48,7 @@ def test_a_score_that_is_not_of_the_pass_is_left_out():
 
 @pytest.mark.parametrize("value", [nan, inf, -inf])
 def test_an_answer_without_hybridgrad_is_named(value):
-    with pytest.raises(CalibrationError, match="Answer 8 of 30 has no HybridGrad"):
+    with pytest.raises(CalibrationError, match="Answer 8 of 30 has no finite HybridGrad"):
         read_inputs(_with_score(7, "hybridgrad", value))
 
 

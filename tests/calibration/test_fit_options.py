@@ -12,7 +12,7 @@ from guardrail.errors import OptionError
         ({"calibrator": "beta"}, "calibrator is 'beta'; it can be auto or isotonic"),
         ({"seed": -1}, "seed is -1"),
         ({"shares": Shares(0.5, 0.5, 0.0)}, "shares are 0.5, 0.5, 0"),
-        ({"shares": Shares(0.5, 0.5, 0.5)}, "their sum is 1"),
+        ({"shares": Shares(0.5, 0.5, 0.5)}, "their sum must be 1"),
         ({"shares": Shares(float("nan"), 0.5, 0.5)}, "shares are nan"),
         ({"guarantees": [Guarantee(0.0, 0.95)]}, "cannot be given"),
         ({"guarantees": [Guarantee(0.05, 95)]}, "cannot be given"),

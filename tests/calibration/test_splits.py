@@ -88,8 +88,8 @@ def test_folds_leave_no_class_out_of_the_others():
         (1, 1, "at least 100 are needed"),
         (300, 0, "All 300 answers were judged correct: nothing can be learned about wrong ones"),
         (0, 300, "All 300 answers were judged wrong: nothing can be learned about correct ones"),
-        (12, 188, "12 of 200 questions have a correct answer, and at least 20 .* about 334 questions"),
-        (396, 4, "4 of 400 questions have a wrong answer, and at least 20 .* about 2000 questions"),
+        (12, 188, "12 of 200 questions have a correct answer, but at least 20 .* about 334 questions"),
+        (396, 4, "4 of 400 questions have a wrong answer, but at least 20 .* about 2000 questions"),
     ],
 )
 def test_too_few_answers_say_how_many_are_needed(right, wrong, said):

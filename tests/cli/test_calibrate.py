@@ -135,7 +135,7 @@ BAD = {
     "question,answer\nWho?,I\n": ("questions.csv", "it is a table"),
     '[{"question": "Who?", "answers": ["I"]}]': ("questions.json", "it is a single JSON array"),
     "": ("questions.jsonl", "is empty"),
-    "Who?\nWhy?\n": ("questions.txt", "none of its lines is a JSON object"),
+    "Who?\nWhy?\n": ("questions.txt", "no line is a JSON object"),
 }
 
 

@@ -179,9 +179,9 @@ def test_what_cannot_be_is_refused_before_anything_runs(evaluate, source, tmp_pa
     monkeypatch.setattr(LocalModel, "load", None)
     path = source(*QUESTIONS)
     for arguments, message in (
-        (["--report", tmp_path / "out.pdf"], "neither by its name"),
-        (["--report", path], "neither by its name"),
-        (["--output", path], "is the file that is read"),
+        (["--report", tmp_path / "out.pdf"], "end its name in .html or .md"),
+        (["--report", path], "end its name in .html or .md"),
+        (["--output", path], "is the input file"),
         (["--judge", "contians"], "Did you mean contains?"),
         (["--profile", tmp_path / "none.json"], "There is no profile"),
     ):

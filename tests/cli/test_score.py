@@ -141,7 +141,7 @@ BAD = {
     "[1, 2]": "The line is a list",
     '{"id": NaN}': "The line is not JSON: NaN",
     '{"question": "Who?"}': "The line needs messages and response, prompt and response, or prompt_ids and",
-    '{"prompt": "Who?", "response": 3}': "response is a number, and a text is expected.",
+    '{"prompt": "Who?", "response": 3}': "response is a number; text is expected.",
     '{"prompt": "Who?", "response": ""}': "The response has no tokens",
     '{"prompt": "", "response": "I"}': "The question is empty.",
     '{"messages": "Who?", "response": "I"}': "messages is a text",
@@ -343,7 +343,7 @@ def test_the_input_is_never_the_output(run, source, tmp_path):
     path = source(*QUESTIONS)
     before = path.read_bytes()
     for out, sentence in (
-        (path, "is the file that is read"),
+        (path, "is the input file"),
         (tmp_path, "is a folder"),
         (tmp_path / "none" / "out", "There is no folder"),
     ):

@@ -45,7 +45,7 @@ def test_people_get_a_table_the_choice_and_the_picture(run, file, tmp_path):
     assert "t* = -" in result.stdout
     assert "95 % interval" in result.stdout
     assert "1 paraphrase left out: no different wording" in result.stdout
-    assert "1 queries without a paraphrase were passed over" in result.stdout
+    assert "1 queries without a paraphrase were skipped" in result.stdout
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 

@@ -66,7 +66,7 @@ def test_at_first_it_says_what_to_give_and_nothing_can_be_started(demo):
 def test_too_few_questions_are_refused_before_one_is_answered_in_the_librarys_words(calibrate, tmp_path):
     run = calibrate(_lines(30))
     assert run.problem == (
-        "30 answered questions are too few to fit, certify and report on different ones: at least 100 are "
+        "30 answered questions are too few to fit, certify and report on different ones; at least 100 are "
         "needed."
     )
     assert "at least 100 are needed" in _open(run).error[0].value

@@ -134,7 +134,7 @@ def test_a_decision_that_cannot_be_recorded_is_not_shown(tmp_path):
     failing(tmp_path / "log")
     answer = guard.judge(ASKED, SAID)
     assert (answer.action, answer.rule) == ("abstain", "on_error")
-    said = "it is a folder, and a regular file is expected"
+    said = "it is a folder, not a regular file"
     assert answer.error == f"IsADirectoryError: the decision could not be recorded ({said})"
     assert SAID not in (answer.text, answer.message)
 

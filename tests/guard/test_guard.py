@@ -327,11 +327,11 @@ def test_a_queue_or_log_that_is_no_regular_file_is_refused_in_words(tmp_path, ki
     place = not_regular(tmp_path, kind)
     named = {"escalation": {"strong": {"queue": f"sqlite:///{place}"}}}
     expected = kind.removeprefix("link to a ")
-    with pytest.raises(EscalationError, match=f"it is a {expected}, and a regular file is expected"):
+    with pytest.raises(EscalationError, match=f"it is a {expected}, not a regular file"):
         guard_of(ESCALATE, **named)
     with pytest.raises(EscalationError, match=f"it is a {expected}"):
         HumanQueue(f"sqlite:///{place}").items()
-    with pytest.raises(OptionError, match=f"it is a {expected}, and a regular file is expected"):
+    with pytest.raises(OptionError, match=f"it is a {expected}, not a regular file"):
         guard_of(PASS, log={"file": str(place)})
 
 

@@ -208,7 +208,7 @@ def test_nor_is_one_in_the_config_of_a_call(ask):
 @pytest.mark.parametrize("policy", [{"version": 1}, 3, ["builtin:default"]], ids=str)
 @pytest.mark.parametrize("make", [UncertaintyGuard, UncertaintyMiddleware, ChatGuardrail])
 def test_a_policy_that_is_no_name_is_refused_with_a_sentence(make, policy):
-    with pytest.raises(PolicyError, match=r"named by its file, or as builtin:NAME.*type \w+"):
+    with pytest.raises(PolicyError, match=r"given as a file or as builtin:NAME, not as \w+"):
         make(policy=policy)
 
 

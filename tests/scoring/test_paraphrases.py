@@ -43,7 +43,7 @@ def test_lines_of_both_names_are_read_and_what_is_no_other_wording_is_counted(tm
     ("line", "sentence"),
     [
         ({"text": "Who?"}, 'It has neither "query" nor "question"'),
-        ({"query": 3}, "query is a number, and a text is expected"),
+        ({"query": 3}, "query is a number; text is expected"),
         ({"query": " ?"}, "query is empty"),
         ({"query": "Who?", "paraphrases": "Whom?"}, "paraphrases is a text, and a list"),
         ({"query": "Who?", "paraphrases": [1]}, "A paraphrase is a number"),

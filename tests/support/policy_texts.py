@@ -69,7 +69,7 @@ def mistakes(text: str, folder: Path = Path("nowhere"), **environment: str) -> l
     checked = check(text, folder, **environment)
     assert (checked.policy is None) == bool(checked.mistakes)
     # What is only found to be no policy was not looked at well enough.
-    assert not any("is no policy that can be used" in mistake.text for mistake in checked.mistakes)
+    assert not any("is not a valid policy" in mistake.text for mistake in checked.mistakes)
     return [str(mistake) for mistake in checked.mistakes]
 
 
