@@ -91,7 +91,7 @@ def test_venn_abers_takes_the_probability_that_loses_least():
         ({"kind": "platt", "slope": 1, "intercept": float("nan")}, "finite"),
         ({"kind": "platt", "slope": 1, "intercept": 0, "temperature": 1}, "Extra inputs"),
         ({"kind": "isotonic", "scores": [], "probabilities": []}, "at least 1"),
-        ({"kind": "isotonic", "scores": [0, 1], "probabilities": [0.5]}, "one length"),
+        ({"kind": "isotonic", "scores": [0, 1], "probabilities": [0.5]}, "differ in length"),
         ({"kind": "isotonic", "scores": [1, 1], "probabilities": [0.1, 0.2]}, "scores must rise"),
         ({"kind": "isotonic", "scores": [0, 1], "probabilities": [0.5, 0.2]}, "probabilities must not fall"),
         ({"kind": "isotonic", "scores": [0], "probabilities": [1.5]}, "less than or equal to 1"),

@@ -14,8 +14,8 @@ from guardrail.errors import OptionError
         ({"shares": Shares(0.5, 0.5, 0.0)}, "shares are 0.5, 0.5, 0"),
         ({"shares": Shares(0.5, 0.5, 0.5)}, "their sum must be 1"),
         ({"shares": Shares(float("nan"), 0.5, 0.5)}, "shares are nan"),
-        ({"guarantees": [Guarantee(0.0, 0.95)]}, "cannot be given"),
-        ({"guarantees": [Guarantee(0.05, 95)]}, "cannot be given"),
+        ({"guarantees": [Guarantee(0.0, 0.95)]}, "is impossible"),
+        ({"guarantees": [Guarantee(0.05, 95)]}, "is impossible"),
     ],
 )
 def test_an_option_out_of_its_range_is_refused(change, said):

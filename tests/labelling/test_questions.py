@@ -49,7 +49,7 @@ BAD = {
     '{"question": "Who?", "answers": []}': "answers is empty",
     '{"question": "Who?", "answers": [""]}': "answers contains an empty text",
     '{"question": "Who?", "answers": [["I"]]}': "answers contains a list",
-    '{"question": "Who?", "answers": {"text": "I"}}': "answers contains an object",
+    '{"question": "Who?", "answers": {"text": "I"}}': "answers is an object with text",
     '{"question": "Is it?", "answer": true}': "answer contains true or false",
     '{"question": "Who?", "response": "I"}': "Nothing says whether the response is right",
     '{"question": "Who?", "response": 3, "correct": true}': "response is a number",
