@@ -164,7 +164,7 @@ def _lacking(answers, **changes):
         (lambda some: [], {}, "0 answered questions are too few"),
         (lambda some: some[:60], {}, "60 answered questions are too few"),
         (lambda some: [replace(one, correct=True) for one in some], {}, "nothing can be learned about wrong"),
-        (lambda some: [replace(one, correct=False) for one in some], {}, "nothing can be learned about correct"),
+        (lambda some: [replace(one, correct=False) for one in some], {}, "can be learned about correct"),
         (lambda some: _lacking(some, hidden=None), {"inputs": "probe"}, "not every answer has one"),
         (
             lambda some: _lacking(some, hidden=HiddenState(0.1, [1.0], [1.0])),
