@@ -1,13 +1,14 @@
-"""Guard: the pipeline; the only room where all stages meet."""
+"""The guard: the pipeline, where all stages meet; its answers, and what is recorded of them."""
 
 from typing import TYPE_CHECKING, Any
 
+from guardrail.escalation.verdict import Verdict
 from guardrail.guard.answer import GuardedAnswer
 
 if TYPE_CHECKING:
     from guardrail.guard.guard import Guard
 
-__all__ = ["Guard", "GuardedAnswer"]
+__all__ = ["Guard", "GuardedAnswer", "Verdict"]
 
 
 def __getattr__(name: str) -> Any:
