@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.model_profile import ModelProfile
 
-from guardrail.errors import PromptError
+from guardrail.errors import OptionError, PromptError
 from guardrail.escalation.queue import HumanQueue
 from guardrail.langchain._internals import identity_of
 from guardrail.models.files.reference import DEFAULT_MODEL, ModelReference
@@ -135,6 +135,7 @@ def open_source(source: Source) -> Opened:
     """Open the model and its guard.
 
     Raises:
+        OptionError: A model that is open already is to be opened in another way.
         GuardrailError: As for :class:`~guardrail.guard.guard.Guard` and its ``from_policy``.
     """
     # Before the weights, which take longer: mistakes in a policy are told at once.
@@ -146,8 +147,14 @@ def open_source(source: Source) -> Opened:
     from guardrail.scoring.options import fingerprint_scorer
 
     model = source.model
-    if not isinstance(model, LocalModel):
-        load = LoadOptions(device=source.device, dtype=source.dtype, quantization=source.quantization)
+    load = LoadOptions(device=source.device, dtype=source.dtype, quantization=source.quantization)
+    if isinstance(model, LocalModel):
+        if load != LoadOptions():
+            raise OptionError(
+                "device, dtype and quantization are for a model that is given by name, and this one is open "
+                "already. Leave them out, or open it with them: LocalModel.load(name, LoadOptions(...))."
+            )
+    else:
         model = shared_model(model or policy.model or DEFAULT_MODEL, load)
     guard = Guard(
         policy,

@@ -222,3 +222,9 @@ def test_no_text_has_drafts_traced(value):
 def test_a_threshold_is_a_probability(value):
     with pytest.raises(OptionError, match="threshold"):
         when_uncertain(value)
+
+
+@pytest.mark.parametrize("option", [{"device": "cpu"}, {"dtype": "float32"}, {"quantization": "8bit"}])
+def test_how_a_model_is_opened_is_not_said_of_one_that_is_open(option):
+    with pytest.raises(OptionError, match="given by name"):
+        ChatGuardrail(model=tiny(), policy=policy_of(PASS), **option).invoke("Hello")
