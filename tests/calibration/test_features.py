@@ -69,7 +69,7 @@ def test_a_probe_needs_the_same_hidden_state_of_every_answer(hidden):
 
 
 def test_a_hidden_state_that_is_not_a_number_is_refused():
-    with pytest.raises(CalibrationError, match="not a number"):
+    with pytest.raises(CalibrationError, match="not finite"):
         read_inputs(_with(5, hidden=replace(OBSERVATIONS[5].hidden, last=[nan] * 12)))
 
 
