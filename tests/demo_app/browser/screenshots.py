@@ -72,6 +72,8 @@ def _escalated(page, look):
     chooser.scroll_into_view_if_needed()
     chooser.click()
     page.get_by_role("option", name="human-review").click()
+    # Applying before the page shows the template would apply what was there before.
+    page.get_by_text("send everything else to a reviewer").first.wait_for()
     page.get_by_role("button", name="Apply to chat").click()
     page.get_by_role("button", name="Active in the chat").wait_for()
     _go(page, "Chat", heading=False)
