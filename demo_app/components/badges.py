@@ -10,7 +10,7 @@ from unicodedata import category
 
 import streamlit as st
 
-from guardrail.calibration.reference_distribution import ReferenceDistribution
+from guardrail.calibration.calibrators import ReferenceDistribution
 from guardrail.guard.answer import confidence_percent
 from guardrail.scoring.uncertainty import TokenScore
 

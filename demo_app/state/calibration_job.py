@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from demo_app.state.error_messages import sentence
-from guardrail.calibration.fit_options import FitOptions, Shares
 from guardrail.calibration.held_out import write_held_out
+from guardrail.calibration.options import FitOptions, Shares
 from guardrail.calibration.profile import Guarantee, write_profile
 from guardrail.calibration.splits import check_number
 from guardrail.labelling.answers import AnswerRecord

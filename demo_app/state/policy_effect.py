@@ -12,8 +12,8 @@ from guardrail.calibration.held_out import HeldOutAnswer, find_held_out, read_he
 from guardrail.calibration.profile import Profile, read_profile
 from guardrail.guard.answer import GuardedAnswer
 from guardrail.metrics.figure import Figure
+from guardrail.policy.dry_run import KnownAnswer, WhatIf, known_answers, what_if
 from guardrail.policy.model import Policy
-from guardrail.policy.what_if import KnownAnswer, WhatIf, known_answers, what_if
 from guardrail.reports.formatting import NONE, interval, percent
 
 __all__ = ["HeldOutAnswers", "changes", "chat_effect", "decided", "effect", "known", "marks", "unused"]

@@ -7,7 +7,7 @@ from experiments.ensemble.candidates import Candidate, Predictor
 from experiments.ensemble.reading import WAYS, Features
 from guardrail.calibration.cross_fitting import FOLDS, CrossFit, select
 from guardrail.calibration.features import available, read_inputs
-from guardrail.calibration.fit_options import InputsChoice
+from guardrail.calibration.options import InputsChoice
 from guardrail.calibration.splits import draw
 from guardrail.labelling.observation import HiddenState, Observation
 

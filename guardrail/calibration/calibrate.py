@@ -6,8 +6,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from guardrail.calibration.fit_options import FitOptions, MakingSource
 from guardrail.calibration.held_out import HeldOut
+from guardrail.calibration.options import FitOptions, MakingSource
 from guardrail.calibration.profile import REASONING, write_profile
 from guardrail.errors import CalibrationError, OptionError, RecordError
 from guardrail.labelling.answers import AnswerRecord, holds_answers

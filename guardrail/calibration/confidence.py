@@ -1,4 +1,4 @@
-"""Linear confidence score from the scores and hidden states of one forward pass.
+"""Linear confidence score from the scores and hidden states of one forward pass, for an answer or part of it.
 
 The score is a sum, so a reviewer can read what counts and how much. It ranks answers; a calibrator turns it
 into a probability.
@@ -6,10 +6,11 @@ into a probability.
 
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, log
 from struct import pack, unpack
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -17,7 +18,12 @@ from guardrail.errors import CalibrationError
 from guardrail.labelling.observation import HiddenState, Observation
 from guardrail.utils.frozen_model import FrozenModel
 
-__all__ = ["ConfidenceModel", "Probe", "Term"]
+if TYPE_CHECKING:
+    from guardrail.calibration.profile import Profile
+    from guardrail.scoring.uncertainty import Uncertainty
+
+__all__ = ["NOT_CALIBRATED", "ConfidenceModel", "Probe", "SegmentAssessment", "Term", "assess_segment"]
+
 
 # Scores span decades; smaller ones are not distinguished.
 _SMALLEST = 1e-12
@@ -138,3 +144,36 @@ class ConfidenceModel(FrozenModel):
         if not isfinite(total):
             raise CalibrationError(f"The confidence score of this answer is {total}; it cannot be assessed.")
         return total
+
+
+NOT_CALIBRATED = (
+    "The profile was made from whole answers: for part of an answer its confidence is an extrapolation, and "
+    "none of its guarantees holds."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentAssessment:
+    """The quantiles of a segment among whole answers. There are no guarantees, because none was certified.
+
+    Attributes:
+        quantiles: Share of the profile's answers below each score, by score.
+        uncalibrated_confidence: The confidence of a whole answer with these scores; None if the profile was
+            made without labels, or uses hidden states, which are kept for whole answers only.
+    """
+
+    quantiles: Mapping[str, float]
+    uncalibrated_confidence: float | None
+
+
+def assess_segment(profile: "Profile", segment: "Uncertainty") -> SegmentAssessment:
+    """Compare a segment with the answers of a profile for the same model and way of scoring.
+
+    Raises:
+        CalibrationError: A score that the profile needs is missing or not a number.
+    """
+    scores = {**segment.scores(), "tokens": float(len(segment.tokens))}
+    model = profile.confidence_model
+    score = None if model is None or model.probe is not None else model.score(Observation(scores))
+    assessment = profile.assess_score(score, scores)
+    return SegmentAssessment(assessment.quantiles, assessment.confidence)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from guardrail.calibration.calibrators import Calibrator
 from guardrail.calibration.features import Inputs, Linear, LinearSum, fit_logistic, fit_probe
 from guardrail.calibration.fit_calibrators import fit_calibrator
-from guardrail.calibration.fit_options import CalibratorChoice, InputsChoice
+from guardrail.calibration.options import CalibratorChoice, InputsChoice
 from guardrail.errors import CalibrationError
 from guardrail.metrics.ranking import auroc
 

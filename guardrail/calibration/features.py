@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 
 from guardrail.calibration.confidence import ConfidenceModel, Probe, Term
-from guardrail.calibration.fit_options import InputsChoice
+from guardrail.calibration.options import InputsChoice
 from guardrail.errors import CalibrationError
 from guardrail.labelling.observation import Observation
 from guardrail.scoring.uncertainty import SCORES

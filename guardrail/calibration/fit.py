@@ -8,16 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from guardrail.calibration.calibrators import Calibrator, VennAbers
+from guardrail.calibration.calibrators import Calibrator, ReferenceDistribution, VennAbers
 from guardrail.calibration.certify import certify
 from guardrail.calibration.confidence import ConfidenceModel
 from guardrail.calibration.cross_fitting import FOLDS, CrossFit, select
 from guardrail.calibration.features import Inputs, available, read_inputs
 from guardrail.calibration.fit_calibrators import MOST_SCORES
-from guardrail.calibration.fit_options import FitOptions, MakingSource
 from guardrail.calibration.held_out import HeldOut
+from guardrail.calibration.options import FitOptions, MakingSource
 from guardrail.calibration.profile import CertifiedThreshold, Making, Profile
-from guardrail.calibration.reference_distribution import ReferenceDistribution
 from guardrail.calibration.splits import Parts, draw, question_groups, split
 from guardrail.calibration.threshold_search import plan
 from guardrail.errors import CalibrationError

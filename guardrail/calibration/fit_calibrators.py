@@ -13,7 +13,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from guardrail.calibration.calibrators import Calibrator, Isotonic, Platt, VennAbers
-from guardrail.calibration.fit_options import CalibratorChoice
+from guardrail.calibration.options import CalibratorChoice
 from guardrail.errors import CalibrationError
 
 __all__ = ["MOST_SCORES", "fit_calibrator", "fit_isotonic", "fit_platt", "fit_venn_abers"]

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, NoReturn,
 
 from pydantic import AfterValidator, Field, JsonValue, ValidationError, model_validator
 
-from guardrail.calibration.calibrators import Calibrator, VennAbers
+from guardrail.calibration.calibrators import Calibrator, ReferenceDistribution, VennAbers
 from guardrail.calibration.confidence import ConfidenceModel
 from guardrail.calibration.consistency import contradiction_in
-from guardrail.calibration.reference_distribution import ReferenceDistribution
 from guardrail.errors import ForeignProfileError, ProfileError
 from guardrail.labelling.author import Author, name_problem, same_name
 from guardrail.labelling.observation import Observation

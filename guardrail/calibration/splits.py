@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from guardrail.calibration.fit_options import Shares
 from guardrail.calibration.held_out import HeldOutAnswer
+from guardrail.calibration.options import Shares
 from guardrail.calibration.profile import Profile
 from guardrail.errors import CalibrationError, ForeignProfileError
 from guardrail.labelling.answers import AnswerRecord

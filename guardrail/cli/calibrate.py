@@ -235,7 +235,7 @@ def calibrate(
     written from the others all the same.
     """
     from guardrail.calibration.calibrate import ProfileRequest, make_profile, plan_calibration
-    from guardrail.calibration.fit_options import FitOptions
+    from guardrail.calibration.options import FitOptions
     from guardrail.calibration.profile import Guarantee
     from guardrail.labelling.questions import LabelOptions
 

@@ -12,8 +12,8 @@ from guardrail.cli.what_if import what_if
 from guardrail.errors import OptionError, PolicyError
 
 if TYPE_CHECKING:
-    from guardrail.policy.cases import CaseResult, Given
     from guardrail.policy.document import Mistake
+    from guardrail.policy.dry_run import CaseResult, Given
     from guardrail.policy.model import Policy
 
 __all__ = ["app"]
@@ -130,7 +130,7 @@ def try_cases(
     as_json: AsJson = False,
 ) -> None:
     """Test a policy on cases. Exit status 1 if a case fails, 2 if a file is invalid."""
-    from guardrail.policy.cases import read_cases, run_cases
+    from guardrail.policy.dry_run import read_cases, run_cases
 
     policy = _load(file, as_json)
     try:
@@ -248,7 +248,7 @@ def _path(file: str) -> Path:
 def _given(**values: Any) -> "Given":
     from pydantic import ValidationError
 
-    from guardrail.policy.cases import Given
+    from guardrail.policy.dry_run import Given
 
     try:
         return Given(**values)
@@ -259,7 +259,7 @@ def _given(**values: Any) -> "Given":
 
 
 def _pairs(option: str, given: Iterable[str] | None) -> dict[str, float]:
-    from guardrail.policy.conditions import QUANTILES
+    from guardrail.policy.evidence import QUANTILES
     from guardrail.utils.text import did_you_mean
 
     pairs = {}

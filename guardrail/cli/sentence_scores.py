@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from guardrail.calibration.segment_assessment import NOT_CALIBRATED, SegmentAssessment, assess_segment
+from guardrail.calibration.confidence import NOT_CALIBRATED, SegmentAssessment, assess_segment
 from guardrail.cli.render import print_answer, shown_pieces
 from guardrail.errors import ForeignProfileError
 from guardrail.escalation.verdict import VerdictScores, VerdictSentence

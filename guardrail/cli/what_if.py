@@ -12,8 +12,8 @@ from guardrail.errors import RecordError
 if TYPE_CHECKING:
     from guardrail.calibration.held_out import HeldOutAnswer
     from guardrail.calibration.profile import Profile
+    from guardrail.policy.dry_run import Accepted, WhatIf
     from guardrail.policy.model import Policy
-    from guardrail.policy.what_if import Accepted, WhatIf
 
 __all__ = ["what_if"]
 
@@ -49,9 +49,9 @@ def what_if(
     Uses only answers that the profile was neither fitted nor certified on.
     """
     from guardrail.calibration.profile import read_profile
+    from guardrail.policy.dry_run import known_answers
+    from guardrail.policy.dry_run import what_if as decide_all
     from guardrail.policy.load import load_policy
-    from guardrail.policy.what_if import known_answers
-    from guardrail.policy.what_if import what_if as decide_all
     from guardrail.reports.formatting import counted
 
     policy = load_policy(file)

@@ -1,24 +1,27 @@
-"""Open a policy's escalation targets, and call them in turn until one takes the case."""
+"""Escalation targets: opened from a policy, and called in turn until one takes the case."""
 
+import asyncio
 import importlib
+import inspect
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from guardrail.errors import EscalationError, MissingDependencyError, OptionError
-from guardrail.escalation.case import Answered, Attempt, Case, Escalation, Queued
+from guardrail.escalation.case import Answered, Attempt, Case, Escalation, Queued, is_blank
 from guardrail.escalation.queue import HumanQueue
-from guardrail.escalation.targets import CallableTarget, ChatModelTarget, EscalationTarget, QueueTarget
+from guardrail.escalation.verdict import AttemptOutcome, TargetKind, withholds
 from guardrail.policy.model import ABSTAIN
-from guardrail.utils.threads import call_within, wait_within
-
-if TYPE_CHECKING:
-    from guardrail.escalation.verdict import AttemptOutcome
-    from guardrail.policy.model import Target as Named
+from guardrail.policy.model import Target as Named
+from guardrail.utils.threads import call_within, in_thread, wait_within
 
 __all__ = [
+    "CallableTarget",
+    "ChatModelTarget",
+    "EscalationTarget",
+    "QueueTarget",
     "Route",
     "aescalate",
     "check_keyless",
@@ -28,6 +31,121 @@ __all__ = [
     "named_target",
     "open_routes",
 ]
+
+
+class EscalationTarget(Protocol):
+    """Something that takes a case. Anything it raises counts as its failure."""
+
+    @property
+    def kind(self) -> TargetKind:
+        """What it is."""
+        ...
+
+    def take(self, case: Case) -> Answered | Queued:
+        """Answer a case, or queue it. Called in a thread without an event loop."""
+        ...
+
+    async def atake(self, case: Case) -> Answered | Queued:
+        """The same within an event loop."""
+        ...
+
+
+class ChatModelTarget:
+    """A chat model of LangChain, or any runnable that takes messages.
+
+    Args:
+        model: The model.
+        name: What to call it where its answers do not say.
+    """
+
+    kind: TargetKind = "chat_model"
+
+    def __init__(self, model: Any, name: str) -> None:
+        self.model = model
+        self.name = name
+
+    def take(self, case: Case) -> Answered:
+        """Ask it what the local model was asked."""
+        return self._answered(self.model.invoke([dict(message) for message in case.messages]))
+
+    async def atake(self, case: Case) -> Answered:
+        """The same, within an event loop."""
+        return self._answered(await self.model.ainvoke([dict(message) for message in case.messages]))
+
+    def _answered(self, reply: Any) -> Answered:
+        metadata = getattr(reply, "response_metadata", None) or {}
+        if withholds(metadata.get("uncertainty")):
+            raise EscalationError("its own guard withheld its answer")
+        name = metadata.get("model_name")
+        # A message of LangChain has its content's text here; a chain that ends in a parser gives a text.
+        text = reply if isinstance(reply, str) else getattr(reply, "text", None)
+        return Answered(_text(text), name if isinstance(name, str) and name else self.name)
+
+
+class CallableTarget:
+    """A function of a :class:`Case` that gives a text, or a coroutine function that does.
+
+    Args:
+        function: The function.
+        name: What to call it.
+    """
+
+    kind: TargetKind = "callable"
+
+    def __init__(self, function: Callable[[Case], Any], name: str) -> None:
+        self.function = function
+        self.name = name
+
+    def take(self, case: Case) -> Answered:
+        """Call it."""
+        result = self.function(case)
+        return Answered(_text(asyncio.run(_awaited(result)) if _is_awaitable(result) else result), self.name)
+
+    async def atake(self, case: Case) -> Answered:
+        """Call it within this event loop if it is a coroutine function, otherwise beside it."""
+        if inspect.iscoroutinefunction(self.function):
+            result = self.function(case)
+        else:
+            result = await asyncio.wrap_future(in_thread(lambda: self.function(case)))
+        return Answered(_text(await result if _is_awaitable(result) else result), self.name)
+
+
+class QueueTarget:
+    """A queue that a person answers.
+
+    Args:
+        queue: The queue.
+    """
+
+    kind: TargetKind = "queue"
+
+    def __init__(self, queue: HumanQueue) -> None:
+        self.queue = queue
+
+    def take(self, case: Case) -> Queued:
+        """Queue the case; the ticket is given once it is on the disk."""
+        return Queued(self.queue.put(case))
+
+    async def atake(self, case: Case) -> Queued:
+        """The same beside the event loop."""
+        return await asyncio.wrap_future(in_thread(lambda: self.take(case)))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise EscalationError(f"the answer is no text but of type {type(value).__name__}")
+    if is_blank(value):
+        raise EscalationError("the answer is empty")
+    # LangChain's texts are of a kind of their own.
+    return str(value)
+
+
+def _is_awaitable(value: Any) -> bool:
+    return inspect.isawaitable(value)
+
+
+async def _awaited(value: Any) -> Any:
+    return await value
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +245,7 @@ def _since(began: float) -> float:
 _SHARE_OF_WAITING = 1 / 4
 
 
-def open_routes(named: "Mapping[str, Named]", given: Mapping[str, Any] | None = None) -> dict[str, Route]:
+def open_routes(named: Mapping[str, Named], given: Mapping[str, Any] | None = None) -> dict[str, Route]:
     """Open every target of a policy, so that one that can never work is known before it is needed.
 
     Args:
@@ -156,7 +274,7 @@ def open_routes(named: "Mapping[str, Named]", given: Mapping[str, Any] | None = 
     return routes
 
 
-def named_target(target: "Named") -> EscalationTarget:
+def named_target(target: Named) -> EscalationTarget:
     """Open what one entry of a policy's ``escalation`` names; errors are those of :func:`open_routes`."""
     if target.queue is not None:
         queue = HumanQueue(target.queue, busy_timeout_s=target.timeout_s * _SHARE_OF_WAITING)

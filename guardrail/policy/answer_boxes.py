@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from math import inf
 from typing import NamedTuple
 
-from guardrail.policy.conditions import SHARE, Bounds, Range, When, range_of
+from guardrail.policy.evidence import SHARE, Bounds, Range, When, range_of
 
 __all__ = [
     "Box",

@@ -6,8 +6,7 @@ from math import isclose
 from typing import Literal, NamedTuple
 
 from guardrail.policy.answer_boxes import patterns_of
-from guardrail.policy.conditions import Bounds, Certified, When
-from guardrail.policy.evidence import Decision, Evidence, doubt_of
+from guardrail.policy.evidence import Bounds, Certified, Decision, Evidence, When, doubt_of
 from guardrail.policy.messages import names_ticket, render_message, rendered_but_for_ticket
 from guardrail.policy.model import OnError, OnOutsideDomain, OnUncalibrated, Policy, Rule
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from guardrail.calibration.certify import certify
 from guardrail.calibration.fit import Fitted, fit_profile
-from guardrail.calibration.fit_options import FitOptions, MakingSource, Shares
+from guardrail.calibration.options import FitOptions, MakingSource, Shares
 from guardrail.calibration.profile import Guarantee
 from guardrail.calibration.threshold_search import plan
 from guardrail.labelling.answers import read_answers

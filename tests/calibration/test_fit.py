@@ -7,7 +7,7 @@ import pytest
 
 from guardrail.calibration.calibrators import VennAbers
 from guardrail.calibration.fit import fit_profile, reference_profile
-from guardrail.calibration.fit_options import FitOptions, MakingSource, Shares
+from guardrail.calibration.options import FitOptions, MakingSource, Shares
 from guardrail.calibration.profile import Guarantee, read_profile, write_profile
 from guardrail.calibration.splits import split
 from guardrail.errors import CalibrationError

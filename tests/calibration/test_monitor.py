@@ -11,10 +11,10 @@ from mapie.exchangeability_testing import RiskMonitoring
 from scipy.stats import binom
 
 from guardrail.calibration import martingales as evidence
+from guardrail.calibration.calibrators import ReferenceDistribution
 from guardrail.calibration.martingales import ErrorEProcess, ShiftEProcess, Wager
 from guardrail.calibration.monitor import Monitor
 from guardrail.calibration.profile import CertifiedThreshold, Guarantee, Profile
-from guardrail.calibration.reference_distribution import ReferenceDistribution
 from guardrail.errors import CalibrationError, OptionError, ProfileError
 from tests.support.profiles import FEASIBLE, a_profile, an_observation
 

@@ -358,7 +358,7 @@ def test_reading_a_profile_loads_neither_torch_nor_numpy(path):
     program = (
         "import sys; from pathlib import Path\n"
         "from guardrail.calibration.profile import read_profile\n"
-        "from guardrail.calibration.fit_options import FitOptions\n"
+        "from guardrail.calibration.options import FitOptions\n"
         "read_profile(Path(sys.argv[1]))\n"
         "print(sorted({'torch', 'numpy', 'sklearn', 'scipy', 'transformers', 'matplotlib'} & {*sys.modules}))"
     )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from guardrail.calibration.reference_distribution import ReferenceDistribution
+from guardrail.calibration.calibrators import ReferenceDistribution
 from guardrail.errors import CalibrationError
 
 finite = st.floats(allow_nan=False, allow_infinity=False)

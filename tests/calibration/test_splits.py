@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from guardrail.calibration.fit_options import Shares
+from guardrail.calibration.options import Shares
 from guardrail.calibration.splits import draw, question_groups, split
 from guardrail.errors import CalibrationError
 

@@ -8,7 +8,7 @@ import pytest
 from demo_app.components.badges import Axis, histogram, text, token_table, tokens_html
 from demo_app.state.error_messages import plain, sentence
 from demo_app.state.model_pool import House
-from guardrail.calibration.reference_distribution import ReferenceDistribution
+from guardrail.calibration.calibrators import ReferenceDistribution
 from guardrail.errors import ModelReferenceError
 from guardrail.guard.produce import ScoredSentence
 from guardrail.scoring.uncertainty import TokenScore

@@ -5,7 +5,7 @@ from streamlit.testing.v1 import AppTest
 
 from demo_app.state import policy_effect as known
 from guardrail.calibration.held_out import builtin_profile
-from guardrail.policy import what_if
+from guardrail.policy import dry_run
 from guardrail.policy.decide import decide
 from guardrail.policy.yaml_document import builtin_policies
 
@@ -111,7 +111,7 @@ def test_without_held_out_answers_the_page_says_what_is_not_known(demo):
 def test_a_slider_has_every_known_answer_decided_once_and_reads_none_again(app, monkeypatch):
     # How long that takes is measured in a browser (browser/speed.py): here it would be the time of a tracer.
     answers, decided = len(known.known(builtin_profile("smollm2-135m")).answers), []
-    monkeypatch.setattr(what_if, "decide", lambda *given: decided.append(given) or decide(*given))
+    monkeypatch.setattr(dry_run, "decide", lambda *given: decided.append(given) or decide(*given))
     monkeypatch.setattr(known, "read_held_out", lambda *_: pytest.fail("The answers were read again."))
     for bound, times in ((0.6, 1), (0.61, 2), (0.6, 2)):
         next(one for one in app.slider if "confident" in one.label).set_value(bound).run()

@@ -151,7 +151,7 @@ def test_a_file_may_be_named_by_a_text(tmp_path):
     from guardrail.calibration.held_out import find_held_out, holds_held_out, read_held_out
     from guardrail.errors import RecordError
     from guardrail.labelling.answers import read_answers
-    from guardrail.policy.cases import read_cases
+    from guardrail.policy.dry_run import read_cases
     from guardrail.scoring.paraphrases import read_paraphrases
     from guardrail.scoring.records import read_lines
 

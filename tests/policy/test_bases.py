@@ -170,7 +170,7 @@ def test_what_a_real_base_withholds_is_withheld(tmp_path):
 
 
 def test_a_file_of_cases_that_is_none_is_a_mistake(tmp_path):
-    from guardrail.policy.cases import read_cases
+    from guardrail.policy.dry_run import read_cases
 
     for content in (LFS, "Not found", "[]", "7", "{}", "null", rules("{id: d, action: abstain}")):
         (tmp_path / "cases.yaml").write_text(content)

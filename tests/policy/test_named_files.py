@@ -8,7 +8,7 @@ import pytest
 
 from guardrail.calibration.profile import read_profile
 from guardrail.errors import PolicyError, ProfileError
-from guardrail.policy.cases import read_cases
+from guardrail.policy.dry_run import read_cases
 from guardrail.policy.load import check_policy, load_policy
 from guardrail.utils.files import check_regular, read_regular
 

@@ -2,10 +2,9 @@
 
 from functools import cache
 
-from guardrail.calibration.calibrators import Platt
+from guardrail.calibration.calibrators import Platt, ReferenceDistribution
 from guardrail.calibration.confidence import ConfidenceModel, Probe, Term
 from guardrail.calibration.profile import CertifiedThreshold, Making, Profile, write_profile
-from guardrail.calibration.reference_distribution import ReferenceDistribution
 from guardrail.guard import Guard
 from guardrail.models.fingerprint import fingerprint_model
 from guardrail.models.sampling import Sampling

@@ -5,8 +5,7 @@ from math import inf, nan
 from hypothesis import strategies as st
 
 from guardrail.calibration.profile import Guarantee
-from guardrail.policy.conditions import When
-from guardrail.policy.evidence import Evidence
+from guardrail.policy.evidence import Evidence, When
 
 SHARES = st.sampled_from([0.0, 0.2, 0.5, 0.7, 1.0])
 NUMBERS = st.sampled_from([0.0, 0.5, 1.0, 2.0, 7.5])

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from guardrail.calibration.calibrators import Platt
+from guardrail.calibration.calibrators import Platt, ReferenceDistribution
 from guardrail.calibration.confidence import ConfidenceModel, Probe, Term
 from guardrail.calibration.profile import CertifiedThreshold, Making, Profile
-from guardrail.calibration.reference_distribution import ReferenceDistribution
 from guardrail.labelling.observation import HiddenState, Observation
 from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.scoring.options import ScorerFingerprint, ScoringOptions, fingerprint_scorer

@@ -5,12 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from guardrail.calibration.calibrators import Platt
+from guardrail.calibration.calibrators import Platt, ReferenceDistribution
 from guardrail.calibration.confidence import ConfidenceModel, Probe, Term
 from guardrail.calibration.fit import summarise
 from guardrail.calibration.held_out import HeldOut
 from guardrail.calibration.profile import CertifiedThreshold, Making, Profile
-from guardrail.calibration.reference_distribution import ReferenceDistribution
 from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.scoring.options import ScoringOptions, fingerprint_scorer
 

@@ -1,7 +1,7 @@
 import pytest
 
 from guardrail.errors import PolicyError
-from guardrail.policy.cases import read_cases, run_cases
+from guardrail.policy.dry_run import read_cases, run_cases
 from guardrail.policy.load import load_policy
 from guardrail.policy.yaml_document import builtin_policies
 

@@ -4,8 +4,7 @@ from dataclasses import fields
 
 import pytest
 
-from guardrail.calibration.confidence import ConfidenceModel, Term
-from guardrail.calibration.segment_assessment import SegmentAssessment, assess_segment
+from guardrail.calibration.confidence import ConfidenceModel, SegmentAssessment, Term, assess_segment
 from guardrail.errors import CalibrationError
 from guardrail.labelling.observation import Observation
 from guardrail.scoring.options import ScoringOptions

@@ -1,6 +1,6 @@
 import pytest
 
-from guardrail.calibration.fit_options import FitOptions, Shares
+from guardrail.calibration.options import FitOptions, Shares
 from guardrail.calibration.profile import Guarantee
 from guardrail.errors import OptionError
 

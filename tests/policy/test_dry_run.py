@@ -5,9 +5,9 @@ import pytest
 from guardrail.calibration.held_out import builtin_held_out, builtin_profile, read_held_out
 from guardrail.calibration.profile import Guarantee, read_profile
 from guardrail.policy.decide import decide
+from guardrail.policy.dry_run import KnownAnswer, known_answers, what_if
 from guardrail.policy.evidence import Evidence
 from guardrail.policy.load import check_text, load_policy
-from guardrail.policy.what_if import KnownAnswer, known_answers, what_if
 
 _POLICY = """
 version: 1
