@@ -45,7 +45,8 @@ class Judge(Protocol):
         """Judge one answer.
 
         Args:
-            question: What was asked; for a conversation, the last message of the user.
+            question: What was asked; for a conversation, its transcript, whose last message
+                :func:`guardrail.labelling.transcript.last_asked` returns.
             response: What the model said, which may be anything, even addressed to the judge. Reasoning
                 before the answer is not part of it: :func:`guardrail.models.reasoning.answer_of` removes it.
             accepted: Correct answers, any of which will do.

@@ -15,6 +15,7 @@ from guardrail.labelling.answer_normalization import (
     words_of,
 )
 from guardrail.labelling.judge import Ruling
+from guardrail.labelling.transcript import last_asked
 from guardrail.models.reasoning import answer_of
 
 __all__ = ["ContainsJudge", "ExactJudge", "F1Judge", "SquadExactJudge", "SquadF1Judge", "check_threshold"]
@@ -52,9 +53,11 @@ class ContainsJudge:
     """Right if the answer contains an accepted one, word for word.
 
     An accepted answer that is already in the question does not count, since repeating the question would
-    suffice; if none is left, the judge cannot tell. "yes" and "no" count only as the first word. Negations
-    in the same clause do not count: "not Paris", "instead of Paris", "Paris is not". An answer that names
-    several possibilities is right if one of them is: if that matters, use a model as the judge.
+    suffice; if none is left, the judge cannot tell. Of a conversation, only the user's last message is the
+    question: what was said before may well hold the answer, as a passage does. "yes" and "no" count only as
+    the first word. Negations in the same clause do not count: "not Paris", "instead of Paris", "Paris is
+    not". An answer that names several possibilities is right if one of them is: if that matters, use a model
+    as the judge.
     """
 
     name: str = "contains"
@@ -63,7 +66,7 @@ class ContainsJudge:
 
     def __call__(self, question: str, response: str, accepted: Sequence[str]) -> Ruling:
         """Judge one answer."""
-        response = answer_of(response)
+        response, question = answer_of(response), last_asked(question)
         asked, said = words_of(question), words_of(response)
         usable = [answer for answer in accepted if not _holds(asked, question, answer)]
         if not usable:

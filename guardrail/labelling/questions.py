@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from guardrail.errors import OptionError, PromptError, RecordError
 from guardrail.labelling.accepted_answers import Shape, shape_of, unread_answers
 from guardrail.labelling.author import author_of, name_problem, same_name
+from guardrail.labelling.transcript import transcript
 from guardrail.models.chat_template import part_text, with_text
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.batches import Failure
@@ -243,7 +244,7 @@ def question_text(values: Mapping[str, Any]) -> str:
         for message in (messages if isinstance(messages, list) else [])
         if isinstance(message, dict) and message.get("role") != "system"
     ]
-    return turns[0][1] if len(turns) == 1 else "\n\n".join(f"{role}: {content}" for role, content in turns)
+    return transcript(turns)
 
 
 def _said(message: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from guardrail.errors import OptionError
 from guardrail.labelling.answer_normalization import squad_normalized
 from guardrail.labelling.matching import ContainsJudge, ExactJudge, F1Judge, SquadExactJudge, SquadF1Judge
+from guardrail.labelling.questions import question_text
 
 QUESTION = "Which one is it?"
 
@@ -64,6 +65,25 @@ def test_an_accepted_answer_that_the_question_holds_does_not_count():
     verdict = judge(question, "The Sun.", ["sun"])
     assert verdict.correct is None
     assert "question" in verdict.reason
+
+
+def test_in_a_conversation_only_the_last_message_is_the_question():
+    judge = ContainsJudge()
+    turns = [
+        {"role": "system", "content": "Answer from the notice."},
+        {"role": "user", "content": "The desk is open from Monday to Friday.\n\nWhen does the week begin?"},
+        {"role": "assistant", "content": "On Monday, and Friday is the last day."},
+        {"role": "user", "content": "Is Sunday the last day, then?"},
+    ]
+    question = question_text({"messages": turns})
+    assert judge(question, "No: Friday.", ["Friday"]).correct is True
+    assert judge(question, "Sunday.", ["Friday"]).correct is False
+    assert judge(question, "Sunday.", ["Sunday"]).correct is None
+
+
+@pytest.mark.parametrize("question", ["Sun or Moon?", "Sun or\n\nuser: Moon?", "user: Sun or Moon?"])
+def test_a_question_that_is_no_transcript_counts_whole(question):
+    assert ContainsJudge()(question, "The Sun.", ["sun"]).correct is None
 
 
 @pytest.mark.parametrize(
