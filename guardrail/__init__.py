@@ -11,8 +11,6 @@ Importing the package loads neither torch nor transformers; the names below are 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from guardrail.version import __version__ as __version__
-
 if TYPE_CHECKING:
     from guardrail.calibration.profile import Profile as Profile
     from guardrail.calibration.profile import read_profile as read_profile
@@ -35,6 +33,9 @@ if TYPE_CHECKING:
     from guardrail.scoring.semantic_tokens import with_known_token as with_known_token
     from guardrail.scoring.uncertainty import Uncertainty as Uncertainty
     from guardrail.scoring.uncertainty import combined_scores as combined_scores
+
+# Rooms import this name from here, and no other.
+__version__ = "0.1.0"
 
 _HOMES = {
     "Guard": "guardrail.guard",

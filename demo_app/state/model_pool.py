@@ -15,11 +15,11 @@ import streamlit as st
 from demo_app.state.error_messages import sentence
 from demo_app.state.settings import settings
 from guardrail.errors import ForeignProfileError, GuardrailError, InvalidInputError
-from guardrail.utils.progress import report
+from guardrail.utils.threads import report
 
 if TYPE_CHECKING:
     from guardrail import Guard, GuardedAnswer, LocalModel, Policy
-    from guardrail.utils.progress import ProgressCallback
+    from guardrail.utils.threads import ProgressCallback
 
 __all__ = ["Asking", "House", "Stage", "house"]
 

@@ -11,7 +11,7 @@ from demo_app.state.error_messages import plain
 from guardrail.calibration.held_out import HeldOutAnswer, find_held_out, read_held_out
 from guardrail.calibration.profile import Profile, read_profile
 from guardrail.guard.answer import GuardedAnswer
-from guardrail.metrics.figure import Figure
+from guardrail.metrics.types import Figure
 from guardrail.policy.dry_run import KnownAnswer, WhatIf, known_answers, what_if
 from guardrail.policy.model import Policy
 from guardrail.reports.formatting import NONE, interval, percent

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from guardrail import GuardedAnswer, LocalModel, Policy
-    from guardrail.utils.progress import ProgressCallback
+    from guardrail.utils.threads import ProgressCallback
 
 __all__ = [
     "EXAMPLES",

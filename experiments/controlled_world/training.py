@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from experiments.controlled_world.facts import Example, World, WorldOptions
-from guardrail.models.files.hf_logging import quiet_transformers
+from guardrail.models.replay.transformers_internals import quiet_transformers
 
 __all__ = ["TrainingOptions", "trained_model"]
 

@@ -9,7 +9,7 @@ from guardrail.calibration.cross_fitting import FOLDS, CrossFit, select
 from guardrail.calibration.features import available, read_inputs
 from guardrail.calibration.options import InputsChoice
 from guardrail.calibration.splits import draw
-from guardrail.labelling.observation import HiddenState, Observation
+from guardrail.scoring.uncertainty import HiddenState, Observation
 
 __all__ = ["calibrated"]
 

@@ -19,7 +19,7 @@ from guardrail.models.files.reference import ModelReference
 from guardrail.models.files.resolve import is_newer
 from guardrail.utils.files import check_destination
 from guardrail.utils.json_lines import read_json_lines
-from guardrail.utils.progress import ProgressCallback
+from guardrail.utils.threads import ProgressCallback
 
 if TYPE_CHECKING:
     from guardrail.calibration.fit import Fitted

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from guardrail.errors import CalibrationError
-from guardrail.utils.frozen_model import FrozenModel
+from guardrail.utils.record_store import FrozenModel
 
 __all__ = ["Calibrator", "Isotonic", "Platt", "ReferenceDistribution", "VennAbers"]
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from guardrail.errors import CalibrationError
-from guardrail.labelling.observation import HiddenState, Observation
-from guardrail.utils.frozen_model import FrozenModel
+from guardrail.scoring.uncertainty import HiddenState, Observation
+from guardrail.utils.record_store import FrozenModel
 
 if TYPE_CHECKING:
     from guardrail.calibration.profile import Profile

@@ -13,8 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from guardrail.calibration.confidence import ConfidenceModel, Probe, Term
 from guardrail.calibration.options import InputsChoice
 from guardrail.errors import CalibrationError
-from guardrail.labelling.observation import Observation
-from guardrail.scoring.uncertainty import SCORES
+from guardrail.scoring.uncertainty import SCORES, Observation
 
 __all__ = ["INPUTS", "Inputs", "Linear", "LinearSum", "available", "fit_logistic", "fit_probe", "read_inputs"]
 

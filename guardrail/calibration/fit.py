@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from guardrail import __version__
 from guardrail.calibration.calibrators import Calibrator, ReferenceDistribution, VennAbers
 from guardrail.calibration.certify import certify
 from guardrail.calibration.confidence import ConfidenceModel
@@ -21,8 +22,6 @@ from guardrail.calibration.splits import Parts, draw, question_groups, split
 from guardrail.calibration.threshold_search import plan
 from guardrail.errors import CalibrationError
 from guardrail.labelling.answers import LabelledAnswer
-from guardrail.labelling.observation import Observation
-from guardrail.metrics.figure import Figure
 from guardrail.metrics.intervals import LEVEL, RESAMPLES, FloatArray, Metric, checked, measure, share
 from guardrail.metrics.ranking import auprc, aurc, auroc, prr
 from guardrail.metrics.reliability import (
@@ -33,9 +32,10 @@ from guardrail.metrics.reliability import (
     ece,
     ece_if_calibrated,
 )
+from guardrail.metrics.types import Figure
 from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.scoring.options import ScorerFingerprint
-from guardrail.version import __version__
+from guardrail.scoring.uncertainty import Observation
 
 __all__ = ["Fitted", "distributions", "fit_profile", "reference_profile", "summarise"]
 

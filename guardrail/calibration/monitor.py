@@ -27,7 +27,7 @@ from typing import Any, Protocol, Self
 from guardrail.calibration.martingales import ErrorEProcess, ShiftEProcess
 from guardrail.calibration.profile import Assessment, Guarantee, Profile
 from guardrail.errors import CalibrationError, OptionError, ProfileError
-from guardrail.labelling.observation import Observation
+from guardrail.scoring.uncertainty import Observation
 from guardrail.utils.threads import ForkSafeLock
 
 __all__ = ["DriftStatus", "Monitor"]

@@ -18,12 +18,12 @@ from guardrail.calibration.calibrators import Calibrator, ReferenceDistribution,
 from guardrail.calibration.confidence import ConfidenceModel
 from guardrail.calibration.consistency import contradiction_in
 from guardrail.errors import ForeignProfileError, ProfileError
-from guardrail.labelling.author import Author, name_problem, same_name
-from guardrail.labelling.observation import Observation
+from guardrail.labelling.provenance import Author, name_problem, same_name
 from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.scoring.options import ScorerFingerprint
+from guardrail.scoring.uncertainty import Observation
 from guardrail.utils.files import read_regular, write_whole
-from guardrail.utils.frozen_model import FrozenModel
+from guardrail.utils.record_store import FrozenModel
 
 if TYPE_CHECKING:
     from guardrail.calibration.monitor import Monitor

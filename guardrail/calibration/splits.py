@@ -12,10 +12,10 @@ from guardrail.calibration.options import Shares
 from guardrail.calibration.profile import Profile
 from guardrail.errors import CalibrationError, ForeignProfileError
 from guardrail.labelling.answers import AnswerRecord
-from guardrail.labelling.author import Author
-from guardrail.metrics.figure import Figure, figure_of
+from guardrail.labelling.provenance import Author
 from guardrail.metrics.ranking import auroc
 from guardrail.metrics.reliability import brier
+from guardrail.metrics.types import Figure, figure_of
 
 __all__ = ["Parts", "check_number", "draw", "question_groups", "redraw", "split"]
 

@@ -10,7 +10,7 @@ from guardrail.models.replay.transformers_internals import import_quickly
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
-    from guardrail.utils.progress import ProgressCallback
+    from guardrail.utils.threads import ProgressCallback
 
 _MODEL = "Model"
 _SCORE = "Uncertainty"

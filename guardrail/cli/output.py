@@ -18,8 +18,8 @@ from rich.segment import Segment
 
 from guardrail.errors import GuardrailError
 from guardrail.utils.json_lines import plain_json
-from guardrail.utils.progress import ProgressCallback
 from guardrail.utils.text import escaped, visible, visible_line
+from guardrail.utils.threads import ProgressCallback
 
 if TYPE_CHECKING:
     from guardrail.labelling.collection import Collected

@@ -14,7 +14,6 @@ from guardrail.calibration.splits import question_groups
 from guardrail.errors import CalibrationError, OptionError, ScoringError
 from guardrail.evaluation.evaluated_answers import EvaluatedAnswer
 from guardrail.evaluation.methods import Method
-from guardrail.metrics.figure import Figure
 from guardrail.metrics.intervals import (
     LEVEL,
     RESAMPLES,
@@ -28,8 +27,9 @@ from guardrail.metrics.intervals import (
     resampled,
 )
 from guardrail.metrics.ranking import auprc, aurc, auroc, prr, risk_coverage
-from guardrail.utils.progress import ProgressCallback, report
+from guardrail.metrics.types import Figure
 from guardrail.utils.text import did_you_mean
+from guardrail.utils.threads import ProgressCallback, report
 
 __all__ = [
     "COVERAGES",

@@ -1,28 +1,190 @@
-"""What the guard costs on this machine, beside generation and beside the full backward."""
+"""What the guard costs on this machine: time beside generation and the full backward, and peak memory."""
 
+import platform
 import time
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, NamedTuple
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol, Self
+
+import psutil
+import torch
+import transformers
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from guardrail.errors import OptionError
-from guardrail.models.devices import Runtime, peak_memory, runtime_of
 from guardrail.models.generation import run_generate
 from guardrail.models.local import LocalModel
 from guardrail.models.prompt import EncodedPrompt, encode_prompt
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.options import Computation, ScoringOptions
 from guardrail.scoring.score import score
-from guardrail.utils.progress import ProgressCallback, report
+from guardrail.utils.threads import ProgressCallback, report
 
-__all__ = ["CostReport", "Extra", "PromptCost", "measure_cost", "prompt_of_length"]
+__all__ = [
+    "CostReport",
+    "Extra",
+    "PeakMemory",
+    "PromptCost",
+    "Runtime",
+    "measure_cost",
+    "peak_memory",
+    "prompt_of_length",
+    "runtime_of",
+]
 
 # What HybridGrad needs: ExGrad is a number for comparison.
 GUARD = ScoringOptions(exgrad=False)
 FULL = ScoringOptions(exgrad=False, computation="full")
 
 _TEXT = "The quick brown fox jumps over the lazy dog, and the dog wonders what it was that went by. "
+
+
+class PeakMemory(Protocol):
+    """A context manager around a computation.
+
+    Attributes:
+        peak_bytes: The most that was held at once inside, beyond what was held before.
+        largest_bytes: Size of the largest single tensor made inside; None where that is not seen.
+        largest_shape: Its shape; None where that is not seen.
+    """
+
+    peak_bytes: int
+    largest_bytes: int | None
+    largest_shape: tuple[int, ...] | None
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def peak_memory(device: torch.device) -> PeakMemory:
+    """The meter for a device: the allocator's own on CUDA, a count of tensors elsewhere.
+
+    The count is exact and gives the same number every time, but sees tensors only: what a kernel allocates
+    for itself while it runs (a matrix product's workspace, say) and what the allocator rounds up are not in
+    it.
+    """
+    return _AllocatorPeak() if device.type == "cuda" else _TensorPeak()
+
+
+class _AllocatorPeak:
+    """By the statistics of CUDA's allocator, summed over the devices that can be seen."""
+
+    def __init__(self) -> None:
+        self.peak_bytes = 0
+        self.largest_bytes: int | None = None
+        self.largest_shape: tuple[int, ...] | None = None
+        self._before: list[int] = []
+
+    def __enter__(self) -> Self:
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.synchronize(device)
+            torch.cuda.reset_peak_memory_stats(device)
+            self._before.append(torch.cuda.memory_allocated(device))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for device, before in enumerate(self._before):
+            torch.cuda.synchronize(device)
+            self.peak_bytes += torch.cuda.max_memory_allocated(device) - before
+
+
+class _TensorPeak(TorchDispatchMode):
+    """By watching every operation: the storages it makes, and when each of them goes."""
+
+    def __init__(self) -> None:
+        # torch does not annotate it.
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak_bytes = 0
+        self.largest_bytes: int | None = 0
+        self.largest_shape: tuple[int, ...] | None = None
+        self._held = 0
+        self._alive: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        # What an operation was given was there before, or is counted; a literal is handed over as an input.
+        given: set[int] = set()
+        if func is not torch.ops.aten.lift_fresh.default:
+            given = {id(tensor.untyped_storage()) for tensor in _tensors((args, kwargs))}
+        output = func(*args, **kwargs)
+        for tensor in _tensors(output):
+            storage = tensor.untyped_storage()
+            if id(storage) not in self._alive and id(storage) not in given:
+                self._count(storage, tuple(tensor.shape))
+        return output
+
+    def _count(self, storage: torch.UntypedStorage, shape: tuple[int, ...]) -> None:
+        key, size = id(storage), storage.nbytes()
+
+        def gone(_reference: Any) -> None:
+            self._held -= size
+            del self._alive[key]
+
+        self._alive[key] = weakref.ref(storage, gone)
+        self._held += size
+        self.peak_bytes = max(self.peak_bytes, self._held)
+        if size > (self.largest_bytes or 0):
+            self.largest_bytes, self.largest_shape = size, shape
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
+
+
+class Runtime(NamedTuple):
+    """Circumstances of a measurement.
+
+    Attributes:
+        device: Where the model is, as torch calls it.
+        device_name: What that is.
+        dtype: Type the model computes in.
+        threads: Threads that torch uses for one operation on the CPU.
+        cores: Processor cores this process may use.
+        torch: Version of torch.
+        transformers: Version of transformers.
+        python: Version of Python.
+    """
+
+    device: str
+    device_name: str
+    dtype: str
+    threads: int
+    cores: int
+    torch: str
+    transformers: str
+    python: str
+
+
+def runtime_of(model: LocalModel) -> Runtime:
+    """Look at what a model runs on."""
+    device = model.model.device
+    cuda = device.type == "cuda"
+    return Runtime(
+        device=str(device),
+        device_name=torch.cuda.get_device_name(device) if cuda else platform.machine(),
+        dtype=str(model.model.dtype).removeprefix("torch."),
+        threads=torch.get_num_threads(),
+        cores=psutil.cpu_count() or 1,
+        torch=torch.__version__,
+        transformers=transformers.__version__,
+        python=platform.python_version(),
+    )
 
 
 @dataclass(frozen=True, slots=True)

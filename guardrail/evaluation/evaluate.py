@@ -29,8 +29,8 @@ from guardrail.models.files.reference import ModelReference
 from guardrail.models.files.resolve import is_newer
 from guardrail.models.fingerprint import fingerprint_model
 from guardrail.utils.files import check_destination
-from guardrail.utils.progress import ProgressCallback
 from guardrail.utils.record_store import RecordStore
+from guardrail.utils.threads import ProgressCallback
 
 if TYPE_CHECKING:
     from guardrail.evaluation.compare import Comparison

@@ -9,13 +9,12 @@ from pydantic import BeforeValidator, Field
 from guardrail.errors import RecordError
 from guardrail.evaluation.methods import AnsweredQuestion, Sample
 from guardrail.labelling.answers import Judgement
-from guardrail.labelling.observation import HiddenState
 from guardrail.labelling.provenance import Provenance, ScorerVersion
 from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.scoring.options import Computation, ScoringOptions, computation_named
-from guardrail.scoring.uncertainty import SemanticToken, TokenScore, Uncertainty, token_weights
-from guardrail.utils.frozen_model import FiniteFloat, FrozenModel, StrictBool, read_model
+from guardrail.scoring.uncertainty import HiddenState, SemanticToken, TokenScore, Uncertainty, token_weights
 from guardrail.utils.json_lines import json_object
+from guardrail.utils.record_store import FiniteFloat, FrozenModel, StrictBool, read_model
 
 __all__ = ["Costs", "EvaluatedAnswer", "parse_evaluated"]
 

@@ -18,9 +18,9 @@ from guardrail.evaluation.methods import (
     gradient_method,
     one_pass_methods,
 )
-from guardrail.labelling.author import Author
-from guardrail.labelling.observation import Observation
+from guardrail.labelling.provenance import Author
 from guardrail.labelling.questions import Question, question_text
+from guardrail.scoring.uncertainty import Observation
 from guardrail.utils.json_lines import json_object, read_json_lines, split_lines
 from guardrail.utils.text import did_you_mean
 

@@ -5,10 +5,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from guardrail.errors import OptionError
-from guardrail.labelling.observation import HiddenState, PackedFloats
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.options import Layers, Norm, Reduction, ScoringOptions
-from guardrail.scoring.uncertainty import Uncertainty
+from guardrail.scoring.uncertainty import HiddenState, PackedFloats, Uncertainty
 from guardrail.utils.text import did_you_mean
 
 __all__ = [

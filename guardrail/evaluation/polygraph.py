@@ -19,7 +19,7 @@ from guardrail.evaluation.similarity import (
     semantic_classes,
     token_similarities,
 )
-from guardrail.models.files.hf_logging import quiet_transformers
+from guardrail.models.replay.transformers_internals import quiet_transformers
 
 __all__ = [
     "eigen_score",

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from guardrail.errors import OptionError
 from guardrail.evaluation.evaluated_answers import EvaluatedAnswer
 from guardrail.evaluation.methods import Method
-from guardrail.labelling.provenance import Provenance, ScorerVersion
-from guardrail.labelling.questions import LabelOptions, generation_arguments
+from guardrail.labelling.provenance import Provenance, ScorerVersion, generation_arguments
+from guardrail.labelling.questions import LabelOptions
 from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.options import SCORER_VERSION, ScoringOptions

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from guardrail.errors import GuardrailError
+from guardrail.evaluation.cost import peak_memory, runtime_of
 from guardrail.evaluation.evaluated_answers import Costs, EvaluatedAnswer
 from guardrail.evaluation.methods import AnsweredQuestion
 from guardrail.evaluation.requirements import EvaluationOptions, Missing, Needs
@@ -21,10 +22,9 @@ from guardrail.labelling.answering import (
 from guardrail.labelling.judge import AnswerToJudge, Judge, judge_answers
 from guardrail.labelling.provenance import Provenance, ScorerVersion
 from guardrail.labelling.questions import Question
-from guardrail.models.devices import peak_memory, runtime_of
 from guardrail.scoring.batches import Encoded, Failure, Outcome, run_batches
 from guardrail.scoring.score import score_batch
-from guardrail.utils.progress import ProgressCallback
+from guardrail.utils.threads import ProgressCallback
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from guardrail.errors import MissingDependencyError, ModelUnavailableError, OptionError
-from guardrail.models.files.hf_logging import quiet_transformers
+from guardrail.models.replay.transformers_internals import quiet_transformers
 
 __all__ = [
     "STAND_IN",

@@ -11,8 +11,8 @@ from guardrail.labelling.judge import AnswerToJudge, Judge, judge_again
 from guardrail.labelling.questions import Question, Questions
 from guardrail.scoring.batches import Failure
 from guardrail.utils.json_lines import as_json
-from guardrail.utils.progress import ProgressCallback
 from guardrail.utils.record_store import RecordStore
+from guardrail.utils.threads import ProgressCallback
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel

@@ -15,7 +15,7 @@ from guardrail.guard.answer import failure
 from guardrail.guard.history import notices_of
 from guardrail.guard.produce import Job, Produced
 from guardrail.guard.tool_calls import AssessedCall, assess_calls, name_of
-from guardrail.labelling.author import same_name
+from guardrail.labelling.provenance import same_name
 from guardrail.models.fingerprint import fingerprint_model
 from guardrail.models.sampling import Sampling
 from guardrail.policy.decide import decide

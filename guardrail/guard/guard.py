@@ -10,14 +10,14 @@ from guardrail.escalation.routing import check_keyless
 from guardrail.guard.pipeline import Pipeline
 from guardrail.guard.scheduler import Response, job_of, jobs_of, reading_job
 from guardrail.guard.tool_calls import CalledTool
-from guardrail.labelling.author import Author
+from guardrail.labelling.provenance import Author
 from guardrail.models.files.reference import DEFAULT_MODEL
 from guardrail.models.generation_controls import NO_CONTROLS, GenerationControls
 from guardrail.models.local import LocalModel
 from guardrail.models.sampling import Sampling
 from guardrail.policy.load import load_policy
 from guardrail.policy.model import Policy
-from guardrail.utils.arguments import takes_no_others
+from guardrail.utils.text import takes_no_others
 
 if TYPE_CHECKING:
     from guardrail.guard.answer import GuardedAnswer
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from guardrail.models.prompt import Prompt
     from guardrail.models.trace import FinishReason
     from guardrail.scoring.options import ScoringOptions
-    from guardrail.utils.progress import ProgressCallback
+    from guardrail.utils.threads import ProgressCallback
 
 __all__ = ["Guard"]
 

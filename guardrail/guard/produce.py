@@ -10,13 +10,12 @@ from guardrail.errors import InvalidInputError, ScoringError
 from guardrail.escalation.case import is_blank
 from guardrail.guard.answer import failure
 from guardrail.guard.tool_calls import CalledTool, ScoredCall, name_of, scored_calls
-from guardrail.labelling.author import Author
-from guardrail.labelling.observation import HiddenState, Observation
+from guardrail.labelling.provenance import Author
 from guardrail.models.decoding import decode
 from guardrail.models.generation_controls import NO_CONTROLS, GenerationControls
 from guardrail.models.prompt import EncodedPrompt
 from guardrail.scoring.score import score_batch
-from guardrail.scoring.uncertainty import SCORES, Uncertainty
+from guardrail.scoring.uncertainty import SCORES, HiddenState, Observation, Uncertainty
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel

@@ -13,7 +13,7 @@ from uuid import uuid4
 from guardrail.errors import AnswerTimeoutError, OptionError, ResponseError
 from guardrail.guard.produce import Job
 from guardrail.guard.tool_calls import CalledTool
-from guardrail.labelling.author import Author, author_of
+from guardrail.labelling.provenance import Author, author_of
 from guardrail.models.chat_template import with_text
 from guardrail.utils.threads import renew_after_fork
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from guardrail.escalation.verdict import VerdictCall
 from guardrail.guard.answer import failure
-from guardrail.labelling.observation import Observation
 from guardrail.scoring.options import Span
+from guardrail.scoring.uncertainty import Observation
 
 if TYPE_CHECKING:
     from guardrail.calibration.profile import Assessment, Profile

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from guardrail.errors import GuardrailError
 from guardrail.labelling.answers import AnswerRecord, Judgement
 from guardrail.labelling.judge import AnswerToJudge, Judge, judge_answers
-from guardrail.labelling.observation import HiddenState
 from guardrail.labelling.provenance import Provenance, provenance_of
 from guardrail.labelling.questions import LabelOptions, Question
 from guardrail.scoring.batches import Encoded, Failure, Outcome, run_batches
 from guardrail.scoring.options import ScorerFingerprint
 from guardrail.scoring.score import no_answer, score_batch
-from guardrail.utils.progress import ProgressCallback
+from guardrail.scoring.uncertainty import HiddenState
 from guardrail.utils.record_store import RecordStore
+from guardrail.utils.threads import ProgressCallback
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel

@@ -9,16 +9,21 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BeforeValidator, ConfigDict
 
 from guardrail.errors import RecordError
-from guardrail.labelling.author import name_problem
-from guardrail.labelling.observation import HiddenState, Observation
-from guardrail.labelling.provenance import Provenance
+from guardrail.labelling.provenance import Provenance, name_problem
 from guardrail.labelling.questions import ANSWER_FIELDS, question_text
 from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.scoring.batches import Failure
 from guardrail.scoring.options import ScorerFingerprint
-from guardrail.utils.frozen_model import FiniteFloat, FrozenModel, StrictBool, read_model
+from guardrail.scoring.uncertainty import HiddenState, Observation
 from guardrail.utils.json_lines import json_object, shown, text_of
-from guardrail.utils.record_store import UnreadLine, read_records
+from guardrail.utils.record_store import (
+    FiniteFloat,
+    FrozenModel,
+    StrictBool,
+    UnreadLine,
+    read_model,
+    read_records,
+)
 
 __all__ = [
     "LABELLED",

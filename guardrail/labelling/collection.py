@@ -22,8 +22,8 @@ from guardrail.labelling.provenance import provenance_of
 from guardrail.labelling.questions import LabelOptions, Question, Questions, accepted_answers
 from guardrail.scoring.batches import Failure, exit_status_of
 from guardrail.utils.json_lines import as_json
-from guardrail.utils.progress import ProgressCallback
 from guardrail.utils.record_store import RecordStore
+from guardrail.utils.threads import ProgressCallback
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 from guardrail.labelling.answers import LABELLED, Judgement
 from guardrail.models.reasoning import answer_of
-from guardrail.utils.progress import ProgressCallback, report
+from guardrail.utils.threads import ProgressCallback, report
 
 __all__ = ["AnswerToJudge", "Judge", "Ruling", "judge_again", "judge_answer", "judge_answers"]
 

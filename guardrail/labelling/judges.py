@@ -1,8 +1,9 @@
-"""Judges by name: word matching, embeddings, a chat model, or a function of your own."""
+"""Judges by name: word matching, SQuAD's metrics, embeddings, a chat model, or a function of your own."""
 
 import importlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -15,18 +16,20 @@ from guardrail.labelling.matching import (
     ContainsJudge,
     ExactJudge,
     F1Judge,
-    SquadExactJudge,
-    SquadF1Judge,
     check_threshold,
+    overlap,
+    squad_normalized,
 )
-from guardrail.models.files.hf_logging import quiet_transformers
 from guardrail.models.reasoning import answer_of
+from guardrail.models.replay.transformers_internals import quiet_transformers
 
 __all__ = [
     "DEFAULT_EMBEDDING_MODEL",
     "CallableJudge",
     "ChatJudge",
     "EmbeddingJudge",
+    "SquadExactJudge",
+    "SquadF1Judge",
     "as_judge",
     "find_callable",
     "open_chat_judge",
@@ -231,6 +234,67 @@ def _open(model: str) -> Any:
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelUnavailableError(f"The judge's model {model} cannot be opened: {reason}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class SquadExactJudge:
+    """SQuAD's exact match (Rajpurkar et al., 2016): right if the normalised answer is an accepted one.
+
+    It makes figures comparable with papers; :class:`ExactJudge` also unifies numerals, plurals and accents.
+    An accepted answer that the normalisation leaves nothing of, such as "A", does not count: any other such
+    answer would equal it. If there is no other, the judge cannot tell.
+    """
+
+    name: str = "squad-exact"
+    needs_answers: bool = True
+    at_once: int = 1
+
+    def __call__(self, question: str, response: str, accepted: Sequence[str]) -> Ruling:
+        """Judge one answer."""
+        wanted = _squad_answers(accepted)
+        if not wanted:
+            return _NOTHING_LEFT
+        said = squad_normalized(answer_of(response))
+        return Ruling(said in wanted, f"The normalised answer is “{said}”.")
+
+
+@dataclass(frozen=True, slots=True)
+class SquadF1Judge:
+    """SQuAD's F1 (Rajpurkar et al., 2016): right if it reaches a threshold for an accepted answer.
+
+    Normalisation and accepted answers without words are as for :class:`SquadExactJudge`.
+
+    Attributes:
+        threshold: Minimum F1 of a right answer, above 0 and up to 1. Papers report the mean F1 instead.
+    """
+
+    threshold: float = 0.5
+    needs_answers: bool = True
+    at_once: int = 1
+
+    def __post_init__(self) -> None:
+        check_threshold("squad-f1", self.threshold)
+
+    @property
+    def name(self) -> str:
+        """The name includes the threshold, which decides."""
+        return f"squad-f1:{self.threshold:g}"
+
+    def __call__(self, question: str, response: str, accepted: Sequence[str]) -> Ruling:
+        """Judge one answer."""
+        wanted = _squad_answers(accepted)
+        if not wanted:
+            return _NOTHING_LEFT
+        said = Counter(squad_normalized(answer_of(response)).split())
+        best = max(overlap(said, Counter(one.split())) for one in wanted)
+        return Ruling(best >= self.threshold, f"F1 is {best:.2f}; right from {self.threshold:g}.")
+
+
+_NOTHING_LEFT = Ruling(None, "Normalisation leaves nothing of any accepted answer.")
+
+
+def _squad_answers(accepted: Sequence[str]) -> list[str]:
+    return [one for one in map(squad_normalized, accepted) if one]
 
 
 _NAMES = (

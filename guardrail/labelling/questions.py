@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from guardrail.errors import OptionError, PromptError, RecordError
 from guardrail.labelling.accepted_answers import Shape, shape_of, unread_answers
-from guardrail.labelling.author import author_of, name_problem, same_name
+from guardrail.labelling.provenance import author_of, name_problem, same_name
 from guardrail.labelling.transcript import transcript
 from guardrail.models.chat_template import part_text, with_text
 from guardrail.models.sampling import Sampling
@@ -28,7 +28,6 @@ __all__ = [
     "Question",
     "Questions",
     "accepted_answers",
-    "generation_arguments",
     "of_one_author",
     "parse_questions",
     "question_text",
@@ -68,24 +67,6 @@ class LabelOptions:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise OptionError(f"batch_size is {self.batch_size}; it must be at least 1.")
-
-
-def generation_arguments(options: LabelOptions) -> dict[str, Any]:
-    """Arguments of the generation as plain values; the system message only as a hash."""
-    sampling, system = options.sampling, options.system
-    most = sampling.max_reasoning_tokens
-    # Left out if unset: earlier versions do not have it, and it only concerns models that reason.
-    reasoning = {} if most is None else {"max_reasoning_tokens": most}
-    return {
-        "max_tokens": sampling.max_tokens,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "seed": sampling.seed,
-        "stop": list(sampling.stop),
-        "system_sha256": sha256(system.encode()).hexdigest() if system is not None else None,
-        **reasoning,
-        **({"chat_template_kwargs": dict(given)} if (given := options.chat_template_kwargs) else {}),
-    }
 
 
 # Fields of an answer's record; a field of the line with one of these names is dropped.

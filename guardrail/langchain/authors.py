@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from guardrail.errors import OptionError
-from guardrail.labelling.author import Author, name_problem, same_name
+from guardrail.labelling.provenance import Author, name_problem, same_name
 
 if TYPE_CHECKING:
     from guardrail.escalation.verdict import Verdict

@@ -378,7 +378,7 @@ class ChatGuardrail(ConfigCheckedChatModel):
             OptionError: No answer can be held to the schema.
             MissingDependencyError: llguidance is not installed.
         """
-        from guardrail.models.constrained_decoding import held_to, json_grammar
+        from guardrail.models.generation_controls import held_to, json_grammar
 
         if method not in get_args(_Method):
             raise OptionError(f"method is {method!r}; it can be {', '.join(get_args(_Method))}.")

@@ -24,7 +24,7 @@ from guardrail.langchain.answer_parts import parts_of
 from guardrail.langchain.message_conversion import in_place_of, with_verdict
 from guardrail.langchain.verdicts import CarriedVerdict, is_given, unsealed, verdict_of
 from guardrail.models.sampling import check_number
-from guardrail.utils.arguments import takes_no_others
+from guardrail.utils.text import takes_no_others
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import ToolCallRequest

@@ -41,7 +41,7 @@ from guardrail.langchain.verdicts import VERDICT_EVENT, is_given, traced, verdic
 from guardrail.langchain.wrapper import UncertaintyGuard
 from guardrail.policy.load import load_policy
 from guardrail.policy.model import Policy
-from guardrail.utils.arguments import takes_no_others
+from guardrail.utils.text import takes_no_others
 
 if TYPE_CHECKING:
     from langgraph.runtime import Runtime

@@ -221,7 +221,7 @@ class ChatRequest:
         must_call = options.tool_choice == "any" and options.tools
         if not must_call and options.json_schema is None:
             return None
-        from guardrail.models.constrained_decoding import calls_grammar, held_to, json_grammar
+        from guardrail.models.generation_controls import calls_grammar, held_to, json_grammar
 
         if not options.tools:
             return held_to(json_grammar(options.json_schema or {}))

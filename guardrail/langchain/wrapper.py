@@ -24,7 +24,7 @@ from guardrail.models.files.reference import DEFAULT_MODEL
 from guardrail.policy.lint import AUTO
 from guardrail.policy.load import load_policy
 from guardrail.policy.model import Policy
-from guardrail.utils.arguments import takes_no_others
+from guardrail.utils.text import takes_no_others
 from guardrail.utils.threads import ForkSafeLock
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv
 
 from guardrail.errors import CalibrationError
-from guardrail.metrics.figure import Figure
+from guardrail.metrics.types import Figure
 
 __all__ = [
     "LEVEL",

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from guardrail.metrics.figure import Figure
 from guardrail.metrics.intervals import LEVEL, RESAMPLES, FloatArray, divide, ends, mean_ranks, share
+from guardrail.metrics.types import Figure
 
 __all__ = [
     "Bin",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from guardrail.errors import GenerationError
 from guardrail.models.generation import padded
 from guardrail.models.replay.architecture import layer_input, positions_of, predicting
-from guardrail.models.replay.kv_cache import cache_of_row
+from guardrail.models.replay.caches import cache_of_row
 from guardrail.models.runnable_model import sees_padding
 from guardrail.models.trace import token_statistics
 

@@ -14,8 +14,7 @@ from guardrail.models.decoding import StopStrings
 from guardrail.models.generation_controls import NO_CONTROLS, GenerationControls, GoesOn, drawn
 from guardrail.models.reasoning import DEFAULT_REASONING_TOKENS
 from guardrail.models.replay.architecture import headless, positions_of, predicting
-from guardrail.models.replay.cached_activations import CachedActivations
-from guardrail.models.replay.kv_cache import retaining_cache
+from guardrail.models.replay.caches import CachedActivations, retaining_cache
 from guardrail.models.replay.replay import LOGITS_BUDGET_BYTES, Recorder
 from guardrail.models.response import AfterReasoning, AnswerLimits, ResponseReader, TextStream
 from guardrail.models.runnable_model import RunnableModel

@@ -15,7 +15,6 @@ from guardrail.models.control_tokens import Region, encode_with
 from guardrail.models.files.reference import DEFAULT_MODEL, ModelReference
 from guardrail.models.generation import Run, generate, read
 from guardrail.models.generation_controls import NO_CONTROLS, GenerationControls
-from guardrail.models.limits import ReadingLimits
 from guardrail.models.loading import LoadOptions, open_model
 from guardrail.models.prompt import EncodedPrompt, Prompt, encode_ids, encode_prompt, without_end
 from guardrail.models.replay.architecture import Anatomy, dissect
@@ -26,16 +25,16 @@ from guardrail.models.response import (
     read_reason,
     token_budget,
 )
-from guardrail.models.runnable_model import RunnableModel, make_runnable, sees_padding
+from guardrail.models.runnable_model import ReadingLimits, RunnableModel, make_runnable, sees_padding
 from guardrail.models.sampling import Sampling
 from guardrail.models.trace import FinishReason, Trace, traces_of
-from guardrail.utils.arguments import takes_no_others
+from guardrail.utils.text import takes_no_others
 from guardrail.utils.threads import renew_after_fork
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from guardrail.utils.progress import ProgressCallback
+    from guardrail.utils.threads import ProgressCallback
 
 
 @takes_no_others

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from guardrail.errors import PromptError
-from guardrail.models.chat_template import with_text
+from guardrail.models.chat_template import check_shown, render, with_text
 from guardrail.models.control_tokens import (
     Marks,
     control_tokens,
@@ -17,7 +17,6 @@ from guardrail.models.control_tokens import (
     without_beginnings,
 )
 from guardrail.models.reasoning import answer_of, reasoning_format
-from guardrail.models.template_rendering import check_shown, render
 from guardrail.utils.json_lines import is_text, plain_json
 
 if TYPE_CHECKING:

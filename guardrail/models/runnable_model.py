@@ -1,19 +1,24 @@
-"""A model ready to run, with what generating, reading and scoring need to know of it."""
+"""A model ready to run: what generating, reading and scoring need to know of it, and how much it can read."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from guardrail.errors import ModelUnavailableError
+from guardrail.errors import ModelUnavailableError, PromptError, ResponseError
 from guardrail.models.control_tokens import control_tokens
-from guardrail.models.prompt import written_end
+from guardrail.models.prompt import EncodedPrompt, written_end
 from guardrail.models.replay.architecture import Anatomy, positions_of, predicting
 from guardrail.models.trace import agree
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["ReadingLimits"]
+
 
 # More than any vocabulary has.
 _NO_TOKEN = 2**31
@@ -117,3 +122,65 @@ def _logits(model: "PreTrainedModel", ids: Tensor, mask: Tensor) -> Tensor:
     output = model(input_ids=ids, attention_mask=mask, use_cache=False, **positions_of(model, mask, 0))
     logits: Tensor = output.logits
     return logits
+
+
+# More than any answer has.
+_UNBOUNDED = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingLimits:
+    """The bounds of a model on prompts and responses.
+
+    Attributes:
+        name: What errors call the model.
+        vocabulary_size: Number of token ids that it can read.
+        context_length: Most tokens of a prompt and its response together; None where it does not say.
+    """
+
+    name: str
+    vocabulary_size: int
+    context_length: int | None
+
+    def room(self, prompt: EncodedPrompt) -> int:
+        """How many tokens of an answer fit behind a prompt.
+
+        Raises:
+            PromptError: The prompt is empty, has unknown token ids, or fills the context by itself.
+        """
+        if not prompt.ids:
+            raise PromptError("The prompt has no tokens.")
+        self._check_vocabulary(prompt.ids, "prompt", PromptError)
+        if self.context_length is None:
+            return _UNBOUNDED
+        if len(prompt.ids) >= self.context_length:
+            raise PromptError(
+                f"The prompt has {len(prompt.ids):,} tokens and {self.name} reads {self.context_length:,} "
+                "with the answer. Shorten the prompt, or choose a model with a longer context."
+            )
+        return self.context_length - len(prompt.ids)
+
+    def check_response(self, prompt: EncodedPrompt, response: Sequence[int]) -> None:
+        """See that a response can be read behind a prompt.
+
+        Raises:
+            PromptError: The prompt is empty, has unknown token ids, or is too long.
+            ResponseError: Likewise for the response.
+        """
+        if not response:
+            raise ResponseError("The response has no tokens, so there is nothing to score.")
+        self._check_vocabulary(response, "response", ResponseError)
+        room = self.room(prompt)
+        if len(response) > room:
+            raise ResponseError(
+                f"Prompt and response have {len(prompt.ids) + len(response):,} tokens and {self.name} reads "
+                f"{self.context_length:,}."
+            )
+
+    def _check_vocabulary(
+        self, ids: Sequence[int], what: str, error: type[PromptError] | type[ResponseError]
+    ) -> None:
+        size = self.vocabulary_size
+        for at, token in enumerate(ids):
+            if not 0 <= token < size:
+                raise error(f"Token {at} of the {what} is {token}; {self.name} knows ids 0 to {size - 1}.")

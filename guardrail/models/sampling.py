@@ -5,7 +5,7 @@ from math import isfinite
 from typing import Any, Self
 
 from guardrail.errors import OptionError
-from guardrail.utils.arguments import takes_no_others
+from guardrail.utils.text import takes_no_others
 
 __all__ = ["SEEDS", "Sampling", "check_number"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from guardrail.models.replay.cached_activations import BatchActivations, CachedActivations, RowActivations
+from guardrail.models.replay.caches import BatchActivations, CachedActivations, RowActivations
 
 if TYPE_CHECKING:
     from guardrail.models.generation import Run

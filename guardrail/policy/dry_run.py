@@ -17,13 +17,13 @@ from guardrail.policy.load import fill_in
 from guardrail.policy.model import Policy
 from guardrail.policy.validation import validate
 from guardrail.policy.yaml_document import read_file
-from guardrail.utils.frozen_model import FrozenModel
+from guardrail.utils.record_store import FrozenModel
 from guardrail.utils.text import did_you_mean
 
 if TYPE_CHECKING:
     from guardrail.calibration.held_out import HeldOutAnswer
     from guardrail.calibration.profile import Profile
-    from guardrail.metrics.figure import Figure
+    from guardrail.metrics.types import Figure
 
 __all__ = [
     "Accepted",

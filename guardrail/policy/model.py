@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from guardrail.policy.evidence import Action, When
 from guardrail.policy.messages import Notice, check_message
-from guardrail.utils.frozen_model import FrozenModel
+from guardrail.utils.record_store import FrozenModel
 
 __all__ = [
     "ABSTAIN",

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from guardrail.evaluation.compare import COVERAGES, MATCHED, METRICS, Comparison, MethodFigures
-from guardrail.metrics.figure import Figure
+from guardrail.metrics.types import Figure
 from guardrail.reports.formatting import NONE, counted, decimal, interval, percent, shown, visible
 from guardrail.reports.profile_report import Fact
 from guardrail.reports.profile_terminal import facts_table, plain_table, print_section

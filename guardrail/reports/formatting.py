@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from guardrail.metrics.figure import Figure, figure_of
+from guardrail.metrics.types import Figure, figure_of
 from guardrail.utils.text import visible as without_orders
 
 __all__ = ["NONE", "counted", "decimal", "interval", "percent", "promised", "short", "shown", "visible"]

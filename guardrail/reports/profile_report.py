@@ -7,9 +7,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from guardrail.calibration.calibrators import Isotonic, Platt, VennAbers
 from guardrail.calibration.profile import CertifiedThreshold, Profile
-from guardrail.metrics.figure import Figure, figure_of
+from guardrail.metrics.types import Figure, figure_of
 from guardrail.reports.formatting import counted, interval, percent, promised, short, shown, visible
-from guardrail.utils.frozen_model import FrozenModel
+from guardrail.utils.record_store import FrozenModel
 
 __all__ = [
     "Fact",

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from guardrail.calibration.profile import Profile
-from guardrail.metrics.figure import Figure
+from guardrail.metrics.types import Figure
 from guardrail.reports.formatting import NONE, decimal, interval, percent, promised, short, visible
 from guardrail.reports.profile_report import (
     Fact,

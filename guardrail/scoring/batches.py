@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Generic, NamedTuple, Self, TypeVar
 
 from guardrail.errors import GuardrailError, ScoringError
-from guardrail.utils.progress import ProgressCallback, report
+from guardrail.utils.threads import ProgressCallback, report
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel

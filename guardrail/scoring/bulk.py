@@ -17,7 +17,7 @@ from guardrail.scoring.records import (
     line_record,
 )
 from guardrail.scoring.score import score_batch
-from guardrail.utils.progress import ProgressCallback
+from guardrail.utils.threads import ProgressCallback
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel

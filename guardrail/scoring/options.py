@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
 from guardrail.errors import OptionError
-from guardrail.utils.arguments import takes_no_others
+from guardrail.utils.text import takes_no_others
 
 __all__ = [
     "SCORER_VERSION",

@@ -10,11 +10,11 @@ from guardrail.errors import GenerationError, MissingDependencyError, OptionErro
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.batches import Failure
 from guardrail.utils.json_lines import json_object, kind_of, read_json_lines, text_of
-from guardrail.utils.progress import report
+from guardrail.utils.threads import report
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
-    from guardrail.utils.progress import ProgressCallback
+    from guardrail.utils.threads import ProgressCallback
 
 __all__ = [
     "ParaphrasedQuery",

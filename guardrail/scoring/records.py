@@ -16,8 +16,8 @@ from guardrail.scoring.options import SCORER_VERSION, ScoringOptions, computatio
 from guardrail.scoring.uncertainty import SCORES
 from guardrail.utils.files import check_destination
 from guardrail.utils.json_lines import as_json, is_text, json_object, kind_of, read_json_lines, shown, text_of
-from guardrail.utils.progress import ProgressCallback
 from guardrail.utils.record_store import RecordStore
+from guardrail.utils.threads import ProgressCallback
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel

@@ -6,16 +6,22 @@ from math import exp, isfinite
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from guardrail.errors import OptionError, ScoringError
 from guardrail.models.decoding import decode
 from guardrail.models.local import LocalModel
 from guardrail.models.prompt import EncodedPrompt
-from guardrail.models.replay.replay import Differentiable, replay, run_whole
+from guardrail.models.replay.replay import Differentiable, replay, run_from_embedding, run_whole
 from guardrail.models.trace import Trace, at_least_float32
-from guardrail.scoring.batch_layout import Batch, ScoredSpan, lay_out
-from guardrail.scoring.gradients import embedding_gradients, head_gradients, semgrad, unweighted_by_logits
+from guardrail.scoring.gradients import (
+    Batch,
+    ScoredSpan,
+    head_gradients,
+    lay_out,
+    semgrad,
+    unweighted_by_logits,
+)
 from guardrail.scoring.options import Computation, ScoringOptions
 from guardrail.scoring.uncertainty import (
     SemanticToken,
@@ -239,3 +245,30 @@ def no_answer(trace: Trace) -> str:
         "no answer to score. Give the model more tokens to reason (max_reasoning_tokens), or keep it from "
         "reasoning (chat_template_kwargs)."
     )
+
+
+def embedding_gradients(model: LocalModel, batch: Batch, by_final: Tensor) -> list[Tensor] | None:
+    """Gradient of each response's loss by the input embedding, or None where the head has its own weight.
+
+    Args:
+        model: The model.
+        batch: The responses.
+        by_final: Gradient of the losses by the head's input (B × T × d).
+
+    Returns:
+        For each response a V × d tensor, which is why this is an ablation and not the default.
+    """
+    embedding = model.model.get_input_embeddings().weight
+    tied = getattr(model.anatomy.head, "weight", None) is embedding
+    if not tied or not isinstance(embedding, nn.Parameter):
+        return None
+    gradients = []
+    with run_from_embedding(model.model, model.anatomy, batch.states, embedding) as run:
+        for row in batch.rows:
+            alone = torch.zeros_like(by_final)
+            alone[row] = by_final[row]
+            (gradient,) = torch.autograd.grad(
+                run.final, embedding, alone.to(run.final.dtype), retain_graph=True
+            )
+            gradients.append(gradient)
+    return gradients

@@ -16,11 +16,11 @@ from guardrail.errors import OptionError, PromptError
 from guardrail.models.forward import prompt_states
 from guardrail.models.prompt import template_tail
 from guardrail.scoring.paraphrases import ParaphrasedQuery
-from guardrail.utils.progress import report
+from guardrail.utils.threads import report
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
-    from guardrail.utils.progress import ProgressCallback
+    from guardrail.utils.threads import ProgressCallback
 
 __all__ = ["DEFAULT_TOKENS", "LEVEL", "Choice", "QueryStates", "Scan", "choose", "preservation", "scan"]
 

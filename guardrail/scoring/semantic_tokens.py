@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from guardrail import __version__
 from guardrail.errors import OptionError, PromptError
 from guardrail.models.files.resolve import models_root
 from guardrail.models.prompt import template_tail
 from guardrail.scoring.options import ScoringOptions
 from guardrail.utils.files import write_whole
-from guardrail.version import __version__
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel

@@ -1,14 +1,30 @@
-"""What a score is made of, and one score of several segments. Plain values: nothing here needs torch."""
+"""What one pass tells of an answer: its scores, one score of several segments, and hidden states for a probe.
 
+Plain values: nothing here needs torch.
+"""
+
+import sys
+from array import array
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import exp, inf
-from typing import Literal, get_args
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import PlainSerializer, PlainValidator
 
 from guardrail.errors import OptionError
 from guardrail.scoring.options import Computation, ScoringOptions
 
-__all__ = ["Combination", "combined_scores"]
+__all__ = [
+    "Combination",
+    "HiddenState",
+    "Observation",
+    "PackedFloats",
+    "combined_scores",
+    "packed",
+    "unpacked",
+]
 
 
 # The names of all scores, in the order in which they are shown.
@@ -160,3 +176,65 @@ def _combination(name: str, how: Combination) -> Callable[[Sequence[float]], flo
     if how == "last":
         return lambda values: values[-1]
     return min if name in _DOWN else max
+
+
+def packed(values: Sequence[float]) -> str:
+    """Numbers as text: float32, little-endian, in base 64."""
+    return b64encode(_little_endian(array("f", values)).tobytes()).decode()
+
+
+def unpacked(text: str) -> "array[float]":
+    """The numbers of a text.
+
+    Raises:
+        ValueError: It holds none.
+    """
+    values = array("f")
+    values.frombytes(b64decode(text, validate=True))
+    return _little_endian(values)
+
+
+def _read(values: Any) -> Sequence[float]:
+    if isinstance(values, str):
+        return unpacked(values)
+    if isinstance(values, Sequence):
+        return values
+    raise ValueError("Numbers in base 64 are expected")
+
+
+PackedFloats = Annotated[Sequence[float], PlainValidator(_read), PlainSerializer(packed)]
+"""Numbers that a line of JSON holds packed as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenState:
+    """Input of one decoder layer over a response, as plain numbers (see ``models.trace.HiddenSummary``).
+
+    Attributes:
+        depth: Fraction of the layers at which it was taken.
+        mean: Mean over the response, d values.
+        last: At the last position, d values.
+    """
+
+    depth: float
+    mean: PackedFloats
+    last: PackedFloats
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one pass tells of one answer.
+
+    Attributes:
+        scores: Scores by name, as ``Uncertainty.scores()`` gives them, and ``tokens``, the answer's length.
+        hidden: Hidden state for a probe, where one is used.
+    """
+
+    scores: Mapping[str, float]
+    hidden: HiddenState | None = field(default=None)
+
+
+def _little_endian(values: "array[float]") -> "array[float]":
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values

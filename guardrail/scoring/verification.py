@@ -7,12 +7,11 @@ import transformers
 from torch import Tensor
 
 from guardrail.errors import ScoringError
-from guardrail.models.files.hf_logging import quiet_transformers
 from guardrail.models.local import LocalModel
 from guardrail.models.prompt import EncodedPrompt
-from guardrail.models.replay.cached_activations import CachedActivations
+from guardrail.models.replay.caches import CachedActivations
 from guardrail.models.replay.replay import Differentiable, replay, run_whole
-from guardrail.models.replay.transformers_internals import missing_internal
+from guardrail.models.replay.transformers_internals import missing_internal, quiet_transformers
 from guardrail.models.trace import Trace, agree
 
 # Families whose scores the tests compare with plain autograd (tests/scoring/test_architectures.py).

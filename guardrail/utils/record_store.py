@@ -1,4 +1,4 @@
-"""Files of JSON lines: a run appends each result as it comes, and an interrupted run resumes from them."""
+"""Records in files: their base class, and a store of JSON lines that an interrupted run resumes from."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -6,15 +6,56 @@ from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Generic, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, BinaryIO, Generic, NamedTuple, Self, TypeVar
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from guardrail.errors import FileInUseError, GuardrailError, OptionError, RecordError
 from guardrail.utils.files import check_destination, whole_file
-from guardrail.utils.json_lines import as_json, json_value, split_lines
+from guardrail.utils.json_lines import as_json, json_value, kind_of, split_lines
 
-__all__ = ["RecordStore", "StoredRecords", "UnreadLine", "read_records"]
+__all__ = [
+    "FiniteFloat",
+    "FrozenModel",
+    "RecordStore",
+    "StoredRecords",
+    "StrictBool",
+    "UnreadLine",
+    "read_model",
+    "read_records",
+]
+
+
+class FrozenModel(BaseModel):
+    """Base of every record in a file: it is not changed once it is made, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+
+Model = TypeVar("Model", bound=FrozenModel)
+
+
+FiniteFloat = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+"""A finite number, and nothing that could be taken for one: no text, no true or false."""
+
+
+def read_model(kind: type[Model], values: Mapping[str, Any]) -> Model:
+    """Make a record of values that were read from a file.
+
+    Raises:
+        RecordError: A value is missing or is not what it must be; the first of them is named.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        found = "is missing" if first["type"] == "missing" else f"is {kind_of(first['input'])}"
+        raise RecordError(
+            f"A part of it is missing or was changed: {where} {found}. {first['msg']}."
+        ) from error
+
 
 Record = TypeVar("Record")
 
@@ -39,7 +80,7 @@ class StoredRecords(NamedTuple, Generic[Record]):
     """
 
     records: list[Record]
-    problems: list["UnreadLine"]
+    problems: list[UnreadLine]
     end: int
     last: Record | None
     torn: bytes

@@ -1,9 +1,10 @@
-"""Threads, forks and time limits for code that is not ours."""
+"""Threads, forks and time limits for code that is not ours, and the progress that long steps report."""
 
 import asyncio
 import ctypes
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -15,11 +16,14 @@ from weakref import WeakSet
 
 __all__ = [
     "ForkSafeLock",
+    "ProgressCallback",
     "Renewed",
     "TimeLimitReached",
     "call_within",
+    "in_background",
     "in_thread",
     "renew_after_fork",
+    "report",
     "time_limit",
     "wait_within",
 ]
@@ -32,7 +36,7 @@ class Renewed(Protocol):
         """Create the state afresh. Called in the forked process before anything else of this library."""
 
 
-_to_renew: "WeakSet[Renewed]" = WeakSet()
+_to_renew: WeakSet[Renewed] = WeakSet()
 
 
 def renew_after_fork(one: Renewed) -> None:
@@ -139,7 +143,7 @@ def _raise_in(thread: int, error: type[BaseException]) -> None:
 T = TypeVar("T")
 
 
-def in_thread(call: Callable[[], T]) -> "Future[T]":
+def in_thread(call: Callable[[], T]) -> Future[T]:
     """Run a call in a daemon thread with the caller's context variables.
 
     Not in an executor: hanging targets would use up its threads.
@@ -176,3 +180,63 @@ async def wait_within(seconds: float, awaitable: Awaitable[T]) -> T:
     """
     async with asyncio.timeout(seconds):
         return await awaitable
+
+
+Result = TypeVar("Result")
+
+
+class ProgressCallback(Protocol):
+    """A callback that is told about progress, always on the thread of the caller that passed it."""
+
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        """Receive a report.
+
+        Args:
+            stage: What is being done, in words; a new text means that a new stage has begun.
+            done: How much of this stage is done: bytes of a download, steps otherwise.
+            total: How much there is in all, in the same unit; None if unknown.
+        """
+
+
+def report(progress: ProgressCallback | None, stage: str, done: int = 0, total: int | None = None) -> None:
+    """Call ``progress`` if it is not None."""
+    if progress is not None:
+        progress(stage, done, total)
+
+
+def in_background(
+    job: Callable[[], Result],
+    *,
+    tick: Callable[[], None] | None = None,
+    seconds_between_ticks: float = 0.25,
+    deadline_seconds: float | None = None,
+) -> Result:
+    """Run ``job`` on a daemon thread, calling ``tick`` on this one; return its result or raise its error.
+
+    Raises:
+        TimeoutError: The deadline passed; the job is left behind on its thread.
+    """
+    results: list[Result] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(job())
+        except BaseException as error:  # noqa: BLE001  (raised again below, on the caller's thread)
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="guardrail-models", daemon=True)
+    thread.start()
+    started = time.monotonic()
+    while thread.is_alive():
+        left = float("inf")
+        if deadline_seconds is not None:
+            left = deadline_seconds - (time.monotonic() - started)
+            if left <= 0:
+                raise TimeoutError(f"no answer within {deadline_seconds:g} seconds")
+        thread.join(min(seconds_between_ticks, left))
+        if tick is not None:
+            tick()
+    if errors:
+        raise errors[0]
+    return results[0]

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from guardrail.calibration.confidence import ConfidenceModel, Probe, Term
 from guardrail.errors import CalibrationError
-from guardrail.labelling.observation import HiddenState, Observation
+from guardrail.scoring.uncertainty import HiddenState, Observation
 from tests.support.profiles import HIDDEN, a_profile, an_observation
 
 MODEL = a_profile().confidence_model

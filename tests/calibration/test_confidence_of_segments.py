@@ -6,9 +6,8 @@ import pytest
 
 from guardrail.calibration.confidence import ConfidenceModel, SegmentAssessment, Term, assess_segment
 from guardrail.errors import CalibrationError
-from guardrail.labelling.observation import Observation
 from guardrail.scoring.options import ScoringOptions
-from guardrail.scoring.uncertainty import SemanticToken, TokenScore, Uncertainty
+from guardrail.scoring.uncertainty import Observation, SemanticToken, TokenScore, Uncertainty
 from tests.support.profiles import a_profile
 
 LENGTH = Term(score="tokens", transform="identity", weight=1.0)

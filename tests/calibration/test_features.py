@@ -8,7 +8,7 @@ import pytest
 
 from guardrail.calibration.features import LinearSum, available, read_inputs
 from guardrail.errors import CalibrationError
-from guardrail.labelling.observation import HiddenState, Observation
+from guardrail.scoring.uncertainty import HiddenState, Observation
 from tests.support.fitting import DEPTH, some_answers
 
 OBSERVATIONS = [answer.observation for answer in some_answers(30)]

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from guardrail.calibration.calibrators import Isotonic, Platt, VennAbers
 from guardrail.calibration.profile import CertifiedThreshold, Guarantee, Making, read_profile, write_profile
 from guardrail.errors import CalibrationError, ForeignProfileError, ProfileError
-from guardrail.labelling.observation import Observation
 from guardrail.scoring.options import ScoringOptions, fingerprint_scorer
+from guardrail.scoring.uncertainty import Observation
 from tests.support.profiles import (
     FEASIBLE,
     INFEASIBLE,

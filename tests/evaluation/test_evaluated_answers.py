@@ -7,10 +7,10 @@ from guardrail.errors import OptionError, RecordError
 from guardrail.evaluation.evaluated_answers import Costs, parse_evaluated
 from guardrail.evaluation.methods import Method, Sample
 from guardrail.evaluation.requirements import EvaluationOptions, needs_of
-from guardrail.labelling.observation import HiddenState
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.score import score
+from guardrail.scoring.uncertainty import HiddenState
 from tests.support.chat import tiny_chat_model
 from tests.support.evaluated import record
 

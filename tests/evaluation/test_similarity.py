@@ -11,7 +11,7 @@ from guardrail.evaluation.similarity import (
     open_meaning_model,
     open_similarity_model,
 )
-from guardrail.models.files.hf_logging import quiet_transformers
+from guardrail.models.replay.transformers_internals import quiet_transformers
 
 needs_sentence_transformers = pytest.mark.skipif(
     find_spec("sentence_transformers") is None, reason="sentence-transformers is not installed"

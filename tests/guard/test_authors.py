@@ -7,7 +7,7 @@ import pytest
 from guardrail.calibration.profile import read_profile, write_profile
 from guardrail.errors import OptionError
 from guardrail.escalation.queue import HumanQueue
-from guardrail.labelling.author import Author
+from guardrail.labelling.provenance import Author
 from guardrail.policy.decide import decide
 from tests.support.guards import ASKED, PASS, SAID, SHORT, guard_of, policy_of, profile_of
 

@@ -6,7 +6,7 @@ import pytest
 
 from guardrail.errors import CalibrationError
 from guardrail.guard.decision_log import decision_record
-from guardrail.labelling.author import Author
+from guardrail.labelling.provenance import Author
 from guardrail.models.sampling import Sampling
 from tests.support.guards import ASKED, PASS, SAID, guard_of, profile_file, profile_of
 

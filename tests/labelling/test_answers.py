@@ -13,10 +13,10 @@ from guardrail.labelling.answers import (
     parse_answer,
     read_answers,
 )
-from guardrail.labelling.observation import HiddenState
 from guardrail.labelling.provenance import Provenance
 from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.scoring.options import ScoringOptions, fingerprint_scorer
+from guardrail.scoring.uncertainty import HiddenState
 from guardrail.utils.json_lines import as_json
 from guardrail.utils.record_store import RecordStore
 

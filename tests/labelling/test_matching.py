@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrail.errors import OptionError
-from guardrail.labelling.answer_normalization import squad_normalized
-from guardrail.labelling.matching import ContainsJudge, ExactJudge, F1Judge, SquadExactJudge, SquadF1Judge
+from guardrail.labelling.judges import SquadExactJudge, SquadF1Judge
+from guardrail.labelling.matching import ContainsJudge, ExactJudge, F1Judge, squad_normalized
 from guardrail.labelling.questions import question_text
 
 QUESTION = "Which one is it?"

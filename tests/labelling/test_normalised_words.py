@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrail.labelling.answer_normalization import join_numbers, phrase, places, words_of
+from guardrail.labelling.matching import join_numbers, phrase, places, words_of
 
 
 def texts(text):

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrail.models.decoding import has_stop, response_text, token_texts
-from guardrail.scoring.sentences import token_spans
+from guardrail.scoring.segments import token_spans
 from tests.support.tiny import SPECIALS, byte_fallback_tokenizer, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer(words=("assistant", "Hello", " world"))

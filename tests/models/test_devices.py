@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from guardrail.models.devices import peak_memory
+from guardrail.evaluation.cost import peak_memory
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from guardrail.errors import PromptError
-from guardrail.models import template_rendering
+from guardrail.models import chat_template as template_rendering
 from guardrail.models.prompt import encode_prompt
 from guardrail.utils.threads import TimeLimitReached, time_limit
 from tests.support.tiny import tiny_tokenizer

@@ -21,13 +21,19 @@ from guardrail.errors import (
     OptionError,
     UnsafeModelError,
 )
-from guardrail.models.devices import Hardware, choose_device, choose_dtype
 from guardrail.models.files import resolve as sources
 from guardrail.models.files.gguf import convert_gguf
-from guardrail.models.files.hf_logging import quiet_transformers
 from guardrail.models.files.reference import BUILTIN_MODELS, ModelReference
 from guardrail.models.files.resolve import stored_models
-from guardrail.models.loading import LoadOptions, local_folder, open_model
+from guardrail.models.loading import (
+    Hardware,
+    LoadOptions,
+    choose_device,
+    choose_dtype,
+    local_folder,
+    open_model,
+)
+from guardrail.models.replay.transformers_internals import quiet_transformers
 
 WORDS = ["<unk>", "</s>", *(f"w{number}" for number in range(62))]
 GGUF_WORDS = ["<unk>", "</s>", "w", "1", "2", "w1", "w2", *(f"x{number}" for number in range(57))]

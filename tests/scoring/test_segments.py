@@ -7,8 +7,7 @@ from guardrail.errors import OptionError, ScoringError
 from guardrail.models.replay import linear as linears
 from guardrail.models.sampling import Sampling
 from guardrail.scoring import segments
-from guardrail.scoring.batch_layout import lay_out, lay_out_segments
-from guardrail.scoring.gradients import gradients_at, head_gradients
+from guardrail.scoring.gradients import gradients_at, head_gradients, lay_out, lay_out_segments
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.score import differentiable, score
 from guardrail.scoring.segments import Span, score_segments, sentence_spans

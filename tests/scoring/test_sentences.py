@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from guardrail.scoring.sentences import sentence_starts, token_spans
+from guardrail.scoring.segments import sentence_starts, token_spans
 
 # What rules are about comes up often, so that they meet.
 PIECES = st.one_of(

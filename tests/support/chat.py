@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from guardrail.models.files.hf_logging import quiet_transformers
 from guardrail.models.local import LocalModel
+from guardrail.models.replay.transformers_internals import quiet_transformers
 from tests.support.tiny import CHATML, tiny_tokenizer
 
 CONTEXT = 512

@@ -3,7 +3,7 @@
 import numpy as np
 
 from guardrail.labelling.answers import LabelledAnswer
-from guardrail.labelling.observation import HiddenState, Observation
+from guardrail.scoring.uncertainty import HiddenState, Observation
 
 DEPTH = 0.5
 

@@ -5,9 +5,9 @@ from typing import Any
 from guardrail.calibration.calibrators import Platt, ReferenceDistribution
 from guardrail.calibration.confidence import ConfidenceModel, Probe, Term
 from guardrail.calibration.profile import CertifiedThreshold, Making, Profile
-from guardrail.labelling.observation import HiddenState, Observation
 from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.scoring.options import ScorerFingerprint, ScoringOptions, fingerprint_scorer
+from guardrail.scoring.uncertainty import HiddenState, Observation
 
 MODEL = ModelFingerprint(
     name="tiny", weights="ab" * 32, chat_template="cd" * 32, dtype="float32", quantization=None

@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from transformers import LogitsProcessor
 
-from guardrail.models.files.hf_logging import quiet_transformers
 from guardrail.models.generation_controls import GenerationControls
 from guardrail.models.local import LocalModel
+from guardrail.models.replay.transformers_internals import quiet_transformers
 from tests.support.chat import tiny_chat
 
 TEMPLATES = Path(__file__).parents[1] / "data" / "templates"

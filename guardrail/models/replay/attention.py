@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from guardrail.models.replay.cached_activations import CachedOutputs
+from guardrail.models.replay.caches import CachedOutputs
 from guardrail.models.replay.transformers_internals import (
     AttentionInterface,
     AttentionMaskInterface,

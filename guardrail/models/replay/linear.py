@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, autograd, nn
 
-from guardrail.models.replay.cached_activations import CachedOutputs
+from guardrail.models.replay.caches import CachedOutputs
 
 # With more rows, or a smaller weight, the library's own way of sharing a product out is as fast or faster.
 _MOST_ROWS = 128

@@ -17,15 +17,14 @@ from guardrail.models.replay.architecture import (
     predicting,
     with_layer_input,
 )
-from guardrail.models.replay.cached_activations import CachedOutputs, last_columns
-from guardrail.models.replay.kv_cache import replay_cache
+from guardrail.models.replay.caches import CachedOutputs, last_columns, replay_cache
 from guardrail.models.replay.linear import linear_maps, remembered, watched
 from guardrail.models.replay.transformers_internals import missing_internal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from guardrail.models.replay.cached_activations import CachedActivations
+    from guardrail.models.replay.caches import CachedActivations
 
 
 class Differentiable(NamedTuple):

@@ -1,18 +1,27 @@
-"""The one door to names of transformers that it does not promise to keep.
+"""The one door to names of transformers that it does not promise to keep, and silence for what it prints.
 
-Each is looked up when it is needed, never when this file is imported. Where the installed version lacks one
-that the truncated backward is built on, :func:`missing_internal` names it, and models are scored by the full
-backward, which needs none of them. Where it lacks one of the others, what that name spared is done without.
+Each name is looked up when it is needed, never when this file is imported. Where the installed version lacks
+one that the truncated backward is built on, :func:`missing_internal` names it, and models are scored by the
+full backward, which needs none of them. Where it lacks one of the others, what that name spared is done
+without.
+
+Of what transformers and the hub client print and warn while a model is opened, whatever matters (missing
+weights, remote code, damage) is checked by this library itself and raised.
 """
 
 import gc
+import importlib
+import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from guardrail.utils.threads import ForkSafeLock
 
 if TYPE_CHECKING:
     from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
@@ -31,9 +40,12 @@ __all__ = [
     "gguf_progress",
     "import_quickly",
     "missing_internal",
+    "quiet_hub",
+    "quiet_transformers",
     "sdpa_attention_forward",
     "sdpa_mask",
 ]
+
 
 # What the truncated backward is built on: names by module, and attributes of the classes among them.
 _HOMES = {
@@ -185,3 +197,61 @@ def _replaced(modules: list[ModuleType], name: str, value: object) -> Iterator[N
     finally:
         for module, original in kept:
             setattr(module, name, original)
+
+
+# The switches are global to the process. With two threads loading at once, the first in turns them off
+# and the last out turns them on again; otherwise one would save the other's "off" as the state to restore.
+_guard = ForkSafeLock()
+_holders = 0
+_restore = ExitStack()
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No warnings, log lines or progress bars from transformers, accelerate or the hub client inside."""
+    global _holders, _restore
+    with _guard:
+        if _holders == 0:
+            _restore = ExitStack()
+            _silence(_restore)
+        _holders += 1
+    try:
+        yield
+    finally:
+        with _guard:
+            _holders -= 1
+            if _holders == 0:
+                _restore.close()
+
+
+@contextmanager
+def quiet_hub() -> Iterator[None]:
+    """No log lines or progress bars from the hub client inside; does not import transformers."""
+    # By path: `huggingface_hub.utils.tqdm` is a class or a module, depending on what was imported before.
+    bars = importlib.import_module("huggingface_hub.utils")
+    logger = logging.getLogger("huggingface_hub")
+    level, were_off = logger.level, bars.are_progress_bars_disabled()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.CRITICAL)
+        bars.disable_progress_bars()
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+            if not were_off:
+                bars.enable_progress_bars()
+
+
+def _silence(restore: ExitStack) -> None:
+    # Imported before the switches are saved: importing transformers is what sets them first.
+    from transformers.utils import logging as transformers_logging
+
+    restore.enter_context(quiet_hub())
+    for name in ("transformers", "accelerate", "bitsandbytes"):
+        logger = logging.getLogger(name)
+        restore.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.CRITICAL)
+    if transformers_logging.is_progress_bar_enabled():
+        restore.callback(transformers_logging.enable_progress_bar)
+        transformers_logging.disable_progress_bar()

@@ -27,7 +27,7 @@ CLIENT = """
 import json, sys
 from guardrail.errors import GuardrailError
 from guardrail.models.files.reference import ModelReference
-from guardrail.models.files.hub import hub_folder
+from guardrail.models.files.downloads import hub_folder
 stages = []
 try:
     folder = hub_folder(

