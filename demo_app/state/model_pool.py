@@ -247,7 +247,7 @@ class Asking:
     def _asked(self) -> "GuardedAnswer":
         guard = self._house.guard(self.policy, self.model_name, self._load)
         # Imported late: it loads torch.
-        from guardrail.models.generation_controls import GenerationControls
+        from guardrail.models.decoding import GenerationControls
 
         live = self.policy.streaming == "annotate"
         controls = GenerationControls(on_text=self._hear if live else None, goes_on=self._goes_on)

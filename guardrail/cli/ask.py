@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from guardrail.cli.options import (
+from guardrail.cli.common import (
     AsJson,
     ChatTemplateKwargs,
     Device,
@@ -17,10 +17,12 @@ from guardrail.cli.options import (
     Reduction,
     SemanticToken,
     open_model,
+    print_json,
+    progress_bar,
     readable,
+    results,
 )
-from guardrail.cli.output import print_json, progress_bar, results
-from guardrail.errors import OptionError
+from guardrail.errors import ForeignProfileError, OptionError
 from guardrail.models.chat_template import parse_chat_template_kwargs
 from guardrail.models.files.reference import DEFAULT_MODEL
 from guardrail.models.sampling import Sampling
@@ -30,7 +32,10 @@ from guardrail.scoring.uncertainty import Combination
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from guardrail.calibration.profile import Profile
+    from guardrail.cli.render import Segmented
     from guardrail.models.local import LocalModel
+    from guardrail.models.trace import Trace
     from guardrail.utils.threads import ProgressCallback
 
 _ANSWER = "Answer"
@@ -179,13 +184,7 @@ def ask(
         raise OptionError("--tag and --show-draft go with --policy.")
     with progress_bar() as progress:
         local = open_model(model, device, dtype, quantization, progress, chat_template_kwargs)
-        from guardrail.cli.render import print_answer
-        from guardrail.cli.sentence_scores import (
-            print_segmented,
-            profile_for,
-            score_sentences,
-            segmented_document,
-        )
+        from guardrail.cli.render import print_answer, print_segmented, segmented_document
         from guardrail.scoring.records import as_record
         from guardrail.scoring.score import score
         from guardrail.scoring.semantic_tokens import with_known_token
@@ -245,3 +244,38 @@ def _ask_guarded(
 def _is_default(ctx: typer.Context, option: str) -> bool:
     source = ctx.get_parameter_source(option)
     return source is None or source.name == "DEFAULT"
+
+
+def profile_for(model: "LocalModel", path: Path) -> "Profile":
+    """Read a profile and make sure that it is of this model.
+
+    Raises:
+        ProfileError: It cannot be read; ForeignProfileError where it is of another model or scorer.
+    """
+    from guardrail.calibration.profile import read_profile
+    from guardrail.models.fingerprint import fingerprint_model
+    from guardrail.scoring.options import fingerprint_scorer
+
+    profile = read_profile(path)
+    profile.check(fingerprint_model(model), fingerprint_scorer(profile.scorer.options()))
+    if outside := profile.outside_domain(None, model.name):
+        raise ForeignProfileError(f"The profile {path} does not hold here: {outside}.", ["answered_by"])
+    return profile
+
+
+def score_sentences(
+    model: "LocalModel",
+    trace: "Trace",
+    options: ScoringOptions,
+    profile: "Profile | None",
+    combine: Combination,
+) -> "Segmented":
+    """Score each sentence of an answer whose states are still kept."""
+    from guardrail.calibration.confidence import assess_segment
+    from guardrail.cli.render import Segmented
+    from guardrail.scoring.segments import score_segments, sentence_spans
+
+    spans = sentence_spans(trace)
+    scores = score_segments(model, trace, spans, options)
+    assessments = [assess_segment(profile, one) for one in scores] if profile else []
+    return Segmented(spans, scores, assessments, combine)

@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from guardrail.cli.options import AsJson, Device, Dtype, Model, Quantization, open_model
-from guardrail.cli.output import print_json, progress_bar, results
+from guardrail.cli.common import (
+    AsJson,
+    Device,
+    Dtype,
+    Model,
+    Quantization,
+    open_model,
+    print_json,
+    progress_bar,
+    results,
+)
 from guardrail.models.files.reference import DEFAULT_MODEL
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from guardrail.cli.options import (
+from guardrail.cli.common import (
     AsJson,
     ChatTemplateKwargs,
     Device,
@@ -21,9 +21,13 @@ from guardrail.cli.options import (
     SystemMessage,
     asks_otherwise,
     open_model,
+    print_collected,
+    print_json,
+    progress_bar,
     readable,
+    results,
+    say,
 )
-from guardrail.cli.output import print_collected, print_json, progress_bar, results, say
 from guardrail.models.chat_template import parse_chat_template_kwargs
 from guardrail.models.files.reference import DEFAULT_MODEL
 from guardrail.models.sampling import Sampling

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from guardrail.cli.options import (
+from guardrail.cli.common import (
     AsJson,
     ChatTemplateKwargs,
     Device,
@@ -20,9 +20,12 @@ from guardrail.cli.options import (
     SystemMessage,
     asks_otherwise,
     open_model,
+    print_collected,
+    print_json,
+    progress_bar,
     readable,
+    results,
 )
-from guardrail.cli.output import print_collected, print_json, progress_bar, results
 from guardrail.models.chat_template import parse_chat_template_kwargs
 from guardrail.models.files.reference import DEFAULT_MODEL
 from guardrail.models.sampling import Sampling

@@ -11,9 +11,9 @@ from guardrail.cli import models, policy, profile, queue
 from guardrail.cli.ask import ask
 from guardrail.cli.bench import bench
 from guardrail.cli.calibrate import calibrate
+from guardrail.cli.common import print_error, say, without_orders
 from guardrail.cli.demo import demo
 from guardrail.cli.evaluate import evaluate
-from guardrail.cli.output import print_error, say, without_orders
 from guardrail.cli.score import score
 from guardrail.cli.sps import sps
 from guardrail.errors import GuardrailError

@@ -5,8 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from guardrail.cli.options import AsJson
-from guardrail.cli.output import print_file, print_json, progress_bar, say
+from guardrail.cli.common import AsJson, print_file, print_json, progress_bar, say
 from guardrail.errors import ModelUnavailableError
 from guardrail.models.files.reference import BUILTIN_MODELS, DEFAULT_MODEL, ModelReference
 

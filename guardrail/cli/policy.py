@@ -1,26 +1,36 @@
-"""``guardrail policy``: check, show, test and explain policies."""
+"""``guardrail policy``: check, show, test and explain policies, and try one on held-out answers."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from guardrail.cli.options import AsJson, readable
-from guardrail.cli.output import print_file, print_json, say
-from guardrail.cli.what_if import what_if
-from guardrail.errors import OptionError, PolicyError
+from guardrail.cli.common import (
+    AsJson,
+    guarantees_given,
+    numbers_by_name,
+    print_failures,
+    print_file,
+    print_json,
+    readable,
+    say,
+)
+from guardrail.errors import OptionError, PolicyError, RecordError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from guardrail.calibration.held_out import HeldOutAnswer
+    from guardrail.calibration.profile import Profile
     from guardrail.policy.document import Mistake
-    from guardrail.policy.dry_run import CaseResult, Given
+    from guardrail.policy.dry_run import Accepted, CaseResult, Given, WhatIf
     from guardrail.policy.model import Policy
 
 __all__ = ["app"]
 
+
 app = typer.Typer(help="Check, show, test and explain policies. Loads no model.", no_args_is_help=True)
 
-app.command("what-if")(what_if)
 
 _FAILED = 1
 File = Annotated[
@@ -193,9 +203,9 @@ def explain(
     policy = _load(file, as_json)
     given = _given(
         confidence=confidence,
-        uncertainty=_pairs("--uncertainty", uncertainty),
-        quantile=_pairs("--quantile", quantile),
-        certified=_guarantees(certified),
+        uncertainty=numbers_by_name("--uncertainty", uncertainty),
+        quantile=numbers_by_name("--quantile", quantile),
+        certified=guarantees_given(certified),
         finish_reason=finish_reason,
         tags=tag or (),
         tool_call=tool_call or (),
@@ -218,6 +228,64 @@ def explain(
     width = max(len(rule.rule) for rule in rules)
     for rule in rules:
         say(f"{rule.rule.ljust(width)}  {rule.outcome.ljust(7)}  {rule.why}")
+
+
+@app.command("what-if")
+def what_if(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="A policy file, or builtin:NAME.", show_default=False, callback=readable
+        ),
+    ],
+    answers: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="ANSWERS.jsonl",
+            help="The profile's held-out answers (guardrail profile held-out), or the answers file that it "
+            "was made from. By default the held-out answers beside the profile, or those that ship.",
+            show_default=False,
+        ),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            help="A profile, or a model's name for its built-in profile; by default the policy's.",
+            show_default=False,
+            callback=readable,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Report what a policy would do to known answers: how many it shows, and how many of those are wrong.
+
+    Uses only answers that the profile was neither fitted nor certified on.
+    """
+    from guardrail.calibration.profile import read_profile
+    from guardrail.policy.dry_run import known_answers
+    from guardrail.policy.dry_run import what_if as decide_all
+    from guardrail.policy.load import load_policy
+    from guardrail.reports.formatting import counted
+
+    policy = load_policy(file)
+    path = _profile_path(policy, profile)
+    read = read_profile(path)
+    held_out = _held_out(path, read, answers)
+    found = decide_all(policy, known_answers(read, held_out))
+    if as_json:
+        print_json(_effect(found, read))
+        return
+    say(f"{counted(len(held_out), 'held-out answer')} of {read.author}")
+    say("")
+    for action, count in found.actions.items():
+        say(f"{action:<9} {count:>6,}")
+    say("")
+    for name, accepted in (("passed", found.passed), ("shown", found.shown)):
+        say(f"{name:<9} {_sentence(accepted)}")
+    say("")
+    width = max(map(len, found.rules))
+    for rule, count in found.rules.items():
+        say(f"{rule:<{width}} {count:>6,}")
 
 
 def _load(file: str, as_json: bool) -> "Policy":
@@ -258,38 +326,6 @@ def _given(**values: Any) -> "Given":
         raise OptionError(f"--{where}: {first['msg']}.") from error
 
 
-def _pairs(option: str, given: Iterable[str] | None) -> dict[str, float]:
-    from guardrail.policy.evidence import QUANTILES
-    from guardrail.utils.text import did_you_mean
-
-    pairs = {}
-    for text in given or ():
-        name, _, value = text.partition("=")
-        if name not in QUANTILES:
-            raise OptionError(f"{option}: unknown score {name!r}{did_you_mean(name, QUANTILES)}")
-        pairs[name] = _float(option, value, "hybridgrad=0.02")
-    return pairs
-
-
-def _guarantees(given: Iterable[str] | None) -> list[dict[str, float]] | None:
-    if not given:
-        return None
-    return [
-        {
-            "max_error": _float("--certified", text.partition("@")[0], "0.05@0.95"),
-            "confidence": _float("--certified", text.partition("@")[2], "0.05@0.95"),
-        }
-        for text in given
-    ]
-
-
-def _float(option: str, text: str, example: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise OptionError(f"{option}: {text!r} is not a number; write, for example, {example}.") from error
-
-
 def _plain(mistakes: "Iterable[Mistake]") -> list[dict[str, Any]]:
     return [{**one.place._asdict(), "path": one.path, "text": one.text} for one in mistakes]
 
@@ -302,4 +338,60 @@ def _case(result: "CaseResult") -> dict[str, Any]:
         "action": result.decision.action,
         "rule": result.decision.rule,
         "differences": list(result.differences),
+    }
+
+
+def _profile_path(policy: "Policy", given: str | None) -> Path:
+    from guardrail.calibration.held_out import builtin_profile
+    from guardrail.models.files.reference import DEFAULT_MODEL
+
+    if given is not None:
+        return builtin_profile(given) or Path(given)
+    model = policy.model or DEFAULT_MODEL
+    path = policy.profile_path or builtin_profile(model)
+    if path is None:
+        raise RecordError(f"No profile ships for {model}: name one with --profile.")
+    return path
+
+
+def _held_out(path: Path, profile: "Profile", answers: Path | None) -> "tuple[HeldOutAnswer, ...]":
+    from guardrail.calibration.held_out import find_held_out, holds_held_out, read_held_out
+    from guardrail.calibration.splits import redraw
+    from guardrail.labelling.answers import read_answers
+
+    answers = answers or find_held_out(path)
+    if answers is None:
+        raise RecordError(
+            f"There are no held-out answers beside {path}. Name the answers file that guardrail calibrate "
+            "kept, or write the held-out answers with guardrail profile held-out."
+        )
+    if holds_held_out(answers):
+        return read_held_out(answers, profile)
+    found = read_answers(answers)
+    print_failures(found.failures)
+    return redraw(profile, found.records)
+
+
+def _sentence(accepted: "Accepted") -> str:
+    from guardrail.reports.formatting import interval, percent
+
+    coverage, error = accepted.coverage, accepted.error
+    if coverage.value is None or error.value is None:
+        return "none"
+    return (
+        f"{accepted.count:,} ({percent(coverage.value)}), error rate {percent(error.value)}, "
+        f"95\N{NO-BREAK SPACE}% interval {interval(error, as_percent=True)}"
+    )
+
+
+def _effect(found: "WhatIf", profile: "Profile") -> dict[str, Any]:
+    return {
+        "profile": profile.digest,
+        "answers": len(found.decisions),
+        "actions": dict(found.actions),
+        "rules": dict(found.rules),
+        **{
+            name: {"count": one.count, "coverage": one.coverage.as_plain(), "error": one.error.as_plain()}
+            for name, one in (("passed", found.passed), ("shown", found.shown))
+        },
     }

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from guardrail.cli.options import AsJson, readable
-from guardrail.cli.output import print_failures, print_json, results, say
+from guardrail.cli.common import AsJson, print_failures, print_json, readable, results, say
 
 __all__ = ["app"]
 

@@ -8,8 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from guardrail.cli.options import AsJson, readable
-from guardrail.cli.output import print_file, print_json, results, say
+from guardrail.cli.common import AsJson, print_file, print_json, readable, results, say
 from guardrail.errors import GuardrailError, OptionError
 from guardrail.utils.files import write_whole
 from guardrail.utils.json_lines import as_json as json_line

@@ -1,21 +1,35 @@
-"""Answers on a terminal: the text, its badge and its tokens."""
+"""Answers on a terminal: the text, its badge, its tokens, and its sentences (these also as JSON)."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict, cast
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from guardrail.calibration.confidence import NOT_CALIBRATED, SegmentAssessment
+from guardrail.escalation.verdict import VerdictScores, VerdictSentence
+from guardrail.scoring.options import Span
+from guardrail.scoring.uncertainty import Combination, TokenScore, Uncertainty, combined_scores
 from guardrail.utils.text import visible
 
 if TYPE_CHECKING:
     from guardrail.guard.answer import GuardedAnswer
     from guardrail.models.trace import Trace
-    from guardrail.scoring.uncertainty import TokenScore, Uncertainty
 
-__all__ = ["answer_text", "print_answer", "print_guarded", "shown_pieces"]
+__all__ = [
+    "Segmented",
+    "SegmentedDocument",
+    "SentenceDocument",
+    "answer_text",
+    "print_answer",
+    "print_guarded",
+    "print_segmented",
+    "segmented_document",
+    "shown_pieces",
+]
 
 
 # From hardly to most: backgrounds that black text is readable on.
@@ -29,8 +43,8 @@ Colours = Callable[[float], str]
 def print_answer(
     console: Console,
     trace: "Trace",
-    uncertainty: "Uncertainty",
-    shading: "Sequence[TokenScore] | None" = None,
+    uncertainty: Uncertainty,
+    shading: Sequence[TokenScore] | None = None,
     below: RenderableType | None = None,
 ) -> None:
     """Print the answer, coloured by what each token adds to the uncertainty, and the scores in words.
@@ -58,7 +72,7 @@ def print_answer(
         console.print(_legend(colours))
 
 
-def answer_text(trace: "Trace", tokens: "Sequence[TokenScore]", colours: "Colours | None") -> Text:
+def answer_text(trace: "Trace", tokens: Sequence[TokenScore], colours: Colours | None) -> Text:
     """The answer, each token on a background that shows its weight beside the largest, if there are colours.
 
     The end-of-turn token is scored too; where there is colour it is shown as ∎.
@@ -78,7 +92,7 @@ def answer_text(trace: "Trace", tokens: "Sequence[TokenScore]", colours: "Colour
     return text
 
 
-def shown_pieces(answer: str, token_texts: "Sequence[str]") -> list[str]:
+def shown_pieces(answer: str, token_texts: Sequence[str]) -> list[str]:
     """What each token has in the answer: nothing, if it is special or follows a stop string."""
     pieces, at = [], 0
     for text in token_texts:
@@ -91,7 +105,7 @@ def shown_pieces(answer: str, token_texts: "Sequence[str]") -> list[str]:
     return pieces
 
 
-def _scores(uncertainty: "Uncertainty") -> Table:
+def _scores(uncertainty: Uncertainty) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("Uncertainty", no_wrap=True)
     table.add_column("", justify="right", no_wrap=True)
@@ -116,7 +130,7 @@ def _add(table: Table, name: str, value: float, words: str, style: str = "") -> 
     table.add_row(Text(name, style), Text(f"{value:.3g}", style), Text(words))
 
 
-def _circumstances(trace: "Trace", uncertainty: "Uncertainty") -> Table:
+def _circumstances(trace: "Trace", uncertainty: Uncertainty) -> Table:
     table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
@@ -142,7 +156,7 @@ def _circumstances(trace: "Trace", uncertainty: "Uncertainty") -> Table:
     return table
 
 
-def _legend(colours: "Colours") -> Text:
+def _legend(colours: Colours) -> Text:
     text = Text.assemble(("Colour: ", "dim"))
     for share in (0.1, 0.4, 0.7, 1.0):
         text.append("  ", colours(share))
@@ -165,11 +179,11 @@ def _step(share: float) -> str:
     return "black on red" if share > 0.5 else "black on yellow" if share > 0.15 else ""
 
 
-def _where_largest(tokens: "Sequence[TokenScore]") -> str:
+def _where_largest(tokens: Sequence[TokenScore]) -> str:
     return f"at {_quoted(max(tokens, key=lambda token: token.entropy).text)}"
 
 
-def _where_least(tokens: "Sequence[TokenScore]") -> str:
+def _where_least(tokens: Sequence[TokenScore]) -> str:
     return f"probability of {_quoted(min(tokens, key=lambda token: token.log_probability).text)}"
 
 
@@ -250,3 +264,112 @@ def _facts(answer: "GuardedAnswer", policy: str, *, show_draft: bool) -> Table:
         if value:
             table.add_row(Text(name), Text(visible(value)))
     return table
+
+
+class Segmented(NamedTuple):
+    """The sentences of an answer.
+
+    Attributes:
+        spans: Their tokens.
+        scores: Their scores.
+        assessments: Where they stand in a profile, if one was given.
+        combine: How they are made one.
+    """
+
+    spans: Sequence[Span]
+    scores: Sequence[Uncertainty]
+    assessments: Sequence[SegmentAssessment]
+    combine: Combination
+
+
+def print_segmented(console: Console, trace: "Trace", uncertainty: Uncertainty, segmented: Segmented) -> None:
+    """Print the answer, each sentence coloured by its HybridGrad, and a table of them."""
+    shading = [replace(token, weight=one.hybridgrad) for one in segmented.scores for token in one.tokens]
+    print_answer(console, trace, uncertainty, shading, _table(trace, segmented))
+
+
+def _table(trace: "Trace", segmented: Segmented) -> Group:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("HybridGrad", justify="right", min_width=len("HybridGrad"))
+    if segmented.assessments:
+        table.add_column("Beside answers", justify="right", min_width=len("Beside answers"))
+    table.add_column("Sentence", overflow="ellipsis", no_wrap=True)
+    for at, text in enumerate(_texts(trace, segmented)):
+        row = [Text(f"{segmented.scores[at].hybridgrad:.3g}")]
+        if segmented.assessments:
+            share = segmented.assessments[at].quantiles.get("hybridgrad")
+            row.append(Text("unknown" if share is None else f"above {share:.0%}"))
+        table.add_row(*row, Text(text.replace("\n", "⏎")))
+    combined = combined_scores(segmented.scores, segmented.combine)["hybridgrad"]
+    seconds = segmented.scores[0].score_s
+    notes = [
+        Text(
+            f"{segmented.combine.capitalize()} of the sentences: {combined:.3g}; {seconds:.2f} s to score",
+            "dim",
+        )
+    ]
+    if segmented.assessments:
+        notes.append(Text(NOT_CALIBRATED, "dim"))
+    return Group(table, *notes)
+
+
+def _texts(trace: "Trace", segmented: Segmented) -> list[str]:
+    pieces, first = shown_pieces(trace.text, trace.answer_texts), trace.answer_start
+    return ["".join(pieces[span.start - first : span.end - first]).strip() for span in segmented.spans]
+
+
+class SentenceDocument(VerdictSentence):
+    """A sentence as ``guardrail ask --segments --json`` prints it, with its scores.
+
+    Attributes:
+        text: The sentence.
+        quantiles: By the name of a score, the share of the profile's whole answers below it, 0 to 1; null
+            without a profile.
+        confidence: What the profile would say of a whole answer with these scores, 0 to 1; null likewise.
+        confidence_is_calibrated: False: no profile is made of sentences.
+    """
+
+    text: str
+    quantiles: dict[str, float] | None
+    confidence: float | None
+    confidence_is_calibrated: Literal[False]
+
+
+class SegmentedDocument(TypedDict):
+    """What ``--segments`` adds to the JSON of an answer.
+
+    Attributes:
+        segments: The sentences in order.
+        combined: What the scores of the sentences come to: each score by name, how they were combined
+            (``combine``), and how each was reduced over its tokens (``reduction``).
+    """
+
+    segments: list[SentenceDocument]
+    combined: dict[str, str | float]
+
+
+def segmented_document(trace: "Trace", segmented: Segmented) -> SegmentedDocument:
+    """What is added to the JSON of an answer."""
+    segments: list[SentenceDocument] = []
+    none = [None] * len(segmented.spans)
+    assessments: Sequence[SegmentAssessment | None] = segmented.assessments or none
+    for text, span, one, assessed in zip(
+        _texts(trace, segmented), segmented.spans, segmented.scores, assessments, strict=True
+    ):
+        segments.append(
+            SentenceDocument(
+                text=text,
+                start=span.start,
+                end=span.end,
+                **cast("VerdictScores", dict(one.scores())),
+                quantiles=dict(assessed.quantiles) if assessed else None,
+                confidence=assessed.uncalibrated_confidence if assessed else None,
+                confidence_is_calibrated=False,
+            )
+        )
+    combined = combined_scores(segmented.scores, segmented.combine)
+    reduction = segmented.scores[0].options.reduction
+    return {
+        "segments": segments,
+        "combined": {"combine": segmented.combine, "reduction": reduction, **combined},
+    }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from guardrail.cli.options import (
+from guardrail.cli.common import (
     AsJson,
     ChatTemplateKwargs,
     Device,
@@ -16,8 +16,12 @@ from guardrail.cli.options import (
     Reduction,
     SemanticToken,
     open_model,
+    print_failures,
+    print_json,
+    progress_bar,
+    results,
+    stdout_is_terminal,
 )
-from guardrail.cli.output import print_failures, print_json, progress_bar, results, stdout_is_terminal
 from guardrail.models.files.reference import DEFAULT_MODEL
 from guardrail.scoring.options import ScoringOptions
 

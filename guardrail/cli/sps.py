@@ -8,8 +8,19 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from guardrail.cli.options import AsJson, Device, Dtype, Model, Quantization, open_model, readable
-from guardrail.cli.output import print_failures, print_json, progress_bar, results
+from guardrail.cli.common import (
+    AsJson,
+    Device,
+    Dtype,
+    Model,
+    Quantization,
+    open_model,
+    print_failures,
+    print_json,
+    progress_bar,
+    readable,
+    results,
+)
 from guardrail.errors import OptionError, RecordError
 from guardrail.models.files.reference import DEFAULT_MODEL
 

@@ -8,19 +8,27 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from guardrail.calibration.profile import Profile, read_profile
 from guardrail.errors import OptionError
-from guardrail.evaluation.datasets import QuestionSource, open_questions
 from guardrail.evaluation.evaluated_answers import EvaluatedAnswer
-from guardrail.evaluation.method_registry import (
+from guardrail.evaluation.methods import Method
+from guardrail.evaluation.registry import (
+    QuestionSource,
     confidence_method,
     generation_notes,
     methods_named,
+    open_questions,
     refuse_known_questions,
     refuse_others_answers,
 )
-from guardrail.evaluation.methods import Method
-from guardrail.evaluation.requirements import EvaluationOptions, Needs, needs_of
+from guardrail.evaluation.requirements import (
+    REMEDY,
+    EvaluationOptions,
+    Needs,
+    collect_answers,
+    default_token,
+    needs_of,
+    stored_answers,
+)
 from guardrail.evaluation.sampling_methods import check_available, sampled_methods
-from guardrail.evaluation.stored_answers import REMEDY, collect_answers, default_token, stored_answers
 from guardrail.labelling.collection import Collected
 from guardrail.labelling.judge import Judge
 from guardrail.labelling.judges import as_judge

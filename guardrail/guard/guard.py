@@ -11,8 +11,8 @@ from guardrail.guard.pipeline import Pipeline
 from guardrail.guard.scheduler import Response, job_of, jobs_of, reading_job
 from guardrail.guard.tool_calls import CalledTool
 from guardrail.labelling.provenance import Author
+from guardrail.models.decoding import NO_CONTROLS, GenerationControls
 from guardrail.models.files.reference import DEFAULT_MODEL
-from guardrail.models.generation_controls import NO_CONTROLS, GenerationControls
 from guardrail.models.local import LocalModel
 from guardrail.models.sampling import Sampling
 from guardrail.policy.load import load_policy

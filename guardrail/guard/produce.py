@@ -11,8 +11,7 @@ from guardrail.escalation.case import is_blank
 from guardrail.guard.answer import failure
 from guardrail.guard.tool_calls import CalledTool, ScoredCall, name_of, scored_calls
 from guardrail.labelling.provenance import Author
-from guardrail.models.decoding import decode
-from guardrail.models.generation_controls import NO_CONTROLS, GenerationControls
+from guardrail.models.decoding import NO_CONTROLS, GenerationControls, decode
 from guardrail.models.prompt import EncodedPrompt
 from guardrail.scoring.score import score_batch
 from guardrail.scoring.uncertainty import SCORES, HiddenState, Observation, Uncertainty

@@ -21,8 +21,7 @@ from langgraph.errors import GraphBubbleUp
 from guardrail.errors import AbstainedError, EscalationError
 from guardrail.escalation.queue import HumanQueue
 from guardrail.escalation.routing import ChatModelTarget, given_target, named_target
-from guardrail.langchain.guarded_run import Watch
-from guardrail.langchain.isolation import bare
+from guardrail.langchain.guarded_run import Watch, bare
 from guardrail.langchain.verdicts import verdict_of
 
 if TYPE_CHECKING:

@@ -1,12 +1,16 @@
-"""Options of one call of the chat model, over those that it was made with."""
+"""Options of one call of the chat model, over those that it was made with; in a config they are refused."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.runnables import Runnable, RunnableConfig
+
 from guardrail.errors import OptionError
-from guardrail.langchain.reply import OnAbstain
-from guardrail.langchain.structured_output import schema_asked
+from guardrail.langchain.reply import OnAbstain, schema_asked
 from guardrail.langchain.tool_parsing import offer
 from guardrail.models.sampling import Sampling, check_number
 from guardrail.utils.text import did_you_mean
@@ -14,7 +18,8 @@ from guardrail.utils.text import did_you_mean
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-__all__ = ["FIELD_ALIASES", "CallOptions", "named_fields"]
+__all__ = ["FIELD_ALIASES", "CallOptions", "ConfigCheckedChatModel", "named_fields"]
+
 
 # What LangChain's other chat models call the same thing.
 ALIASES = {"max_completion_tokens": "max_tokens", "request_timeout": "timeout", "stop_sequences": "stop"}
@@ -241,3 +246,80 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
     if not _is_list(value) or not all(isinstance(one, str) for one in value):
         raise OptionError(f"{name} is a list of texts, such as [{str(value)!r}].")
     return tuple(value)
+
+
+class ConfigCheckedChatModel(BaseChatModel):
+    """A chat model of LangChain that refuses its own options where they are given as parts of a config."""
+
+    def with_config(self, config: RunnableConfig | None = None, **kwargs: Any) -> Runnable[Any, Any]:
+        """As LangChain has it; an option of the model is none of a config, where nobody would look at it.
+
+        Raises:
+            OptionError: One is among what is given.
+        """
+        given = {**(config or {}), **kwargs}
+        self._check_names((*given, *(given.get("configurable") or ())))
+        return super().with_config(config, **kwargs)
+
+    # Of what a call is given as ``configurable``, any part of an app may have its own, whatever its name.
+
+    def invoke(
+        self,
+        input: LanguageModelInput,  # noqa: A002
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """As LangChain has it; an option of the model in the config is an error."""
+        self._check_names(config or ())
+        return super().invoke(input, config, stop=stop, **kwargs)
+
+    async def ainvoke(
+        self,
+        input: LanguageModelInput,  # noqa: A002
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """As :meth:`invoke`, within an event loop."""
+        self._check_names(config or ())
+        return await super().ainvoke(input, config, stop=stop, **kwargs)
+
+    def stream(
+        self,
+        input: LanguageModelInput,  # noqa: A002
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[AIMessageChunk]:
+        """As :meth:`invoke`, in chunks."""
+        self._check_names(config or ())
+        yield from super().stream(input, config, stop=stop, **kwargs)
+
+    async def astream(
+        self,
+        input: LanguageModelInput,  # noqa: A002
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[AIMessageChunk]:
+        """As :meth:`stream`, within an event loop."""
+        self._check_names(config or ())
+        chunks: Any = super().astream(input, config, stop=stop, **kwargs)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
+    def _check_names(self, given: Iterable[str]) -> None:
+        """See that no option of the model is among the keys of a config, where nobody would look at it."""
+        options = {*type(self).model_fields, *FIELD_ALIASES} - RunnableConfig.__annotations__.keys()
+        for name in given:
+            if name in options:
+                raise OptionError(
+                    f"{name} is no part of a config; bind it: chat.bind({name}=…), or make it one with "
+                    "configurable_fields."
+                )

@@ -18,13 +18,11 @@ from pydantic import Field, PrivateAttr
 
 from guardrail.errors import OptionError
 from guardrail.escalation.routing import check_keyless
-from guardrail.langchain.call_options import CallOptions, named_fields
-from guardrail.langchain.checked_config import ConfigCheckedChatModel
+from guardrail.langchain.call_options import CallOptions, ConfigCheckedChatModel, named_fields
 from guardrail.langchain.message_conversion import prompt_of
-from guardrail.langchain.reply import OnAbstain
+from guardrail.langchain.reply import OnAbstain, parsed_by, schema_of, told_to_tracers
 from guardrail.langchain.request import ChatRequest
 from guardrail.langchain.shared_models import Opened, Source, open_source
-from guardrail.langchain.structured_output import parsed_by, schema_of, told_to_tracers
 from guardrail.langchain.tool_parsing import offer
 from guardrail.models.sampling import Sampling
 
@@ -378,7 +376,7 @@ class ChatGuardrail(ConfigCheckedChatModel):
             OptionError: No answer can be held to the schema.
             MissingDependencyError: llguidance is not installed.
         """
-        from guardrail.models.generation_controls import held_to, json_grammar
+        from guardrail.models.decoding import held_to, json_grammar
 
         if method not in get_args(_Method):
             raise OptionError(f"method is {method!r}; it can be {', '.join(get_args(_Method))}.")

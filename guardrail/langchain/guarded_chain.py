@@ -11,8 +11,16 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec, Input, Output
 from langchain_core.utils.pydantic import TypeBaseModel
 from pydantic import ConfigDict, Field
 
-from guardrail.langchain.guarded_run import GuardedRun, finished
-from guardrail.langchain.isolation import NOTHING, aclose, aiter_of, amap, anext_of, closed
+from guardrail.langchain.guarded_run import (
+    NOTHING,
+    GuardedRun,
+    aclose,
+    aiter_of,
+    amap,
+    anext_of,
+    closed,
+    finished,
+)
 from guardrail.langchain.message_conversion import without_verdict
 from guardrail.langchain.outcome import Chunks, LastChunk, Whole
 

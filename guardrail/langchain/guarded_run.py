@@ -1,33 +1,139 @@
-"""One run of a guarded chain: watched while it runs, decided on when it ends."""
+"""One run of a guarded chain: watched while it runs, decided on when it ends, kept apart from its callers.
+
+Inputs are copied, errors passed on without their cause, streams closed.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, nullcontext
+import copy
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from contextvars import Context
+from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import set_config_context
+from pydantic import BaseModel
 
 from guardrail.langchain.buffering import HeldRuns, make_sure_that_graphs_are_held
-from guardrail.langchain.isolation import bare, copied, joined
 from guardrail.langchain.model_calls import CallCollector, ModelCall
-from guardrail.langchain.outcome import ChainResult, Ending, Whole, ending_of
+from guardrail.langchain.outcome import ChainOutcome, ChainResult, Ending, Whole, ending_of, joined
 from guardrail.langchain.verdicts import VERDICT_EVENT, CarriedVerdict, TracedVerdict, note_in_traces, traced
 
 if TYPE_CHECKING:
     from langchain_core.callbacks.base import BaseCallbackManager
 
-    from guardrail.langchain.outcome import ChainOutcome
     from guardrail.langchain.wrapper import UncertaintyGuard
 
-__all__ = ["GuardedRun", "Watch", "finished"]
+__all__ = [
+    "NOTHING",
+    "GuardedRun",
+    "Watch",
+    "aclose",
+    "aiter_of",
+    "amap",
+    "anext_of",
+    "bare",
+    "closed",
+    "copied",
+    "finished",
+]
 
 
 T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
+
+
+def copied(value: T) -> T:
+    """A copy of everything that can be written into, as deep as lists, dicts, sets and messages go.
+
+    Other objects (clients, files, tensors) stay the same: they are no data.
+    """
+    return _copied(value, {})  # type: ignore[no-any-return]
+
+
+def _copied(value: Any, known: dict[int, Any]) -> Any:
+    if id(value) in known:
+        return known[id(value)]
+    twin: Any
+    if isinstance(value, dict):
+        twin = known[id(value)] = copy.copy(value)
+        for key, one in value.items():
+            twin[key] = _copied(one, known)
+        return twin
+    if isinstance(value, list | deque):
+        twin = known[id(value)] = copy.copy(value)
+        for at, one in enumerate(value):
+            twin[at] = _copied(one, known)
+        return twin
+    if isinstance(value, set | bytearray):
+        return copy.copy(value)
+    if isinstance(value, tuple):
+        parts = [_copied(one, known) for one in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    if isinstance(value, Runnable):
+        return value
+    if isinstance(value, BaseModel):
+        twin = known[id(value)] = value.model_copy()
+        for values in (twin.__dict__, twin.__pydantic_extra__ or {}):
+            for key, one in values.items():
+                values[key] = _copied(one, known)
+        return twin
+    if is_dataclass(value) and not isinstance(value, type):
+        twin = known[id(value)] = copy.copy(value)
+        for one in fields(value):
+            # Also of a frozen one: nobody else has the copy yet.
+            object.__setattr__(twin, one.name, _copied(getattr(value, one.name), known))
+        return twin
+    return value
+
+
+def bare(error: E) -> E:
+    """An error without the frames that it went through, and without the errors that it came of.
+
+    What it says itself stays. For errors that are passed on although an answer is withheld.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
+
+
+# What comes after the last chunk.
+NOTHING: Any = object()
+
+
+async def amap(change: Callable[[T], T], chunks: AsyncIterator[T]) -> AsyncIterator[T]:
+    """The same stream, each chunk changed."""
+    async for chunk in chunks:
+        yield change(chunk)
+
+
+async def aiter_of(value: T) -> AsyncIterator[T]:
+    """A stream of one chunk."""
+    yield value
+
+
+async def anext_of(chunks: AsyncIterator[Any]) -> Any:
+    """The next chunk, or ``NOTHING``."""
+    return await anext(chunks, NOTHING)
+
+
+@asynccontextmanager
+async def closed(chunks: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
+    """A stream that is closed when whoever reads it leaves, and not some time later."""
+    try:
+        yield chunks
+    finally:
+        await aclose(chunks)
+
+
+async def aclose(chunks: AsyncIterator[Any]) -> None:
+    """Close a stream, if it can be."""
+    if isinstance(chunks, AsyncGenerator):
+        await chunks.aclose()
 
 
 class Watch:
@@ -210,7 +316,7 @@ class GuardedRun:
             await around.on_custom_event(VERDICT_EVENT, event, run_id=self._manager.run_id)
         return ending
 
-    def _noted(self, outcome: "ChainOutcome | None") -> list[CarriedVerdict]:
+    def _noted(self, outcome: ChainOutcome | None) -> list[CarriedVerdict]:
         """The verdicts as events; the one that decided is written into the trace."""
         if outcome is None:
             return []
@@ -222,7 +328,7 @@ class GuardedRun:
         return error is None or self.watch.has_answers
 
 
-def _facts_of(outcome: "ChainOutcome | None") -> dict[UUID, TracedVerdict]:
+def _facts_of(outcome: ChainOutcome | None) -> dict[UUID, TracedVerdict]:
     return {verdict.run_id: traced(verdict.plain) for verdict in outcome.verdicts} if outcome else {}
 
 

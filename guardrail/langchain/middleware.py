@@ -23,8 +23,8 @@ from guardrail.errors import OptionError
 from guardrail.escalation.routing import check_keyless
 from guardrail.escalation.verdict import withholds
 from guardrail.langchain.agent_turn import AgentTurn, Held, People, targets_within
-from guardrail.langchain.answer_parts import parts_of
-from guardrail.langchain.authors import AnsweredBy
+from guardrail.langchain.answer_parts import AnsweredBy, parts_of
+from guardrail.langchain.guarded_run import bare
 from guardrail.langchain.human_review import (
     TurnResult,
     Waiting,
@@ -34,7 +34,6 @@ from guardrail.langchain.human_review import (
     result_of,
     reviewed,
 )
-from guardrail.langchain.isolation import bare
 from guardrail.langchain.message_conversion import as_spoken
 from guardrail.langchain.model_calls import ModelCall
 from guardrail.langchain.verdicts import VERDICT_EVENT, is_given, traced, verdict_of

@@ -16,8 +16,16 @@ from guardrail.errors import GuardrailError, InvalidInputError
 from guardrail.escalation.verdict import withholds
 from guardrail.guard.history import VERDICT_FIELD
 from guardrail.guard.tool_calls import CalledTool
-from guardrail.langchain.answer_parts import AnswerCall, AnswerParts, parts_of
-from guardrail.langchain.authors import UNSEEN, AnsweredBy, ReportedModel, author_of_call, reported_model
+from guardrail.langchain.answer_parts import (
+    UNSEEN,
+    AnswerCall,
+    AnsweredBy,
+    AnswerParts,
+    ReportedModel,
+    author_of_call,
+    parts_of,
+    reported_model,
+)
 from guardrail.langchain.message_conversion import prompt_of
 from guardrail.langchain.outcome import CallDecision
 from guardrail.langchain.verdicts import VERDICT_EVENT, CarriedVerdict, is_given, is_verdict, verdict_of

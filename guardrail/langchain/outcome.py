@@ -9,7 +9,6 @@ from guardrail.errors import AbstainedError
 from guardrail.escalation.case import Answered
 from guardrail.escalation.verdict import Verdict
 from guardrail.guard.answer import DEFAULT_MESSAGES
-from guardrail.langchain.isolation import joined
 from guardrail.langchain.message_conversion import (
     NoPlaceError,
     in_place_of,
@@ -34,6 +33,7 @@ __all__ = [
     "Whole",
     "combined",
     "ending_of",
+    "joined",
 ]
 
 
@@ -281,3 +281,14 @@ def _abstained(outcome: ChainOutcome, why: str = "") -> AbstainedError:
     if outcome.withheld:
         parts.append(f"It says: {outcome.text}")
     return AbstainedError(" ".join(filter(None, [*parts, why])), verdict)
+
+
+def joined(chunks: Sequence[Any]) -> Any:
+    """All chunks as one; the last where they cannot be added, as LangChain does it."""
+    whole = None
+    for chunk in chunks:
+        try:
+            whole = chunk if whole is None else whole + chunk
+        except TypeError:
+            whole = chunk
+    return whole

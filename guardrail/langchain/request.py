@@ -13,8 +13,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
 
 from guardrail.langchain.message_conversion import prompt_of
-from guardrail.langchain.reply import Shown, shown_of
-from guardrail.langchain.structured_output import told_of_schema
+from guardrail.langchain.reply import Shown, shown_of, told_of_schema
 from guardrail.langchain.tool_parsing import ToolReader
 from guardrail.langchain.verdicts import note_in_traces
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from guardrail.guard.guard import Guard
     from guardrail.guard.tool_calls import CalledTool
     from guardrail.langchain.call_options import CallOptions
-    from guardrail.models.generation_controls import GenerationControls
+    from guardrail.models.decoding import GenerationControls
     from guardrail.models.prompt import Prompt
     from guardrail.models.sampling import Sampling
 
@@ -195,7 +194,7 @@ class ChatRequest:
     def _arguments(
         self, on_text: Callable[[str], None] | None, goes_on: Callable[[], bool] | None = None
     ) -> _Asked:
-        from guardrail.models.generation_controls import GenerationControls
+        from guardrail.models.decoding import GenerationControls
 
         options = self._options
         return _Asked(
@@ -221,7 +220,7 @@ class ChatRequest:
         must_call = options.tool_choice == "any" and options.tools
         if not must_call and options.json_schema is None:
             return None
-        from guardrail.models.generation_controls import calls_grammar, held_to, json_grammar
+        from guardrail.models.decoding import calls_grammar, held_to, json_grammar
 
         if not options.tools:
             return held_to(json_grammar(options.json_schema or {}))

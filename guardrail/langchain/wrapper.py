@@ -15,7 +15,7 @@ from guardrail.errors import GuardrailError, OptionError
 from guardrail.escalation.routing import check_keyless
 from guardrail.escalation.verdict import withholds
 from guardrail.guard.history import notices_of
-from guardrail.langchain.authors import AnsweredBy, checked_declaration
+from guardrail.langchain.answer_parts import AnsweredBy, checked_declaration
 from guardrail.langchain.guarded_chain import GuardedChain
 from guardrail.langchain.model_calls import adecide_on_call, arefuse_chain, decide_on_call, refuse_chain
 from guardrail.langchain.outcome import CallDecision, ChainOnAbstain, ChainOutcome, combined

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessor
 
 from guardrail.errors import GenerationError
-from guardrail.models.decoding import StopStrings
-from guardrail.models.generation_controls import NO_CONTROLS, GenerationControls, GoesOn, drawn
+from guardrail.models.decoding import NO_CONTROLS, GenerationControls, GoesOn, StopStrings, drawn
 from guardrail.models.reasoning import DEFAULT_REASONING_TOKENS
 from guardrail.models.replay.architecture import headless, positions_of, predicting
 from guardrail.models.replay.caches import CachedActivations, retaining_cache
@@ -158,7 +157,7 @@ def run_generate(
     config = GenerationConfig(
         max_new_tokens=sampling.max_tokens,
         min_new_tokens=sampling.max_tokens if sampling.ignore_end else 0,
-        # Tokens are drawn all the same where that is wanted: see guardrail.models.generation_controls.
+        # Tokens are drawn all the same where that is wanted: see guardrail.models.decoding.
         do_sample=False,
         repetition_penalty=1.0,
         no_repeat_ngram_size=0,

@@ -12,9 +12,9 @@ import torch
 from guardrail.errors import GenerationError, OptionError
 from guardrail.models.chat_template import check_chat_template_kwargs
 from guardrail.models.control_tokens import Region, encode_with
+from guardrail.models.decoding import NO_CONTROLS, GenerationControls
 from guardrail.models.files.reference import DEFAULT_MODEL, ModelReference
 from guardrail.models.generation import Run, generate, read
-from guardrail.models.generation_controls import NO_CONTROLS, GenerationControls
 from guardrail.models.loading import LoadOptions, open_model
 from guardrail.models.prompt import EncodedPrompt, Prompt, encode_ids, encode_prompt, without_end
 from guardrail.models.replay.architecture import Anatomy, dissect

@@ -4,7 +4,7 @@ import json
 import pytest
 from rich.console import Console
 
-from guardrail.cli.output import results
+from guardrail.cli.common import results
 from guardrail.cli.render import answer_text, print_answer
 from guardrail.models.prompt import EncodedPrompt
 from guardrail.models.trace import Trace

@@ -194,7 +194,7 @@ def test_what_cannot_be_is_refused_before_anything_runs(evaluate, source, tmp_pa
 
 
 def test_the_command_loads_no_torch_before_it_runs():
-    modules = "guardrail.cli.evaluate, guardrail.evaluation.method_registry"
+    modules = "guardrail.cli.evaluate, guardrail.evaluation.registry"
     code = f"import sys, {modules}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from guardrail.calibration.confidence import ConfidenceModel, Term
 from guardrail.calibration.profile import write_profile
-from guardrail.cli.sentence_scores import Segmented, print_segmented
+from guardrail.cli.render import Segmented, print_segmented
 from guardrail.models.fingerprint import fingerprint_model
 from guardrail.models.local import LocalModel
 from guardrail.models.trace import Trace

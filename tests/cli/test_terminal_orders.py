@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from guardrail.calibration.profile import write_profile
+from guardrail.cli.common import print_json, results, say
 from guardrail.cli.main import app
-from guardrail.cli.output import print_json, results, say
 from guardrail.escalation.queue import HumanQueue
 from guardrail.utils.text import escaped, visible, visible_line
 from tests.support.cases import case_of

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from guardrail.errors import GuardrailError, RecordError
-from guardrail.evaluation.datasets import (
+from guardrail.evaluation.registry import (
     HUB_DATASETS,
     hub_rows,
     in_common_shape,

@@ -12,10 +12,15 @@ import pytest
 
 from guardrail.errors import OptionError
 from guardrail.evaluation.evaluated_answers import parse_evaluated
-from guardrail.evaluation.method_registry import methods_named
-from guardrail.evaluation.requirements import EvaluationOptions, needs_of
+from guardrail.evaluation.registry import methods_named
+from guardrail.evaluation.requirements import (
+    REMEDY,
+    EvaluationOptions,
+    collect_answers,
+    needs_of,
+    stored_answers,
+)
 from guardrail.evaluation.sampling_methods import sampled_methods
-from guardrail.evaluation.stored_answers import REMEDY, collect_answers, stored_answers
 from guardrail.labelling.answers import holds_answers, read_answers
 from guardrail.labelling.collection import collect, reuse
 from guardrail.labelling.matching import ContainsJudge, ExactJudge

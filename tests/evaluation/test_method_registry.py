@@ -1,8 +1,8 @@
 import pytest
 
 from guardrail.errors import OptionError
-from guardrail.evaluation.method_registry import methods_named
 from guardrail.evaluation.methods import Method, ablations, one_pass_methods
+from guardrail.evaluation.registry import methods_named
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.score import score_batch
 from tests.support.chat import tiny_chat_model

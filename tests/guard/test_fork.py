@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from guardrail.escalation.queue import HumanQueue
-from guardrail.models.generation_controls import GenerationControls
+from guardrail.models.decoding import GenerationControls
 from guardrail.models.sampling import Sampling
 from guardrail.utils.threads import ForkSafeLock
 from tests.support.chat_models import chat_of

@@ -14,7 +14,7 @@ from guardrail.errors import OptionError, PromptError
 from guardrail.guard import Guard
 from guardrail.guard.produce import Job
 from guardrail.guard.scheduler import QueuedRequest, RequestQueue
-from guardrail.models.generation_controls import GenerationControls
+from guardrail.models.decoding import GenerationControls
 from guardrail.models.local import LocalModel
 from guardrail.models.sampling import Sampling
 from tests.support.guards import ASKED, PASS, SHORT, policy_of, tiny

@@ -5,7 +5,7 @@ import pytest
 from guardrail.guard import Guard
 from guardrail.labelling.judge import AnswerToJudge, judge_answer
 from guardrail.labelling.judges import as_judge
-from guardrail.models.generation_controls import GenerationControls, held_to
+from guardrail.models.decoding import GenerationControls, held_to
 from guardrail.models.local import LocalModel
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.options import ScoringOptions

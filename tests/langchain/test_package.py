@@ -8,7 +8,7 @@ import pytest
 import guardrail.langchain
 from guardrail.errors import MissingDependencyError
 from guardrail.langchain import ChatGuardrail
-from guardrail.models.generation_controls import held_to, json_grammar
+from guardrail.models.decoding import held_to, json_grammar
 
 
 def test_everything_is_imported_without_torch():

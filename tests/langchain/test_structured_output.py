@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from guardrail.errors import AbstainedError, OptionError
 from guardrail.langchain import verdict_of
-from guardrail.langchain.structured_output import schema_of
+from guardrail.langchain.reply import schema_of
 from tests.support.chat_models import ABSTAIN, chat_of
 from tests.support.guards import ASKED, PASS
 

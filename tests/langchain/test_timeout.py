@@ -9,7 +9,7 @@ from langchain_core.language_models.fake_chat_models import FakeListChatModel
 
 from guardrail.errors import AnswerTimeoutError, GuardrailError, OptionError
 from guardrail.langchain import verdict_of
-from guardrail.models.generation_controls import GoesOn
+from guardrail.models.decoding import GoesOn
 from tests.support.chat_models import chat_of
 from tests.support.guards import ASKED, PASS
 

@@ -6,8 +6,8 @@ import pytest
 
 from guardrail.errors import ForeignProfileError, OptionError
 from guardrail.models.chat_template import check_chat_template_kwargs, parse_chat_template_kwargs
+from guardrail.models.decoding import GenerationControls
 from guardrail.models.fingerprint import fingerprint_model
-from guardrail.models.generation_controls import GenerationControls
 from guardrail.scoring.options import ScoringOptions, fingerprint_scorer
 from tests.support.chat import tiny_chat_model
 from tests.support.guards import profile_of

@@ -9,7 +9,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import LogitsProcessor
 
 from guardrail.errors import ResponseError
-from guardrail.models.generation_controls import GenerationControls
+from guardrail.models.decoding import GenerationControls
 from guardrail.models.local import LocalModel
 from guardrail.models.prompt import encode_prompt
 from guardrail.models.sampling import Sampling

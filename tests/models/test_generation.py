@@ -8,8 +8,7 @@ import torch
 from transformers import GenerationConfig
 
 from guardrail.errors import GenerationError, PromptError
-from guardrail.models.decoding import INCOMPLETE
-from guardrail.models.generation_controls import NO_CONTROLS, GenerationControls
+from guardrail.models.decoding import INCOMPLETE, NO_CONTROLS, GenerationControls
 from guardrail.models.replay.transformers_internals import quiet_transformers
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.score import score, score_batch

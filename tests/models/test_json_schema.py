@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrail.errors import GenerationError, OptionError
-from guardrail.models.generation_controls import calls_grammar, held_to, json_grammar
+from guardrail.models.decoding import calls_grammar, held_to, json_grammar
 from guardrail.models.json_schema import closed, untitled
 from tests.support.chat import tiny_chat_model
 from tests.support.templates import HERMES, LLAMA31

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrail.errors import OptionError
-from guardrail.models.decoding import response_text
-from guardrail.models.generation_controls import CancelledError, GenerationControls
+from guardrail.models.decoding import CancelledError, GenerationControls, response_text
 from guardrail.models.response import TextStream
 from guardrail.models.sampling import Sampling
 from tests.support.chat import tiny_chat_model

@@ -11,8 +11,7 @@ from guardrail.models.replay import replay as recorder
 from guardrail.models.sampling import Sampling
 from guardrail.scoring import gradients as head
 from guardrail.scoring.options import ScoringOptions
-from guardrail.scoring.score import score, score_batch
-from guardrail.scoring.verification import VERIFIED, is_verified
+from guardrail.scoring.score import VERIFIED, is_verified, score, score_batch
 from tests.support.agreement import EXACTLY, assert_agrees, reference
 from tests.support.tiny import FAMILIES, WINDOW, some_ids, some_prompt, tiny_model
 

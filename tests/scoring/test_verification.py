@@ -6,7 +6,7 @@ from transformers import BertConfig, LlamaForCausalLM
 
 from guardrail.errors import ScoringError
 from guardrail.models.sampling import Sampling
-from guardrail.scoring import verification
+from guardrail.scoring import score as verification
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.score import score
 from tests.support.agreement import assert_agrees, reference

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from transformers import LogitsProcessor
 
-from guardrail.models.generation_controls import GenerationControls
+from guardrail.models.decoding import GenerationControls
 from guardrail.models.local import LocalModel
 from guardrail.models.replay.transformers_internals import quiet_transformers
 from tests.support.chat import tiny_chat

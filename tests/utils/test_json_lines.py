@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from guardrail.errors import RecordError
-from guardrail.evaluation.datasets import open_questions
+from guardrail.evaluation.registry import open_questions
 from guardrail.labelling.questions import parse_questions
 from guardrail.scoring.paraphrases import read_paraphrases
 from guardrail.scoring.records import read_lines

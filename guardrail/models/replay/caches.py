@@ -41,7 +41,7 @@ def retaining_cache(model: "PreTrainedModel", extra: int) -> "DynamicCache | Non
         return None
     from transformers import DynamicCache
 
-    from guardrail.models.replay.cache_layers import RetainingSlidingLayer
+    from guardrail.models.replay.attention import RetainingSlidingLayer
     from guardrail.models.replay.transformers_internals import DynamicSlidingWindowLayer
 
     config = model.config.get_text_config(decoder=True)
@@ -68,7 +68,7 @@ def cache_of_row(cache: "Cache | None", row: int, copies: int) -> "Cache | None"
         return None
     from transformers import Cache
 
-    from guardrail.models.replay.cache_layers import RetainingSlidingLayer
+    from guardrail.models.replay.attention import RetainingSlidingLayer
     from guardrail.models.replay.transformers_internals import DynamicLayer, DynamicSlidingWindowLayer
 
     # Subclasses of these may keep something else; they have to be looked at before they are trusted.
@@ -102,7 +102,7 @@ def replay_cache(cache: "Cache | None", columns: int, start: int) -> "Cache | No
         return None
     from transformers import Cache
 
-    from guardrail.models.replay.cache_layers import ReplayLayer, RetainingSlidingLayer
+    from guardrail.models.replay.attention import ReplayLayer, RetainingSlidingLayer
     from guardrail.models.replay.transformers_internals import DynamicLayer, DynamicSlidingWindowLayer
 
     # Subclasses of these may keep something else; they have to be looked at before they are trusted.
