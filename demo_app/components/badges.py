@@ -1,6 +1,6 @@
 """Badges, shaded tokens and histograms as HTML, in a light and a dark style."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from math import exp, log
@@ -15,8 +15,6 @@ from guardrail.guard.answer import confidence_percent
 from guardrail.scoring.uncertainty import TokenScore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from guardrail import GuardedAnswer
     from guardrail.guard.produce import ScoredSentence
     from guardrail.policy.evidence import Action

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import streamlit as st
 
-from demo_app.state.error_messages import plain
+from demo_app.settings import plain
 from guardrail.calibration.profile import CertifiedThreshold, Profile
+from guardrail.metrics.confidence_quality import reliability, risk_coverage
 from guardrail.metrics.intervals import share
-from guardrail.metrics.ranking import risk_coverage
-from guardrail.metrics.reliability import reliability
 from guardrail.reports.formatting import decimal, interval, promised
 from guardrail.reports.profile_report import Statement, confidence_facts, figure_rows, making_facts, verdict
 

@@ -2,12 +2,10 @@
 
 import streamlit as st
 
-from demo_app.components.answer_card import plain_text, show_answer
-from demo_app.components.answer_progress import follow
+from demo_app.components.answer_card import follow, plain_text, show_answer
 from demo_app.components.badges import legend_html
-from demo_app.state.error_messages import plain, shown
-from demo_app.state.model_pool import Asking, house
-from demo_app.state.session import (
+from demo_app.model_pool import Asking, house
+from demo_app.session import (
     EXAMPLES,
     ChatTurn,
     Session,
@@ -17,6 +15,7 @@ from demo_app.state.session import (
     finish,
     state,
 )
+from demo_app.settings import plain, shown
 
 __all__ = ["page"]
 

@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from demo_app.components.answer_card import show_answer
-from demo_app.components.answer_progress import follow
-from demo_app.state.error_messages import plain, shown
-from demo_app.state.model_pool import Asking, house
-from demo_app.state.session import EXAMPLES, Session, current_policy, profile_of, state
+from demo_app.components.answer_card import follow, show_answer
+from demo_app.model_pool import Asking, house
+from demo_app.session import EXAMPLES, Session, current_policy, profile_of, state
+from demo_app.settings import plain, shown
 from guardrail.models.files.reference import BUILTIN_MODELS
 from guardrail.policy.load import load_policy
 from guardrail.policy.yaml_document import BUILTIN, builtin_policies
@@ -55,7 +54,7 @@ def _ask(session: Session) -> None:
             _begin(session, question, sides)
 
 
-def _side(session: Session, side: str, column: "st.delta_generator.DeltaGenerator") -> tuple[str, str]:
+def _side(session: Session, side: str, column: st.delta_generator.DeltaGenerator) -> tuple[str, str]:
     """The policy and model chosen for one side."""
     policies = [_CURRENT, *builtin_policies()]
     models = list(dict.fromkeys([session.model_name, *session.models, *BUILTIN_MODELS]))

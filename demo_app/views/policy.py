@@ -7,19 +7,25 @@ from time import sleep
 import streamlit as st
 
 from demo_app.components.vega_charts import risk_chart
-from demo_app.state.error_messages import plain, shown
-from demo_app.state.policy_draft import (
+from demo_app.policy_draft import (
+    changes,
+    chat_effect,
+    decided,
     draft,
+    effect,
+    known,
     listing,
+    marks,
     read_ready,
     ready_name,
     set_control,
     sliders,
+    unused,
     use_draft,
     write,
 )
-from demo_app.state.policy_effect import changes, chat_effect, decided, effect, known, marks, unused
-from demo_app.state.session import check_draft, current_policy, state
+from demo_app.session import check_draft, current_policy, state
+from demo_app.settings import plain, shown
 from guardrail import Policy
 from guardrail.calibration.held_out import builtin_profile
 from guardrail.errors import PolicyError

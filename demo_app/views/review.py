@@ -5,8 +5,8 @@ import getpass
 import streamlit as st
 
 from demo_app.components.badges import text
-from demo_app.state.error_messages import plain, sentence, shown
-from demo_app.state.queues import Queue, label_lines, queues, read
+from demo_app.session import Queue, label_lines, queues, read
+from demo_app.settings import plain, sentence, shown
 from guardrail.errors import OptionError
 from guardrail.escalation.case import Item, ReviewLabel
 from guardrail.reports.formatting import percent

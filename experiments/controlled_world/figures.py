@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from experiments.controlled_world.asking import Answer, Interview, Setting
 from experiments.controlled_world.facts import WorldOptions
+from guardrail.metrics.confidence_quality import auroc
 from guardrail.metrics.intervals import LEVEL, divide, ends, in_order
-from guardrail.metrics.ranking import auroc
 
 __all__ = ["GROUPS", "METHODS", "AveragedFigure", "Comparison", "Method", "compare", "weighted_auroc"]
 

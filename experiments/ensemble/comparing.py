@@ -9,8 +9,8 @@ from sklearn.model_selection import StratifiedKFold
 
 from experiments.ensemble.candidates import Candidate
 from experiments.ensemble.reading import Features
+from guardrail.metrics.confidence_quality import auroc
 from guardrail.metrics.intervals import resampled
-from guardrail.metrics.ranking import auroc
 
 __all__ = ["FITTED_ON", "Result", "by_size", "choosing", "halves", "reporting"]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from math import exp, isclose, lgamma, log, log1p
 from typing import TYPE_CHECKING, Any
 
-from guardrail.metrics.types import Figure
+from guardrail.metrics import Figure
 
 if TYPE_CHECKING:
     from guardrail.calibration.profile import CertifiedThreshold, Profile

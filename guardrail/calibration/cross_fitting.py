@@ -12,7 +12,7 @@ from guardrail.calibration.features import Inputs, Linear, LinearSum, fit_logist
 from guardrail.calibration.fit_calibrators import fit_calibrator
 from guardrail.calibration.options import CalibratorChoice, InputsChoice
 from guardrail.errors import CalibrationError
-from guardrail.metrics.ranking import auroc
+from guardrail.metrics.confidence_quality import auroc
 
 __all__ = ["CALIBRATORS", "FOLDS", "CrossFit", "Selection", "select"]
 

@@ -22,17 +22,20 @@ from guardrail.calibration.splits import Parts, draw, question_groups, split
 from guardrail.calibration.threshold_search import plan
 from guardrail.errors import CalibrationError
 from guardrail.labelling.answers import LabelledAnswer
-from guardrail.metrics.intervals import LEVEL, RESAMPLES, FloatArray, Metric, checked, measure, share
-from guardrail.metrics.ranking import auprc, aurc, auroc, prr
-from guardrail.metrics.reliability import (
+from guardrail.metrics import Figure
+from guardrail.metrics.confidence_quality import (
+    auprc,
+    aurc,
+    auroc,
     bin_count,
     brier,
     brier_base_rate,
     brier_skill,
     ece,
     ece_if_calibrated,
+    prr,
 )
-from guardrail.metrics.types import Figure
+from guardrail.metrics.intervals import LEVEL, RESAMPLES, FloatArray, Metric, checked, measure, share
 from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.scoring.options import ScorerFingerprint
 from guardrail.scoring.uncertainty import Observation

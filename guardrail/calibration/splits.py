@@ -13,9 +13,8 @@ from guardrail.calibration.profile import Profile
 from guardrail.errors import CalibrationError, ForeignProfileError
 from guardrail.labelling.answers import AnswerRecord
 from guardrail.labelling.provenance import Author
-from guardrail.metrics.ranking import auroc
-from guardrail.metrics.reliability import brier
-from guardrail.metrics.types import Figure, figure_of
+from guardrail.metrics import Figure, figure_of
+from guardrail.metrics.confidence_quality import auroc, brier
 
 __all__ = ["Parts", "check_number", "draw", "question_groups", "redraw", "split"]
 

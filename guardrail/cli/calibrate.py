@@ -67,7 +67,7 @@ def summary(
 
 def print_calibration(fitted: "Fitted", output: Path, stored: Path, report: Path | None) -> None:
     """Print the profile and where everything is."""
-    from guardrail.reports.profile_terminal import print_profile
+    from guardrail.reports.profile_display import print_profile
 
     console = results()
     print_profile(console, fitted.profile)
@@ -295,7 +295,7 @@ def calibrate(
 
 def write_report(fitted: "Fitted", path: Path) -> None:
     """Write the report of a profile as a page."""
-    from guardrail.reports.html import write_profile_html
+    from guardrail.reports.profile_display import write_profile_html
 
     write_profile_html(fitted.profile, path, fitted.held_out if fitted.profile.is_calibrated else None)
 

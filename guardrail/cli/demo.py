@@ -160,7 +160,7 @@ def _run(app: Path, port: int, *, headless: bool) -> None:
         # this machine.
         "--server.headless=true",
         # Streamlit checks the hosts of sockets itself.
-        *(f"--server.allowedHosts={name}" for name in import_module("demo_app.hosts").own_hosts()),
+        *(f"--server.allowedHosts={name}" for name in import_module("demo_app.settings").own_hosts()),
         # The watcher would look at thousands of module files after every click.
         "--server.fileWatcherType=none",
         "--browser.gatherUsageStats=false",
@@ -174,4 +174,4 @@ def _open_model() -> None:
     finally:
         # Before the model is opened, which may start with a long download.
         gc.enable()
-    import_module("demo_app.warm_up").open_model()
+    import_module("demo_app.model_pool").open_model()

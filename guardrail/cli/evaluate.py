@@ -217,7 +217,7 @@ def evaluate(
     """
     from guardrail.evaluation.evaluate import EvaluationRequest, plan_evaluation
     from guardrail.evaluation.requirements import EvaluationOptions
-    from guardrail.reports.html import check_report_path, write_comparison
+    from guardrail.reports.comparison_report import check_report_path, write_comparison
 
     reports = list(dict.fromkeys(report or ()))
     for path in reports:

@@ -40,7 +40,7 @@ def show(
     if as_json:
         print_json({**read.as_plain(), "sha256": read.digest})
         return
-    from guardrail.reports.profile_terminal import print_profile
+    from guardrail.reports.profile_display import print_profile
 
     print_profile(results(), read)
 

@@ -118,7 +118,7 @@ def sps(
     if not paraphrases and not any(query.paraphrases for query in queries):
         raise OptionError(f"{file} has no paraphrases. Let a model write them: --paraphrases 5.")
     if plot is not None:
-        from guardrail.reports.heat_map import check_picture
+        from guardrail.reports.formatting import check_picture
         from guardrail.utils.files import check_destination
 
         check_picture(plot)
@@ -149,7 +149,7 @@ def sps(
         done = scan(local, queries, tokens, batch_size=batch_size, seed=seed, progress=progress)
     choice = done.overall if any_position else done.choice
     if plot is not None:
-        from guardrail.reports.heat_map import write_heat_map
+        from guardrail.reports.charts import write_heat_map
 
         write_heat_map(done, choice, plot)
     saved: Path | None = None
@@ -167,7 +167,7 @@ def sps(
 
 
 def _print_scan(scan: "Scan", choice: "Choice") -> None:
-    from guardrail.reports.heat_map import token_label
+    from guardrail.reports.formatting import token_label
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for header in ("Position", "SPS, upper half", "all layers", "chosen in"):
@@ -238,6 +238,6 @@ def _print_known(*, as_json: bool) -> None:
 
 
 def _known(entry: "KnownToken") -> str:
-    from guardrail.reports.heat_map import token_label
+    from guardrail.reports.formatting import token_label
 
     return f"{entry.position} ({token_label(entry.token)})"

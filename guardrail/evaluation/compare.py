@@ -14,6 +14,8 @@ from guardrail.calibration.splits import question_groups
 from guardrail.errors import CalibrationError, OptionError, ScoringError
 from guardrail.evaluation.evaluated_answers import EvaluatedAnswer
 from guardrail.evaluation.methods import Method
+from guardrail.metrics import Figure
+from guardrail.metrics.confidence_quality import auprc, aurc, auroc, prr, risk_coverage
 from guardrail.metrics.intervals import (
     LEVEL,
     RESAMPLES,
@@ -26,8 +28,6 @@ from guardrail.metrics.intervals import (
     middle,
     resampled,
 )
-from guardrail.metrics.ranking import auprc, aurc, auroc, prr, risk_coverage
-from guardrail.metrics.types import Figure
 from guardrail.utils.text import did_you_mean
 from guardrail.utils.threads import ProgressCallback, report
 

@@ -22,6 +22,7 @@ __all__ = [
     "Word",
     "check_threshold",
     "join_numbers",
+    "overlap",
     "phrase",
     "places",
     "plain_number",

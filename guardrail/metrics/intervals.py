@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv
 
 from guardrail.errors import CalibrationError
-from guardrail.metrics.types import Figure
+from guardrail.metrics import Figure
 
 __all__ = [
     "LEVEL",

@@ -1,7 +1,6 @@
 """Decoding: how tokens are drawn, held to a grammar, streamed and stopped, and the text that they spell.
 
-What a grammar rules out before each token cannot follow. What is scored are the model's own probabilities, as
-if nothing had been ruled out.
+What is scored are the model's own probabilities, as if a grammar had ruled nothing out.
 """
 
 import json
@@ -17,13 +16,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import (
-    LogitsProcessor,
-    PreTrainedTokenizerBase,
-    StoppingCriteria,
-    TemperatureLogitsWarper,
-    TopPLogitsWarper,
-)
+from transformers import LogitsProcessor, StoppingCriteria, TemperatureLogitsWarper, TopPLogitsWarper
 
 from guardrail.errors import GenerationError, MissingDependencyError, OptionError
 from guardrail.models.json_schema import closed
@@ -31,18 +24,26 @@ from guardrail.models.sampling import Sampling
 from guardrail.utils.threads import ForkSafeLock
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from guardrail.models.runnable_model import RunnableModel
 
 __all__ = [
+    "INCOMPLETE",
     "NO_CONTROLS",
     "CancelledError",
     "GenerationControls",
     "GoesOn",
+    "StopStrings",
     "Tools",
     "calls_grammar",
+    "decode",
     "drawn",
+    "has_stop",
     "held_to",
     "json_grammar",
+    "response_text",
+    "token_texts",
 ]
 
 
@@ -60,7 +61,7 @@ _LONGEST_CHARACTER = 4
 
 
 def decode(
-    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, skip_special_tokens: bool = False
+    tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], *, skip_special_tokens: bool = False
 ) -> str:
     """The text of one sequence of tokens, without a character that its end cuts in two.
 
@@ -113,7 +114,7 @@ def _readable(tokens: Sequence[str]) -> list[str]:
     return readable
 
 
-def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
+def token_texts(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> list[str]:
     """The text of each token, such that together they spell the whole.
 
     A character that is spread over several tokens stands with the last of them; those before it are empty,
@@ -132,7 +133,7 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[
     return texts if "".join(texts) == whole else _shares(tokenizer, ids, whole)
 
 
-def _shares(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], whole: str) -> list[str]:
+def _shares(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], whole: str) -> list[str]:
     """The same for tokenizers that change what was there when more comes, as some do with white space."""
     ends = [0]
     for end in range(1, len(ids)):
@@ -144,7 +145,7 @@ def _shares(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], whole: str) 
 
 
 def response_text(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     ids: Sequence[int],
     stop: Sequence[str] = (),
     silent_ends: Collection[int] = (),
@@ -156,7 +157,7 @@ def response_text(
     return text[: min(found)] if found else text
 
 
-def has_stop(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], stop: Sequence[str]) -> bool:
+def has_stop(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], stop: Sequence[str]) -> bool:
     """Whether a stop string stands in a response, written out or as a special token."""
     texts = [decode(tokenizer, ids, skip_special_tokens=skip) for skip in (True, False)] if stop else []
     return any(string in text for string in stop for text in texts)
@@ -177,7 +178,7 @@ class StopStrings(StoppingCriteria):
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str], width: int, rows: int
+        self, tokenizer: "PreTrainedTokenizerBase", stop: Sequence[str], width: int, rows: int
     ) -> None:
         self.tokenizer, self.stop, self.width = tokenizer, stop, width
         self.ends: list[int | None] = [None] * rows
@@ -273,7 +274,7 @@ _HERMES = "<tool_call>"
 _GRAMMAR_LINES = re.compile(r"\n\s*\d+ \|")
 
 _lock = ForkSafeLock()
-_tokenizers: WeakKeyDictionary[PreTrainedTokenizerBase, Any] = WeakKeyDictionary()
+_tokenizers: "WeakKeyDictionary[PreTrainedTokenizerBase, Any]" = WeakKeyDictionary()
 
 
 def json_grammar(schema: Mapping[str, Any] | bool) -> str:

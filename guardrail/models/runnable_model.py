@@ -17,7 +17,7 @@ from guardrail.models.trace import agree
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["ReadingLimits"]
+__all__ = ["ReadingLimits", "RunnableModel", "make_runnable", "sees_padding"]
 
 
 # More than any vocabulary has.

@@ -23,7 +23,7 @@ from guardrail.utils.text import did_you_mean
 if TYPE_CHECKING:
     from guardrail.calibration.held_out import HeldOutAnswer
     from guardrail.calibration.profile import Profile
-    from guardrail.metrics.types import Figure
+    from guardrail.metrics import Figure
 
 __all__ = [
     "Accepted",

@@ -1,25 +1,31 @@
-"""SVG charts for HTML reports: of a profile, and of a comparison of methods."""
+"""Charts: of a profile and a comparison as SVG for HTML reports, and the heat map of a scan for t*."""
 
 import re
 from collections.abc import Sequence
 from io import StringIO
 from itertools import cycle
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure as Picture
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.stats import beta
 
 from guardrail.calibration.held_out import HeldOut
 from guardrail.calibration.profile import CertifiedThreshold
 from guardrail.evaluation.compare import Comparison, MethodFigures
+from guardrail.metrics.confidence_quality import reliability, risk_coverage
 from guardrail.metrics.intervals import LEVEL, in_order, share
-from guardrail.metrics.ranking import risk_coverage
-from guardrail.metrics.reliability import reliability
-from guardrail.reports.formatting import promised
+from guardrail.reports.formatting import promised, token_label
+from guardrail.utils.files import whole_file
+
+if TYPE_CHECKING:
+    from guardrail.scoring.semantic_scan import Choice, Scan
 
 __all__ = [
     "MOST_DRAWN",
@@ -29,6 +35,7 @@ __all__ = [
     "risk_coverage_curves",
     "roc_curves",
     "score_histogram",
+    "write_heat_map",
 ]
 
 
@@ -321,3 +328,62 @@ def _finished(picture: Picture, axes: Axes, name: str) -> str:
         axis.set_major_formatter(_percent_axis())
     _legend(picture)
     return _svg(picture, name)
+
+
+_MAP_STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "svg.fonttype": "none",
+}
+
+
+def write_heat_map(scan: "Scan", choice: "Choice", path: str | Path) -> None:
+    """Draw a scan. Darker is higher, in a single hue that survives grey print.
+
+    Args:
+        scan: The scan.
+        choice: The position to mark.
+        path: A ``.png``, ``.svg`` or ``.pdf`` file.
+
+    Raises:
+        OptionError: The file cannot be written.
+    """
+    path = Path(path)
+    layers, count = scan.scores.shape
+    # SPS spans decades; on a linear scale the template's tokens would all be one pale shade.
+    reach = max(float(abs(scan.scores).max()), 1e-6)
+    norm = SymLogNorm(linthresh=reach / 100, vmin=min(0.0, float(scan.scores.min())), vmax=reach)
+    with rc_context(_MAP_STYLE):
+        picture = Picture(figsize=(1.6 + 0.62 * count, 1.9 + 0.13 * layers), layout="constrained")
+        axes = picture.subplots()
+        image = axes.imshow(
+            scan.scores, aspect="auto", cmap="Blues", norm=norm, origin="lower", interpolation="nearest"
+        )
+        axes.axhline(scan.upper_half - 0.5, color=_INK, linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.add_patch(
+            Rectangle(
+                (count + choice.position - 0.5, -0.5),
+                1,
+                layers,
+                fill=False,
+                edgecolor=_WRONG,
+                linewidth=2.2,
+                clip_on=False,
+            )
+        )
+        labels = [
+            f"{position}\n{token_label(token)}\n{mean:.3g}"
+            for position, token, mean in zip(scan.positions, scan.tokens, scan.upper_means, strict=True)
+        ]
+        axes.set_xticks(range(count), labels, fontsize=7.5)
+        axes.set(xlabel="position from the end of the prompt, its token, mean SPS of the upper half")
+        axes.set(ylabel="input of decoder layer (dashed: the upper half)")
+        axes.set_title(
+            f"{scan.model}: t* = {choice.position} ({scan.queries} queries, {scan.prompts} wordings)",
+            fontsize=9.5,
+            color=_WRONG,
+        )
+        picture.colorbar(image, label="Semantic Preservation Score")
+        with whole_file(path) as file:
+            picture.savefig(file, format=path.suffix[1:].lower(), dpi=110)

@@ -1,20 +1,50 @@
-"""A comparison of methods for people: its setting, rows and remarks, on a terminal and as Markdown."""
+"""A comparison of methods for people: its setting, rows and remarks, on a terminal and in a file."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from guardrail.errors import OptionError
 from guardrail.evaluation.compare import COVERAGES, MATCHED, METRICS, Comparison, MethodFigures
-from guardrail.metrics.types import Figure
-from guardrail.reports.formatting import NONE, counted, decimal, interval, percent, shown, visible
+from guardrail.metrics import Figure
+from guardrail.reports.formatting import (
+    NONE,
+    counted,
+    decimal,
+    facts_table,
+    interval,
+    percent,
+    plain_table,
+    print_section,
+    rendered_page,
+    shown,
+    visible,
+)
 from guardrail.reports.profile_report import Fact
-from guardrail.reports.profile_terminal import facts_table, plain_table, print_section
+from guardrail.utils.files import write_whole
 
-__all__ = ["Row", "Setting", "markdown_report", "method_rows", "print_comparison", "remarks", "setting_facts"]
+__all__ = [
+    "REPORTS",
+    "Row",
+    "Setting",
+    "check_report_path",
+    "comparison_html",
+    "markdown_report",
+    "method_rows",
+    "print_comparison",
+    "remarks",
+    "setting_facts",
+    "write_comparison",
+]
+
+
+REPORTS = (".html", ".md")
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,3 +323,48 @@ def _method_table(rows: Sequence[Row], headers: Sequence[str], cells: Iterable[S
         style = "bold" if row.is_reference else ""
         table.add_row(Text(row.title, style), *(Text(text, style) for text in texts))
     return table
+
+
+def comparison_html(comparison: Comparison, setting: Setting) -> str:
+    """A comparison as an HTML page with its curves."""
+    from guardrail.reports.charts import (
+        MOST_DRAWN,
+        drawn_methods,
+        risk_coverage_curves,
+        roc_curves,
+    )
+
+    return rendered_page(
+        "comparison.html.jinja",
+        facts=setting_facts(setting, comparison),
+        rows=list(method_rows(comparison)),
+        remarks=[*remarks(comparison), *setting.notes],
+        coverages=[f"{share:.0%}" for share in COVERAGES],
+        # Markup: matplotlib escapes its texts.
+        roc=Markup(roc_curves(comparison)),  # noqa: S704
+        risk=Markup(risk_coverage_curves(comparison)),  # noqa: S704
+        drawn=len(drawn_methods(comparison)),
+        all_drawn=len(comparison.methods) <= MOST_DRAWN,
+    )
+
+
+def check_report_path(path: str | Path) -> None:
+    """Check that the name of a report has a supported format.
+
+    Raises:
+        OptionError: It has none.
+    """
+    if Path(path).suffix.lower() not in REPORTS:
+        raise OptionError(f"{path}: a report is HTML or Markdown; end its name in .html or .md.")
+
+
+def write_comparison(comparison: Comparison, setting: Setting, path: str | Path) -> None:
+    """Write a comparison atomically, as HTML or Markdown by the name of the file.
+
+    Raises:
+        OptionError: The file cannot be written.
+    """
+    path = Path(path)
+    check_report_path(path)
+    make = comparison_html if path.suffix.lower() == ".html" else markdown_report
+    write_whole(path, make(comparison, setting))

@@ -1,12 +1,41 @@
-"""Numbers formatted for people, and outside text made safe to show."""
+"""Numbers, tables and pages formatted for people, and outside text made safe to show."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from guardrail.metrics.types import Figure, figure_of
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from guardrail.errors import OptionError
+from guardrail.metrics import Figure, figure_of
 from guardrail.utils.text import visible as without_orders
 
-__all__ = ["NONE", "counted", "decimal", "interval", "percent", "promised", "short", "shown", "visible"]
+if TYPE_CHECKING:
+    from guardrail.reports.profile_report import Fact
+
+__all__ = [
+    "NONE",
+    "check_picture",
+    "counted",
+    "decimal",
+    "facts_table",
+    "interval",
+    "percent",
+    "plain_table",
+    "print_section",
+    "promised",
+    "rendered_page",
+    "short",
+    "shown",
+    "token_label",
+    "visible",
+]
 
 
 NONE = "–"
@@ -75,3 +104,67 @@ def _hundredths(share: float) -> str:
     # Near the ends a tenth of a percent matters: 99.6 % is not certainty.
     text = f"{hundredths:.0f}" if 9.95 <= hundredths < 99 else f"{hundredths:.1f}"
     return text.removesuffix(".0").replace("-", "−")
+
+
+def print_section(console: Console, title: str, table: Table) -> None:
+    """Print a table that has rows under a bold title."""
+    if table.row_count:
+        console.print()
+        console.print(Text(title, "bold"))
+        console.print(Padding(table, (0, 0, 0, 2)))
+
+
+def facts_table(facts: "Iterable[Fact]") -> Table:
+    """Facts as a table of labels and texts."""
+    table = plain_table(show_header=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for fact in facts:
+        table.add_row(Text(fact.label), Text(fact.text))
+    return table
+
+
+def plain_table(*, show_header: bool = True, header_style: str = "") -> Table:
+    """An empty table without lines."""
+    return Table(
+        show_header=show_header, header_style=header_style, box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
+
+
+def rendered_page(template: str, **values: Any) -> str:
+    """A self-contained HTML page, from a template of this folder."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "decimal": decimal,
+        "percent": percent,
+        "promised": promised,
+        "short": short,
+        "shown": shown,
+    }
+    folder = files(__package__)
+    # Markup: the style sheet is ours.
+    style = Markup((folder / "style.css").read_text("utf-8").rstrip())  # noqa: S704
+    page = environment.from_string((folder / template).read_text("utf-8"))
+    return page.render(style=style, **values)
+
+
+def token_label(token: str | None) -> str:
+    """A token as text: quoted, so that spaces and line breaks show; ``differs`` for None."""
+    if token is None:
+        return "differs"
+    return token if token.startswith("<|") else repr(token)
+
+
+_FORMATS = (".png", ".svg", ".pdf")
+
+
+def check_picture(path: str | Path) -> None:
+    """Check the file's format before the scan, which takes minutes.
+
+    Raises:
+        OptionError: The file name has no supported format.
+    """
+    if Path(path).suffix.lower() not in _FORMATS:
+        raise OptionError(f"{path} is not a supported image format: use .png, .svg or .pdf.")

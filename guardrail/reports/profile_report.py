@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from guardrail.calibration.calibrators import Isotonic, Platt, VennAbers
 from guardrail.calibration.profile import CertifiedThreshold, Profile
-from guardrail.metrics.types import Figure, figure_of
+from guardrail.metrics import Figure, figure_of
 from guardrail.reports.formatting import counted, interval, percent, promised, short, shown, visible
 from guardrail.utils.record_store import FrozenModel
 

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from guardrail.errors import ScoringError
-from guardrail.models.replay.linear import product
-from guardrail.models.replay.replay import Differentiable
+from guardrail.models.replay.replay import Differentiable, product
 from guardrail.models.trace import Trace, at_least_float32
 from guardrail.scoring.options import Norm, ScoringOptions, Span
 from guardrail.scoring.uncertainty import token_weights

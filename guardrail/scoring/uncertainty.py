@@ -17,12 +17,19 @@ from guardrail.errors import OptionError
 from guardrail.scoring.options import Computation, ScoringOptions
 
 __all__ = [
+    "SCORES",
     "Combination",
     "HiddenState",
     "Observation",
     "PackedFloats",
+    "SemanticToken",
+    "TokenScore",
+    "Uncertainty",
+    "combine",
     "combined_scores",
     "packed",
+    "perplexity",
+    "token_weights",
     "unpacked",
 ]
 

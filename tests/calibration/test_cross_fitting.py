@@ -6,8 +6,7 @@ import pytest
 from guardrail.calibration.cross_fitting import CALIBRATORS, FOLDS, CrossFit
 from guardrail.calibration.features import INPUTS, read_inputs
 from guardrail.calibration.splits import draw
-from guardrail.metrics.ranking import auroc
-from guardrail.metrics.reliability import ece
+from guardrail.metrics.confidence_quality import auroc, ece
 from tests.support.fitting import some_answers
 
 

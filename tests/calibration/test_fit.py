@@ -11,7 +11,7 @@ from guardrail.calibration.options import FitOptions, MakingSource, Shares
 from guardrail.calibration.profile import Guarantee, read_profile, write_profile
 from guardrail.calibration.splits import split
 from guardrail.errors import CalibrationError
-from guardrail.metrics.ranking import auroc
+from guardrail.metrics.confidence_quality import auroc
 from guardrail.scoring.uncertainty import HiddenState, Observation
 from tests.support.fitting import DEPTH, some_answers
 from tests.support.profiles import MODEL, SCORER

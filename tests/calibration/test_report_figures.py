@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from guardrail.calibration.fit import summarise
 from guardrail.calibration.profile import CertifiedThreshold
 from guardrail.errors import CalibrationError
-from guardrail.metrics.types import Figure
+from guardrail.metrics import Figure
 from tests.support.labelled import drawn
 
 FIGURES = {

@@ -6,9 +6,8 @@ import time
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from demo_app.state.calibration_job import CalibrationRequest, begin
-from demo_app.state.policy_draft import keep, made_here
-from demo_app.state.policy_effect import known
+from demo_app.policy_draft import keep, known, made_here
+from demo_app.views.calibration import CalibrationRequest, begin
 from guardrail import LocalModel
 from guardrail.calibration.profile import write_profile
 from guardrail.errors import OptionError

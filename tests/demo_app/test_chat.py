@@ -96,7 +96,7 @@ def test_a_withheld_draft_is_nowhere_on_the_page_until_it_is_asked_for(demo, tmp
 
 @pytest.mark.slow
 def test_what_was_withheld_is_not_part_of_the_next_prompt(demo, tmp_path):
-    from demo_app.state.session import history
+    from demo_app.session import history
 
     own_policy(demo, tmp_path, "abstain")
     page = asked(asked(AppTest.from_file(APP, default_timeout=60).run()))
@@ -109,7 +109,7 @@ def test_what_was_withheld_is_not_part_of_the_next_prompt(demo, tmp_path):
 
 
 def test_ten_turns_go_on_without_those_that_were_withheld(one_thread):
-    from demo_app.state.session import ChatTurn, history
+    from demo_app.session import ChatTurn, history
 
     hard = {"id": "hard", "when": {"tags": ["hard"]}, "action": "abstain"}
     guard = guard_of(hard, {"id": "doubt", "action": "flag", "message": "Look it up."})
@@ -194,7 +194,7 @@ def test_two_visitors_share_the_model_and_nothing_else(page):
     one, two = (each.session_state["guardrail"] for each in (page, other))
     assert [turn.question for turn in one.turns] == [QUESTION]
     assert [turn.question for turn in two.turns] == ["And who are you?"]
-    from demo_app.state.model_pool import house
+    from demo_app.model_pool import house
 
     assert house().model(one.model_name) is house().model(two.model_name)
 

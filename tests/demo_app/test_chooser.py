@@ -11,8 +11,8 @@ from tests.support.profiles import a_profile
 
 
 def _chooser():
-    from demo_app.components.sidebar import choose_model
-    from demo_app.state.session import state
+    from demo_app.app import choose_model
+    from demo_app.session import state
 
     state()
     choose_model()
@@ -52,7 +52,7 @@ def test_the_folder_of_the_start_is_opened_for_all_and_begins_a_conversation(dia
         [str(model_folder)],
         True,
     )
-    from demo_app.state.model_pool import house
+    from demo_app.model_pool import house
 
     assert house().holds(str(model_folder))
 
@@ -96,7 +96,7 @@ def test_how_far_the_opening_is_stands_above_what_ended_it(dialog, monkeypatch):
         progress("fetching weights", 3, 10)
         raise ModelUnavailableError("The connection was lost. Try again.")
 
-    monkeypatch.setattr("demo_app.state.model_pool._opened", fetched)
+    monkeypatch.setattr("demo_app.model_pool._opened", fetched)
     opened(dialog, "Hugging Face hub", "owner/name")
     (bar,) = dialog.get("progress")
     assert (bar.proto.value, bar.proto.text) == (30, "Fetching weights…")

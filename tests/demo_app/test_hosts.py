@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import pytest
 from starlette.testclient import TestClient
 
-from demo_app.hosts import OwnHosts, own_hosts
+from demo_app.server import OwnHosts
+from demo_app.settings import own_hosts
 from guardrail.cli.demo import _host
 from guardrail.errors import OptionError
 

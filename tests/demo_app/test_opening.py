@@ -3,9 +3,8 @@ import sys
 import time
 from threading import Thread
 
-from demo_app import warm_up as opening
-from demo_app.state.model_pool import house
-from demo_app.warm_up import open_model
+from demo_app import model_pool, policy_draft
+from demo_app.model_pool import house, open_model
 from guardrail.calibration.held_out import builtin_profile
 from guardrail.policy.yaml_document import builtin_policies
 
@@ -26,7 +25,7 @@ def test_a_policy_that_cannot_be_used_is_left_to_the_first_who_asks(demo, model_
 
 def test_what_is_asked_meanwhile_goes_before_the_other_pages(demo, monkeypatch):
     read = []
-    monkeypatch.setattr(opening, "import_module", read.append)
+    monkeypatch.setattr(model_pool, "import_module", read.append)
     with house().in_line("a model", "a question"):
         opened = Thread(target=open_model)
         opened.start()
@@ -39,9 +38,9 @@ def test_what_is_asked_meanwhile_goes_before_the_other_pages(demo, monkeypatch):
 
 def test_what_the_policy_page_counts_is_read_before_its_first_visitor(demo, monkeypatch):
     counted = []
-    monkeypatch.setattr(opening, "decided", lambda policy, found: counted.append(len(found.answers)))
+    monkeypatch.setattr(policy_draft, "decided", lambda policy, found: counted.append(len(found.answers)))
     demo.setenv("GUARDRAIL_DEMO_POLICY", str(next(iter(builtin_policies().values()))))
-    monkeypatch.setattr(opening, "builtin_profile", lambda _model: builtin_profile("smollm2-135m"))
+    monkeypatch.setattr(model_pool, "builtin_profile", lambda _model: builtin_profile("smollm2-135m"))
     open_model()
     assert [count > 100 for count in counted] == [True]
 

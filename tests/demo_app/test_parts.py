@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from demo_app.components.badges import Axis, histogram, text, token_table, tokens_html
-from demo_app.state.error_messages import plain, sentence
-from demo_app.state.model_pool import House
+from demo_app.model_pool import House
+from demo_app.settings import plain, sentence
 from guardrail.calibration.calibrators import ReferenceDistribution
 from guardrail.errors import ModelReferenceError
 from guardrail.guard.produce import ScoredSentence
@@ -98,8 +98,8 @@ def test_who_waits_while_another_opens_a_model_hears_how_far_it_is_and_may_leave
         heard.append(told)
         raise CancelledError
 
-    monkeypatch.setattr("demo_app.state.model_pool._opened", opened)
-    monkeypatch.setattr("demo_app.state.model_pool._guarded", lambda policy, model: f"a guard over {model}")
+    monkeypatch.setattr("demo_app.model_pool._opened", opened)
+    monkeypatch.setattr("demo_app.model_pool._guarded", lambda policy, model: f"a guard over {model}")
     house._models["another"] = "the other model"
     opening = threading.Thread(target=house.model, args=("m",))
     opening.start()

@@ -3,7 +3,7 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from demo_app.state import policy_effect as known
+from demo_app import policy_draft as known
 from guardrail.calibration.held_out import builtin_profile
 from guardrail.policy import dry_run
 from guardrail.policy.decide import decide
@@ -88,7 +88,7 @@ def test_every_ready_policy_is_shown_without_a_mistake(app):
 
 
 def test_answers_of_the_chat_are_tried_too(app):
-    from demo_app.state.session import ChatTurn
+    from demo_app.session import ChatTurn
     from guardrail.policy.load import load_policy
     from tests.support.guards import ASKED, SAID, guard_of
 

@@ -144,7 +144,7 @@ def test_labels_are_lines_that_a_calibration_reads(queue, demo):
 
     queue.put(_case(1))
     queue.answer(_case(1).id, "edit", "Better.", by="ana")
-    from demo_app.state.queues import label_lines
+    from demo_app.session import label_lines
 
     lines = label_lines().splitlines()
     assert json.loads(lines[0])["correction"] == "Better."

@@ -3,7 +3,7 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from demo_app.state.settings import environment, only_known_places
+from demo_app.settings import environment, only_known_places
 from guardrail.policy.load import check_text
 
 ESCALATES = """version: 1

@@ -5,7 +5,7 @@ import os
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from demo_app.state.settings import environment, known_files
+from demo_app.settings import environment, known_files
 from guardrail.calibration.profile import write_profile
 from guardrail.policy.load import check_text
 from tests.support.profiles import a_profile

@@ -9,7 +9,7 @@ from experiments.controlled_world.__main__ import main
 from experiments.controlled_world.facts import FREQUENCIES, Fact, World, WorldOptions, build_world
 from experiments.controlled_world.figures import weighted_auroc
 from experiments.controlled_world.wording import HELD_OUT, TRAINING, question
-from guardrail.metrics.ranking import auroc
+from guardrail.metrics.confidence_quality import auroc
 
 OPTIONS = WorldOptions(subjects=12, often=10, rarely=3)
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from guardrail.metrics.confidence_quality import auroc
 from guardrail.metrics.intervals import draws, interval, resampled
-from guardrail.metrics.ranking import auroc
 
 
 def accuracy(confidence, correct):

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from guardrail.metrics.types import Figure
+from guardrail.metrics import Figure
 
 
 def test_a_reason_is_written_only_where_something_is_missing():

@@ -5,9 +5,8 @@ import pytest
 from scipy import stats
 
 from guardrail.errors import CalibrationError
+from guardrail.metrics.confidence_quality import aurc, auroc, brier, ece
 from guardrail.metrics.intervals import interval, measure, resampled, share
-from guardrail.metrics.ranking import aurc, auroc
-from guardrail.metrics.reliability import brier, ece
 from tests.support.labelled import drawn
 
 

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from guardrail.metrics.confidence_quality import auprc, aurc, auroc, brier, brier_skill, ece, prr
 from guardrail.metrics.intervals import mean_ranks
-from guardrail.metrics.ranking import auprc, aurc, auroc, prr
-from guardrail.metrics.reliability import brier, brier_skill, ece
 from tests.support.labelled import ANSWERS, BOTH_KINDS
 
 EVERY = [auroc, auprc, aurc, prr, brier, brier_skill, ece]

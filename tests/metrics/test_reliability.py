@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mapie.metrics.calibration import expected_calibration_error
 from sklearn.metrics import brier_score_loss
 
-from guardrail.metrics.reliability import (
+from guardrail.metrics.confidence_quality import (
     bin_count,
     brier,
     brier_base_rate,

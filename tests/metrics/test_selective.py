@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guardrail.metrics.ranking import aurc, prr, risk_coverage
+from guardrail.metrics.confidence_quality import aurc, prr, risk_coverage
 from tests.support.labelled import ANSWERS, BOTH_KINDS, drawn
 
 

@@ -68,8 +68,7 @@ def test_of_nothing_let_through_there_is_no_error():
 
 
 def test_the_shipped_held_out_answers_are_those_of_the_shipped_report(shipped):
-    from guardrail.metrics.ranking import auroc
-    from guardrail.metrics.reliability import brier
+    from guardrail.metrics.confidence_quality import auroc, brier
 
     profile, held_out = shipped
     right = [one.correct for one in held_out]

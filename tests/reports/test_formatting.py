@@ -2,7 +2,7 @@
 
 import pytest
 
-from guardrail.metrics.types import Figure
+from guardrail.metrics import Figure
 from guardrail.reports.formatting import counted, decimal, interval, percent, promised, shown, visible
 
 

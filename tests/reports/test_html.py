@@ -10,7 +10,7 @@ import pytest
 
 from guardrail.calibration.held_out import HeldOut
 from guardrail.errors import CalibrationError, ProfileError
-from guardrail.reports.html import profile_html, write_profile_html
+from guardrail.reports.profile_display import profile_html, write_profile_html
 from tests.support.report_examples import answers, calibrated, uncalibrated
 
 EVIL = "<script>alert(1)</script>\"'&{{ 7 * 7 }}\u202e"
@@ -142,6 +142,6 @@ def test_a_report_that_cannot_be_written_says_where(tmp_path, example):
 
 
 def test_matplotlib_is_loaded_only_to_draw():
-    program = "import sys, guardrail.reports.html; print('matplotlib' in sys.modules)"
+    program = "import sys, guardrail.reports.profile_display; print('matplotlib' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "False"

@@ -11,7 +11,7 @@ from rich.console import Console
 from guardrail.calibration.calibrators import Isotonic, VennAbers
 from guardrail.calibration.confidence import ConfidenceModel
 from guardrail.calibration.held_out import HeldOut
-from guardrail.reports.profile_terminal import print_profile
+from guardrail.reports.profile_display import print_profile
 from tests.support.report_examples import answers, calibrated, uncalibrated
 
 
@@ -86,7 +86,7 @@ def test_a_name_is_text_and_no_order_to_the_terminal():
 
 def test_printing_a_profile_loads_neither_numpy_nor_matplotlib():
     program = (
-        "import sys, guardrail.reports.profile_terminal; "
+        "import sys, guardrail.reports.profile_display; "
         "print({'numpy', 'scipy', 'matplotlib', 'jinja2', 'torch'} & set(sys.modules))"
     )
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

@@ -6,7 +6,7 @@ import torch
 from guardrail.models import generation as running
 from guardrail.models.prompt import EncodedPrompt
 from guardrail.models.replay import caches as outputs
-from guardrail.models.replay import linear as linears
+from guardrail.models.replay import replay as linears
 from guardrail.models.replay import replay as recorder
 from guardrail.models.sampling import Sampling
 from guardrail.scoring import gradients as head

@@ -130,7 +130,7 @@ def test_two_threads_get_the_numbers_that_each_gets_alone():
 @pytest.mark.parametrize("when", ["generate", "read", "score", "score with the embedding"])
 def test_nothing_is_left_on_a_model_after_an_error_in_the_middle(when, monkeypatch):
     model = local(tiny_weights(tiny_config(FAMILIES["llama-tied"])), "llama-tied")
-    monkeypatch.setattr("guardrail.models.replay.linear.SMALLEST_WEIGHT_BYTES", 0)
+    monkeypatch.setattr("guardrail.models.replay.replay.SMALLEST_WEIGHT_BYTES", 0)
     (trace,) = model.read_encoded([some_prompt(13, seed=1)], [some_ids(6, seed=3)])
     score(model, trace, release=False)
 

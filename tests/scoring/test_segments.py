@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from guardrail.errors import OptionError, ScoringError
-from guardrail.models.replay import linear as linears
+from guardrail.models.replay import replay as linears
 from guardrail.models.sampling import Sampling
 from guardrail.scoring import segments
 from guardrail.scoring.gradients import gradients_at, head_gradients, lay_out, lay_out_segments

@@ -16,7 +16,7 @@ from guardrail.errors import OptionError, ProfileError
 from guardrail.utils.files import publish_folder, whole_file, write_whole
 
 # Of these, nothing outlives the run or the folder that is published as a whole; the log is appended to.
-SCRATCH = {"models/files/pypi.py"}
+SCRATCH = {"models/files/downloads.py"}
 APPENDING = {"guard/decision_log.py", "escalation/queue.py"}
 
 

@@ -33,7 +33,7 @@ from guardrail.models.replay.transformers_internals import (
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["ReplayLayer", "RetainingSlidingLayer"]
+__all__ = ["ReplayLayer", "RetainingSlidingLayer", "attending_from_suffix", "recording_attention"]
 
 
 RECORDED, SUFFIX = "guardrail_recorded", "guardrail_suffix"

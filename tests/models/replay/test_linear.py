@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from guardrail.models.replay import caches as outputs
-from guardrail.models.replay import linear as linears
+from guardrail.models.replay import replay as linears
 from guardrail.models.replay.caches import CachedOutputs
-from guardrail.models.replay.linear import linear_maps, remembered, watched
+from guardrail.models.replay.replay import linear_maps, remembered, watched
 
 
 @pytest.fixture(autouse=True)

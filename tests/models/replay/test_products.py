@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from guardrail.models.replay import linear as products
-from guardrail.models.replay.linear import product
+from guardrail.models.replay import replay as products
+from guardrail.models.replay.replay import product
 
 
 @pytest.fixture(params=[1, 2, 3])

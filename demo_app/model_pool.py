@@ -1,4 +1,4 @@
-"""The models shared by all visitors, and questions answered in threads of their own."""
+"""The models shared by all visitors, opened before the first visit, and questions answered in threads."""
 
 import threading
 from asyncio import CancelledError
@@ -6,22 +6,24 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from threading import Lock, RLock, Thread
+from time import sleep
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import streamlit as st
 
-from demo_app.state.error_messages import sentence
-from demo_app.state.settings import settings
+from demo_app.settings import environment, sentence, settings
+from guardrail.calibration.held_out import builtin_profile
 from guardrail.errors import ForeignProfileError, GuardrailError, InvalidInputError
-from guardrail.utils.threads import report
+from guardrail.policy.load import check_policy
+from guardrail.utils.threads import ProgressCallback, report
 
 if TYPE_CHECKING:
     from guardrail import Guard, GuardedAnswer, LocalModel, Policy
-    from guardrail.utils.threads import ProgressCallback
 
-__all__ = ["Asking", "House", "Stage", "house"]
+__all__ = ["Asking", "House", "Stage", "house", "open_model"]
 
 
 T = TypeVar("T")
@@ -47,7 +49,7 @@ class House:
         """Whether the model is open."""
         return name in self._models
 
-    def model(self, name: str, progress: "ProgressCallback | None" = None) -> "LocalModel":
+    def model(self, name: str, progress: ProgressCallback | None = None) -> "LocalModel":
         """The model of this name, opened if necessary.
 
         Args:
@@ -64,7 +66,7 @@ class House:
 
         return self._kept(self._models, name, _MOST_MODELS, lambda: _opened(name, tell), progress)
 
-    def guard(self, policy: "Policy", name: str, progress: "ProgressCallback | None" = None) -> "Guard":
+    def guard(self, policy: "Policy", name: str, progress: ProgressCallback | None = None) -> "Guard":
         """A guard of this policy over this model.
 
         Raises:
@@ -112,11 +114,11 @@ class House:
 
     def _kept(
         self,
-        kept: "OrderedDict[Hashable, T]",
+        kept: OrderedDict[Hashable, T],
         key: Hashable,
         most: int,
         make: Callable[[], T],
-        progress: "ProgressCallback | None",
+        progress: ProgressCallback | None,
     ) -> T:
         with self._lock:
             if key in kept:
@@ -134,7 +136,7 @@ class House:
             return kept[key]
 
     @contextmanager
-    def _turn(self, progress: "ProgressCallback | None") -> Iterator[None]:
+    def _turn(self, progress: ProgressCallback | None) -> Iterator[None]:
         """One at a time: opening two models at once would need the memory of both."""
         while not self._opening.acquire(timeout=_SECONDS_BETWEEN_LOOKS):
             if (stage := self._progress) is not None:
@@ -146,7 +148,7 @@ class House:
             self._opening.release()
 
 
-def _opened(name: str, progress: "ProgressCallback") -> "LocalModel":
+def _opened(name: str, progress: ProgressCallback) -> "LocalModel":
     from guardrail import LocalModel
     from guardrail.models.files.reference import ModelReference
 
@@ -195,7 +197,7 @@ class Asking:
     """
 
     def __init__(
-        self, messages: Sequence[Mapping[str, Any]], policy: "Policy", model_name: str, house: "House"
+        self, messages: Sequence[Mapping[str, Any]], policy: "Policy", model_name: str, house: House
     ) -> None:
         self.question: str = messages[-1]["content"]
         self.messages = messages
@@ -277,3 +279,35 @@ def _with_way_out(error: Exception) -> str:
     if isinstance(error, InvalidInputError):
         return f"{said} You can start a new chat in the side bar."
     return said
+
+
+# Long enough for a question that waited for the model to take its turn.
+_A_MOMENT = 0.2
+
+
+def open_model() -> None:
+    """Open the configured model, then import the other pages. Errors are shown to whoever asks first."""
+    given = settings()
+    policy = check_policy(given.policy, environment()).policy
+    if policy is not None:
+        with suppress(GuardrailError):
+            house().guard(policy, given.model)
+    # Imports hold the interpreter lock, so they wait until no question is being answered.
+    sleep(_A_MOMENT)
+    while house().is_asked:
+        sleep(_A_MOMENT)
+    for name in ("compare", "policy", "calibration", "review"):
+        import_module(f"demo_app.views.{name}")
+    if policy is not None:
+        with suppress(GuardrailError):
+            _read_known(policy, given.model)
+
+
+def _read_known(policy: "Policy", model: str) -> None:
+    """Work out what the policy page shows, before its first visitor needs it."""
+    # Imported late, like that page: it loads NumPy, and its policy is a session's, which needs this file.
+    from demo_app.policy_draft import decided, known
+
+    profile = policy.profile_path or builtin_profile(model)
+    if profile is not None and (found := known(profile)) is not None:
+        decided(policy, found)

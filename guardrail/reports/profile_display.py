@@ -1,28 +1,34 @@
-"""A profile or a comparison as a self-contained HTML file."""
+"""A profile's report as people read it: on a terminal, or as a self-contained HTML file."""
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from guardrail.calibration.held_out import HeldOut
 from guardrail.calibration.profile import Profile
-from guardrail.errors import CalibrationError, OptionError, ProfileError
-from guardrail.evaluation.compare import COVERAGES, Comparison
-from guardrail.reports.comparison_report import Setting, markdown_report, method_rows, remarks, setting_facts
+from guardrail.errors import CalibrationError, ProfileError
+from guardrail.metrics import Figure
 from guardrail.reports.formatting import (
     NONE,
     decimal,
+    facts_table,
     interval,
     percent,
+    plain_table,
+    print_section,
     promised,
+    rendered_page,
     short,
     shown,
     visible,
 )
 from guardrail.reports.profile_report import (
+    Fact,
+    Tone,
     confidence_facts,
     figure_rows,
     making_facts,
@@ -32,22 +38,83 @@ from guardrail.reports.profile_report import (
 )
 from guardrail.utils.files import write_whole
 
-__all__ = [
-    "REPORTS",
-    "check_report_path",
-    "comparison_html",
-    "profile_html",
-    "write_comparison",
-    "write_profile_html",
-]
+__all__ = ["print_profile", "profile_html", "write_profile_html"]
 
-REPORTS = (".html", ".md")
+
+# A sign besides the colour, for readers and terminals that cannot show the difference.
+_SIGNS: dict[Tone, tuple[str, str]] = {
+    "good": ("✓", "green"),
+    "caution": ("!", "yellow"),
+    "bad": ("✗", "red"),
+    "plain": ("·", "dim"),
+}
 
 
 class _Plots(NamedTuple):
     reliability: Markup
     risk_coverage: Markup
     scores: Markup
+
+
+def print_profile(console: Console, profile: Profile) -> None:
+    """Print a profile: its verdict, figures and thresholds, and how it was made."""
+    console.print(Text(f"Profile of {visible(profile.author)}", "bold"))
+    console.print(_verdict(profile))
+    print_section(console, "Figures on the held-out answers", _figures(profile))
+    print_section(console, "Thresholds", _thresholds(profile))
+    facts = [*model_facts(profile), *confidence_facts(profile), *making_facts(profile)]
+    print_section(console, "About", facts_table([*facts, Fact("Digest", profile.digest, is_code=True)]))
+
+
+def _verdict(profile: Profile) -> Table:
+    table = plain_table(show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for statement in verdict(profile):
+        table.add_row(Text(*_SIGNS[statement.tone]), Text(statement.text))
+    return table
+
+
+def _figures(profile: Profile) -> Table:
+    table = plain_table(header_style="dim")
+    table.add_column("", no_wrap=True)
+    for name in ("Figure", "95 % interval", "n"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("better", style="dim", no_wrap=True)
+    remarks = []
+    for row in figure_rows(profile.report):
+        figure = row.figure
+        table.add_row(
+            Text(row.name),
+            Text(decimal(figure.value), "bold"),
+            Text(interval(figure)),
+            Text(f"{figure.n:,}"),
+            Text(row.better),
+        )
+        if figure.reason:
+            remarks.append(f"{row.name}: {figure.reason}.")
+    for remark in remarks:
+        table.add_row(Text(remark, "dim"))
+    return table
+
+
+def _thresholds(profile: Profile) -> Table:
+    table = plain_table(header_style="dim")
+    for name in ("Wrong at most", "From score", "Accepts", "Wrong of these"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in threshold_rows(profile):
+        certified = row.certified
+        guarantee = f"{promised(certified.max_error)} at {promised(certified.confidence)}"
+        start = NONE if certified.threshold is None else short(certified.threshold)
+        cells = (guarantee, start, _share(row.coverage), _share(row.error))
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _share(figure: Figure | None) -> str:
+    if figure is None or figure.value is None:
+        return NONE
+    return f"{percent(figure.value)} ({interval(figure, as_percent=True)})"
 
 
 def profile_html(profile: Profile, held_out: HeldOut | None = None) -> str:
@@ -63,7 +130,7 @@ def profile_html(profile: Profile, held_out: HeldOut | None = None) -> str:
     if held_out is not None:
         _check(profile, held_out)
     columns = list(dict.fromkeys(key for one in profile.making.candidates for key in one))
-    return _rendered(
+    return rendered_page(
         "profile.html.jinja",
         name=visible(profile.author),
         profile=profile,
@@ -89,24 +156,6 @@ def write_profile_html(profile: Profile, path: str | Path, held_out: HeldOut | N
         ProfileError: The file cannot be written.
     """
     write_whole(Path(path), profile_html(profile, held_out), ProfileError)
-
-
-def _rendered(template: str, **values: Any) -> str:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "decimal": decimal,
-        "percent": percent,
-        "promised": promised,
-        "short": short,
-        "shown": shown,
-    }
-    folder = files(__package__)
-    # Markup: the style sheet is ours.
-    style = Markup((folder / "style.css").read_text("utf-8").rstrip())  # noqa: S704
-    page = environment.from_string((folder / template).read_text("utf-8"))
-    return page.render(style=style, **values)
 
 
 def _check(profile: Profile, held_out: HeldOut) -> None:
@@ -135,48 +184,3 @@ def _method(method: Any) -> str:
         return ""
     resamples, seed, bins = (shown(method.get(name)) for name in ("resamples", "seed", "ece_bins"))
     return f"{resamples} resamples drawn by seed {seed}. The ECE has {bins} bins."
-
-
-def comparison_html(comparison: Comparison, setting: Setting) -> str:
-    """A comparison as an HTML page with its curves."""
-    from guardrail.reports.charts import (
-        MOST_DRAWN,
-        drawn_methods,
-        risk_coverage_curves,
-        roc_curves,
-    )
-
-    return _rendered(
-        "comparison.html.jinja",
-        facts=setting_facts(setting, comparison),
-        rows=list(method_rows(comparison)),
-        remarks=[*remarks(comparison), *setting.notes],
-        coverages=[f"{share:.0%}" for share in COVERAGES],
-        # Markup: matplotlib escapes its texts.
-        roc=Markup(roc_curves(comparison)),  # noqa: S704
-        risk=Markup(risk_coverage_curves(comparison)),  # noqa: S704
-        drawn=len(drawn_methods(comparison)),
-        all_drawn=len(comparison.methods) <= MOST_DRAWN,
-    )
-
-
-def check_report_path(path: str | Path) -> None:
-    """Check that the name of a report has a supported format.
-
-    Raises:
-        OptionError: It has none.
-    """
-    if Path(path).suffix.lower() not in REPORTS:
-        raise OptionError(f"{path}: a report is HTML or Markdown; end its name in .html or .md.")
-
-
-def write_comparison(comparison: Comparison, setting: Setting, path: str | Path) -> None:
-    """Write a comparison atomically, as HTML or Markdown by the name of the file.
-
-    Raises:
-        OptionError: The file cannot be written.
-    """
-    path = Path(path)
-    check_report_path(path)
-    make = comparison_html if path.suffix.lower() == ".html" else markdown_report
-    write_whole(path, make(comparison, setting))

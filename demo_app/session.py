@@ -1,19 +1,22 @@
-"""A visitor's session, kept between runs of the page: the chat, the policy and the model."""
+"""A visitor's session, kept between runs of the page: the chat, the policy, its review queues, the model."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import streamlit as st
 
-from demo_app.state.model_pool import Asking, house
-from demo_app.state.settings import Settings, environment, known_files, only_known_places, settings
+from demo_app.model_pool import Asking, house
+from demo_app.settings import Settings, environment, known_files, only_known_places, queue_url, settings
+from guardrail import HumanQueue
 from guardrail.calibration.held_out import builtin_profile
 from guardrail.calibration.profile import Profile, read_profile
 from guardrail.errors import PolicyError
+from guardrail.escalation.case import Item, labels
 from guardrail.guard.history import VERDICT_FIELD
 from guardrail.policy.load import Checked, check_policy, check_text
 from guardrail.policy.yaml_document import BUILTIN, builtin_policy, policy_text
+from guardrail.utils.json_lines import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EXAMPLES",
     "ChatTurn",
+    "Queue",
     "Session",
     "apply_policy",
     "ask",
@@ -35,7 +39,10 @@ __all__ = [
     "current_profile",
     "finish",
     "history",
+    "label_lines",
     "profile_of",
+    "queues",
+    "read",
     "state",
 ]
 
@@ -88,10 +95,10 @@ class Session:
     profile_path: Path | None = None
     turns: list[ChatTurn] = field(default_factory=list)
     revealed: set[str] = field(default_factory=set)
-    asking: "Asking | None" = None
+    asking: Asking | None = None
     begins: bool = True
     models: list[str] = field(default_factory=list)
-    compared: "tuple[Asking, Asking] | None" = None
+    compared: tuple[Asking, Asking] | None = None
 
     @property
     def answers(self) -> "list[GuardedAnswer]":
@@ -276,3 +283,47 @@ def history(turns: "Sequence[ChatTurn]") -> list[dict[str, Any]]:
             said = {"role": "assistant", "content": turn.answer.text, VERDICT_FIELD: turn.answer.as_plain()}
             messages += [{"role": "user", "content": turn.question}, said]
     return messages
+
+
+class Queue(NamedTuple):
+    """A queue and its items.
+
+    Attributes:
+        queue: The queue.
+        waiting: Items without an answer, oldest first.
+        answered: Items with an answer.
+    """
+
+    queue: HumanQueue
+    waiting: list[Item]
+    answered: list[Item]
+
+
+def queues() -> list[str]:
+    """The queues' URLs, the active policy's first."""
+    try:
+        targets = [*current_policy().escalation.values()]
+    except PolicyError:
+        targets = []
+    return [*dict.fromkeys([*(one.queue for one in targets if one.queue is not None), queue_url()])]
+
+
+def read(url: str) -> Queue:
+    """Read a queue; one that does not exist yet is empty.
+
+    Raises:
+        GuardrailError: The queue cannot be read.
+    """
+    queue = HumanQueue(url)
+    items = queue.items() if queue.path.exists() else []
+    return Queue(
+        queue,
+        [item for item in items if item.answer is None],
+        [item for item in items if item.answer is not None],
+    )
+
+
+def label_lines() -> str:
+    """The labels from all queues as JSON Lines for a calibration."""
+    said = [label for url in queues() for label in labels(read(url).answered)]
+    return "".join(f"{as_json(label)}\n" for label in said)

@@ -1,7 +1,12 @@
-"""Settings of the demo, and limits on what a policy typed into the page may name."""
+"""Settings of the demo, and its limits.
 
+Host names that it answers to, what a policy typed into the page may name, and what is shown of an error.
+"""
+
+import logging
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,13 +14,25 @@ import platformdirs
 import streamlit as st
 
 from guardrail import Policy
+from guardrail.errors import GuardrailError
 from guardrail.models.files.reference import DEFAULT_MODEL
 from guardrail.policy.document import Mistake, Node, Place
 from guardrail.policy.load import Checked, check_policy
 from guardrail.policy.model import Target
 from guardrail.policy.yaml_document import BUILTIN, builtin_policies, read_text
 
-__all__ = ["Settings", "environment", "known_files", "only_known_places", "queue_url", "settings"]
+__all__ = [
+    "Settings",
+    "environment",
+    "known_files",
+    "only_known_places",
+    "own_hosts",
+    "plain",
+    "queue_url",
+    "sentence",
+    "settings",
+    "shown",
+]
 
 
 # Environment variables, so that the settings reach the demo under ``streamlit run`` too.
@@ -144,3 +161,52 @@ def _place_of_key(root: Node, keys: tuple[str, ...]) -> Place | None:
             return None
         place, node = node.entries[key]
     return place
+
+
+# Names of this machine; others are given when the demo is started.
+_HERE = ("localhost", "127.0.0.1", "::1")
+_GIVEN = "GUARDRAIL_DEMO_HOSTS"
+
+
+def own_hosts() -> tuple[str, ...]:
+    """The host names that the demo answers to."""
+    given = (name.strip().lower().rstrip(".") for name in os.environ.get(_GIVEN, "").split(","))
+    return (*_HERE, *filter(None, given))
+
+
+_LOG = logging.getLogger("guardrail.demo")
+
+
+def sentence(error: BaseException) -> str:
+    """The message for a visitor. An unexpected error is logged by type and place, without its content."""
+    if isinstance(error, GuardrailError):
+        return str(error)
+    _LOG.error("%s at %s", type(error).__name__, _place(error))
+    return (
+        f"Unexpected error ({type(error).__name__}). Reload the page and try again; the terminal where the "
+        "demo was started shows where it happened."
+    )
+
+
+@contextmanager
+def shown() -> Iterator[None]:
+    """Show an error raised inside as a sentence on the page, and continue after the block."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  (shown)
+        st.error(plain(sentence(error)), icon=":material/error:")
+
+
+def plain(text: str) -> str:
+    """Escape a text so that Markdown shows it literally."""
+    return "".join(f"\\{character}" if character in _MARKDOWN else character for character in text)
+
+
+_MARKDOWN = frozenset("\\`*_{}[]()#+-.!|<>~$:&")
+
+
+def _place(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "?" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

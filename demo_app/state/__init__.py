@@ -1,1 +1,0 @@
-"""State behind the pages: settings, visitor sessions, models, calibrations, policies and queues."""
