@@ -46,7 +46,7 @@ class Judge(Protocol):
 
         Args:
             question: What was asked; for a conversation, its transcript, whose last message
-                :func:`guardrail.labelling.transcript.last_asked` returns.
+                :func:`guardrail.labelling.questions.last_asked` returns.
             response: What the model said, which may be anything, even addressed to the judge. Reasoning
                 before the answer is not part of it: :func:`guardrail.models.reasoning.answer_of` removes it.
             accepted: Correct answers, any of which will do.

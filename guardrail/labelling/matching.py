@@ -11,7 +11,7 @@ from unicodedata import normalize
 
 from guardrail.errors import OptionError
 from guardrail.labelling.judge import Ruling
-from guardrail.labelling.transcript import last_asked
+from guardrail.labelling.questions import last_asked
 from guardrail.models.reasoning import answer_of
 
 __all__ = [

@@ -1,6 +1,7 @@
 """Questions read from a file's lines, and the options for answering and scoring them."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from guardrail.errors import OptionError, PromptError, RecordError
 from guardrail.labelling.accepted_answers import Shape, shape_of, unread_answers
 from guardrail.labelling.provenance import author_of, name_problem, same_name
-from guardrail.labelling.transcript import transcript
 from guardrail.models.chat_template import part_text, with_text
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.batches import Failure
@@ -28,9 +28,11 @@ __all__ = [
     "Question",
     "Questions",
     "accepted_answers",
+    "last_asked",
     "of_one_author",
     "parse_questions",
     "question_text",
+    "transcript",
 ]
 
 
@@ -212,6 +214,25 @@ def of_one_author(questions: Questions, answered_by: str | None, model: str) -> 
 
 def _named(question: Question, otherwise: str | None, model: str) -> str:
     return model if question.response is None else question.answered_by or otherwise or model
+
+
+_BEGINS_WITH_ROLE = re.compile(r"[a-z]+: ")
+
+
+_BETWEEN, _USER = "\n\n", "user: "
+
+
+def transcript(turns: Sequence[tuple[object, str]]) -> str:
+    """The turns of a conversation, each as its role and what was said; a single turn as what was said."""
+    if len(turns) == 1:
+        return turns[0][1]
+    return _BETWEEN.join(f"{role}: {content}" for role, content in turns)
+
+
+def last_asked(text: str) -> str:
+    """The user's last message in a transcript; any other text as it is."""
+    before, _, last = text.rpartition(f"{_BETWEEN}{_USER}")
+    return last if before and _BEGINS_WITH_ROLE.match(text) else text
 
 
 def question_text(values: Mapping[str, Any]) -> str:
