@@ -26,8 +26,7 @@ from guardrail.errors import ForeignProfileError, OptionError
 from guardrail.models.chat_template import parse_chat_template_kwargs
 from guardrail.models.files.reference import DEFAULT_MODEL
 from guardrail.models.sampling import Sampling
-from guardrail.scoring.options import ScoringOptions
-from guardrail.scoring.uncertainty import Combination
+from guardrail.scoring.options import Combination, ScoringOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable

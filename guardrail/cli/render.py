@@ -11,8 +11,8 @@ from rich.text import Text
 
 from guardrail.calibration.confidence import NOT_CALIBRATED, SegmentAssessment
 from guardrail.escalation.verdict import VerdictScores, VerdictSentence
-from guardrail.scoring.options import Span
-from guardrail.scoring.uncertainty import Combination, TokenScore, Uncertainty, combined_scores
+from guardrail.scoring.options import Combination, Span
+from guardrail.scoring.uncertainty import TokenScore, Uncertainty, combined_scores
 from guardrail.utils.text import visible
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from guardrail.utils.text import takes_no_others
 
 __all__ = [
     "SCORER_VERSION",
+    "Combination",
     "ScorerFingerprint",
     "ScoringOptions",
     "Span",
@@ -19,6 +20,7 @@ __all__ = [
 
 
 Reduction = Literal["mean", "sum"]
+Combination = Literal["worst", "mean", "last"]
 Norm = Literal["l1", "l2"]
 Layers = Literal["upper", "lower", "last", "all"]
 Computation = Literal["truncated", "full"]

@@ -14,11 +14,10 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import PlainSerializer, PlainValidator
 
 from guardrail.errors import OptionError
-from guardrail.scoring.options import Computation, ScoringOptions
+from guardrail.scoring.options import Combination, Computation, ScoringOptions
 
 __all__ = [
     "SCORES",
-    "Combination",
     "HiddenState",
     "Observation",
     "PackedFloats",
@@ -150,7 +149,6 @@ def combine(semgrad: float, paragrad: float, mean_entropy: float) -> float:
     return (1 - certain) * semgrad + certain * paragrad
 
 
-Combination = Literal["worst", "mean", "last"]
 # Every other score goes up with uncertainty.
 _DOWN = ("log_likelihood", "min_token_probability")
 
