@@ -9,8 +9,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from jinja2.exceptions import TemplateError
-
 from guardrail.errors import OptionError, PromptError
 from guardrail.utils.threads import TimeLimitReached, time_limit
 
@@ -359,6 +357,9 @@ def _render(
     add_generation_prompt: bool,
     kwargs: Mapping[str, Any] = MappingProxyType({}),
 ) -> str:
+    # Imported late: a fingerprint needs this file, and no template.
+    from jinja2.exceptions import TemplateError
+
     try:
         with time_limit(LONGEST_RENDERING_S):
             return str(

@@ -5,8 +5,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -133,6 +131,10 @@ def plain_table(*, show_header: bool = True, header_style: str = "") -> Table:
 
 def rendered_page(template: str, **values: Any) -> str:
     """A self-contained HTML page, from a template of this folder."""
+    # Imported late: a terminal needs neither.
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
