@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from guardrail.calibration.held_out import HeldOut
 from guardrail.calibration.options import FitOptions, MakingSource
-from guardrail.calibration.profile import REASONING, write_profile
+from guardrail.calibration.profile import write_profile
 from guardrail.errors import CalibrationError, OptionError, RecordError
 from guardrail.labelling.answers import AnswerRecord, holds_answers
 from guardrail.labelling.collection import Collected, collect, reuse
@@ -176,7 +176,7 @@ def calibrate(collected: Collected[AnswerRecord], questions: str | Path, options
         questions=questions.name,
         questions_sha256=_digest(questions),
         judge=collected.judge,
-        generation={**made.generation, **_reasoning(collected.records)},
+        generation=made.generation,
     )
     model, scorer, answered_by = made.model, made.scorer, made.answered_by
     # The parts are drawn by the place of an answer: the order in which they came must not change a profile.
@@ -189,21 +189,19 @@ def calibrate(collected: Collected[AnswerRecord], questions: str | Path, options
     if any(record.judgement.judged_by for record in records):
         reason = next(record.judgement.reason for record in records if record.judgement.judged_by)
         raise CalibrationError(f"The judge could not tell of one answer whether it is right. {reason}")
-    observations = [record.observation for record in records if record.scores]
-    if not observations:
+    answered = [record for record in records if record.scores]
+    if not answered:
         raise CalibrationError("No response came to an answer: all of them ended in their reasoning.")
     profile = reference_profile(
-        observations, model=model, answered_by=answered_by, scorer=scorer, making=making
+        [record.observation for record in answered],
+        model=model,
+        answered_by=answered_by,
+        scorer=scorer,
+        making=making,
+        facts=[record.facts for record in answered],
     )
     notes = ("No line says what is right: the profile has quantiles, and gives no confidence.",)
     return Fitted(profile, HeldOut((), (), ()), notes)
-
-
-def _reasoning(records: Sequence[AnswerRecord]) -> dict[str, float]:
-    """What a profile knows of how its answers were thought of: nothing, where none of them was."""
-    answered = [record for record in records if record.scores]
-    thought = sum("reasoning_tokens" in record.usage for record in answered)
-    return {REASONING: thought / len(answered)} if thought else {}
 
 
 def _digest(path: Path) -> str:

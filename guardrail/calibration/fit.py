@@ -13,6 +13,7 @@ from guardrail.calibration.calibrators import Calibrator, ReferenceDistribution,
 from guardrail.calibration.certify import certify
 from guardrail.calibration.confidence import ConfidenceModel
 from guardrail.calibration.cross_fitting import FOLDS, CrossFit, select
+from guardrail.calibration.domain import Domain
 from guardrail.calibration.features import Inputs, available, read_inputs
 from guardrail.calibration.fit_calibrators import MOST_SCORES
 from guardrail.calibration.held_out import HeldOut
@@ -21,6 +22,7 @@ from guardrail.calibration.profile import CertifiedThreshold, Making, Profile
 from guardrail.calibration.splits import Parts, draw, question_groups, split
 from guardrail.calibration.threshold_search import plan
 from guardrail.errors import CalibrationError
+from guardrail.labelling.answer_facts import SINGLE_QUESTION, AnswerFacts
 from guardrail.labelling.answers import LabelledAnswer
 from guardrail.metrics import Figure
 from guardrail.metrics.confidence_quality import (
@@ -216,6 +218,8 @@ def fit_profile(
         scorer=scorer,
         confidence_model=learned.model,
         calibrator=learned.calibrator,
+        domain=Domain.of([answer.facts for answer in answers]),
+        is_general=options.is_general,
         certified=certified,
         reference=distributions(unseen),
         report=summarise(
@@ -239,9 +243,18 @@ def reference_profile(
     model: ModelFingerprint,
     scorer: ScorerFingerprint,
     making: MakingSource,
+    facts: Sequence[AnswerFacts] = (),
     answered_by: str | None = None,
 ) -> Profile:
     """Make a profile from unlabelled answers: it knows which scores are usual, but gives no confidence.
+
+    Args:
+        observations: What a pass tells of each answer.
+        model: The model that scored them.
+        scorer: How they were scored.
+        making: Where they came from.
+        facts: How each came about; by default all answer single questions.
+        answered_by: Author of the answers, if not the model.
 
     Raises:
         CalibrationError: There are no answers, or none has a finite score.
@@ -256,6 +269,7 @@ def reference_profile(
         scorer=scorer,
         confidence_model=None,
         calibrator=None,
+        domain=Domain.of(facts or [SINGLE_QUESTION] * len(observations)),
         certified=(),
         reference=reference,
         report={},

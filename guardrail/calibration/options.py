@@ -35,6 +35,8 @@ class FitOptions:
         guarantees: Guarantees to certify thresholds for.
         seed: Seed of the parts and folds.
         shares: Sizes of the parts.
+        is_general: The profile is for other people's traffic: its thresholds are a report, and accept no
+            answer of an app.
 
     Raises:
         OptionError: A value is unknown or out of range.
@@ -45,6 +47,7 @@ class FitOptions:
     guarantees: Sequence[Guarantee] = ()
     seed: int = 0
     shares: Shares = _SHARES
+    is_general: bool = False
 
     def __post_init__(self) -> None:
         for name, known in (("inputs", get_args(InputsChoice)), ("calibrator", get_args(CalibratorChoice))):

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, JsonValue, ValidationError, model_va
 from guardrail.calibration.calibrators import Calibrator, ReferenceDistribution, VennAbers
 from guardrail.calibration.confidence import ConfidenceModel
 from guardrail.calibration.consistency import contradiction_in
+from guardrail.calibration.domain import Domain
 from guardrail.errors import ForeignProfileError, ProfileError
 from guardrail.labelling.provenance import Author, name_problem, same_name
 from guardrail.models.fingerprint import ModelFingerprint
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from guardrail.calibration.monitor import Monitor
 
 __all__ = [
-    "REASONING",
     "Assessment",
     "CertifiedThreshold",
     "Guarantee",
@@ -39,14 +39,12 @@ __all__ = [
     "write_profile",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # More than anybody labels; limited because checking a certificate takes time.
 _MOST_ANSWERS = 1_000_000_000
 PARTS: tuple[Literal["fit", "certify", "report"], ...] = ("fit", "certify", "report")
 # Reference answers and a probe make a profile large, but never this large.
 _MOST_BYTES = 256_000_000
-# Key among the arguments of generation: the share of answers with reasoning; absent if there were none.
-REASONING = "reasoning"
 # Not scores of a pass but derived from them; they have a reference distribution too.
 OF_THE_PROFILE = ("confidence", "confidence_score")
 
@@ -166,18 +164,23 @@ class Profile(FrozenModel):
         scorer: How the answers were scored.
         confidence_model: The sum that ranks answers; None without labels.
         calibrator: Turns that sum into a probability of being correct.
+        domain: What the answers were like that it was made from.
+        is_general: Whether it was made for other people's traffic, like the profiles that ship: it gives a
+            confidence, and its certified thresholds are a report and accept no answer of an app.
         certified: The requested thresholds, feasible or not.
         reference: Distribution of each score on answers that nothing was fitted on.
         report: Figures on the held-out part, each with its n and interval.
         making: How the profile was made.
     """
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     model: ModelFingerprint
     answered_by: Annotated[str, AfterValidator(_checked_name)] | None = None
     scorer: ScorerFingerprint
     confidence_model: ConfidenceModel | None
     calibrator: Calibrator | None
+    domain: Domain
+    is_general: bool = False
     certified: tuple[CertifiedThreshold, ...]
     reference: Mapping[str, ReferenceDistribution]
     report: Mapping[str, JsonValue]

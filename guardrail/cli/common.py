@@ -354,7 +354,7 @@ def open_model(
 
 def numbers_by_name(option: str, given: Iterable[str] | None) -> dict[str, float]:
     """Read scores given as ``name=number``."""
-    from guardrail.policy.evidence import QUANTILES
+    from guardrail.policy.conditions import QUANTILES
     from guardrail.utils.text import did_you_mean
 
     pairs = {}

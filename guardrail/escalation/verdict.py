@@ -184,6 +184,12 @@ class VerdictFacts(TypedDict):
         answered_by: Name of the model that gave the draft: the local one, or another.
         outside_domain: Why the profile does not hold for the draft; empty where it does. Confidence,
             guarantees and quantiles are then unknown.
+        domain: Names of the facts in which the draft differs from the profile's answers, such as ``turns``;
+            none where the profile holds for it.
+        uncertified: Why no guarantee of the profile holds for the draft, whatever its confidence; empty where
+            they do.
+        familiar: Whether the questions of the deployment so far are like the profile's: ``untried``,
+            ``familiar`` or ``unlike``; null where no profile can tell.
         profile: SHA-256 of the profile; null where none was used.
         turns_left_out: How many earlier turns were no part of the prompt, since they were withheld.
         timings: Seconds by stage (``answer_s``, ``score_s``, ``sentences_s``, ``judge_s``, ``escalate_s``) of
@@ -209,6 +215,9 @@ class VerdictFacts(TypedDict):
     model: str
     answered_by: str
     outside_domain: str
+    domain: list[str]
+    uncertified: str
+    familiar: str | None
     profile: str | None
     turns_left_out: int
     timings: dict[str, float]

@@ -13,6 +13,7 @@ from guardrail.escalation.verdict import (
     VerdictSentence,
     VerdictUsage,
 )
+from guardrail.policy.conditions import Familiar
 from guardrail.policy.evidence import Action, Evidence
 from guardrail.utils.json_lines import plain_json
 
@@ -138,6 +139,11 @@ class GuardedAnswer:
         outside_domain: Why the profile does not hold for the draft, in words; empty where it does.
             Confidence, guarantees and quantiles are then unknown.
         is_uncalibrated: Whether there is no profile.
+        domain: Names of the facts in which the draft differs from the profile's answers, such as ``turns``.
+        uncertified: Why no guarantee of the profile holds for the draft, whatever its confidence; empty where
+            they do.
+        familiar: Whether the questions of the deployment so far are like the profile's: ``untried``,
+            ``familiar`` or ``unlike``; None where no profile can tell.
     """
 
     text: str = field(repr=False)
@@ -165,6 +171,9 @@ class GuardedAnswer:
     answered_by: str = ""
     outside_domain: str = ""
     is_uncalibrated: bool = False
+    domain: tuple[str, ...] = ()
+    uncertified: str = ""
+    familiar: Familiar | None = None
     confidence_score: float | None = None
     turns_left_out: int = 0
     repeats: str = ""
@@ -192,6 +201,8 @@ class GuardedAnswer:
             call_confidences=tuple((call.name, call.confidence) for call in self.tool_calls),
             outside_domain=self.outside_domain,
             is_uncalibrated=self.is_uncalibrated,
+            uncertified=self.uncertified,
+            familiar=self.familiar,
         )
 
     def as_plain(self, *, draft: bool = False) -> Verdict:
@@ -225,6 +236,9 @@ class GuardedAnswer:
             model=self.model,
             answered_by=self.answered_by,
             outside_domain=self.outside_domain,
+            domain=list(self.domain),
+            uncertified=self.uncertified,
+            familiar=self.familiar,
             policy=self.policy_digest,
             profile=self.profile_digest,
             turns_left_out=self.turns_left_out,

@@ -3,18 +3,19 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from math import isfinite
 from typing import TYPE_CHECKING, Any, get_args
 
+from guardrail.calibration.domain import Difference
 from guardrail.calibration.held_out import builtin_profiles
-from guardrail.calibration.profile import REASONING, Assessment, Guarantee, Profile, read_profile
+from guardrail.calibration.profile import Assessment, Guarantee, Profile, read_profile
 from guardrail.errors import CalibrationError, ForeignProfileError, GuardrailError, ProfileError
 from guardrail.escalation.case import is_blank
 from guardrail.guard.answer import failure
 from guardrail.guard.history import notices_of
 from guardrail.guard.produce import Job, Produced
 from guardrail.guard.tool_calls import AssessedCall, assess_calls, name_of
+from guardrail.labelling.answer_facts import facts_of
 from guardrail.labelling.provenance import same_name
 from guardrail.models.fingerprint import fingerprint_model
 from guardrail.models.sampling import Sampling
@@ -44,12 +45,15 @@ class ResolvedProfile:
         digest: SHA-256 of it.
         model: What the model is called that scores the answers.
         missing: Why there is no profile, in words for a person.
+        is_general: Whether the profile is for other people's traffic, such as one that ships: nothing is
+            certified by it.
     """
 
     profile: Profile | None
     digest: str | None
     model: str
     missing: str = ""
+    is_general: bool = False
 
     def outside_domain(self, job: Job) -> str:
         """Why no profile can hold for the answer to a request, whatever it is; empty where one may."""
@@ -77,6 +81,10 @@ class AssessedJob:
         error: Why the answer could not be scored, assessed or decided, or empty.
         seconds: How long assessing and deciding took.
         repeats: The message of the policy that the answer repeats; or empty.
+        differences: How the answer differs from those of the profile, where the profile does not hold for it
+            because of that.
+        uncertified: Why no guarantee of the profile holds for the answer, whatever its confidence; empty
+            where they do.
     """
 
     job: Job
@@ -89,6 +97,8 @@ class AssessedJob:
     error: str
     seconds: float
     repeats: str = ""
+    differences: tuple[Difference, ...] = ()
+    uncertified: str = ""
 
 
 def assess(
@@ -110,17 +120,20 @@ def assess(
         notices: What the policy says; those that it says itself, if not given.
     """
     began = time.perf_counter()
-    error, caveat, repeats = produced.error, resolved.missing, ""
+    error, uncertified, repeats = produced.error, "", ""
+    differences: tuple[Difference, ...] = ()
     assessment, guarantees, outside = None, None, "it is not known who gave the answer"
     try:
         outside = resolved.outside_domain(job)
         repeats = (notices or notices_of(policy)).repeated_in(produced.draft or "")
         if resolved.profile is not None and not outside:
-            outside = thought_otherwise(resolved.profile, job, produced)
+            differences = tuple(_differences(resolved.profile, job, produced))
+            outside = "; ".join(one.words for one in differences)
         if not error and resolved.profile is not None and not outside:
             assessment = _sound_assessment(resolved.profile, produced)
-            caveat = _drawn_otherwise(resolved.profile, job, sampling)
-            guarantees = assessment.guarantees if resolved.profile.is_calibrated and not caveat else None
+            if resolved.profile.is_calibrated:
+                uncertified = _uncertified(resolved, job, sampling)
+                guarantees = () if uncertified else assessment.guarantees
     except Exception as problem:  # noqa: BLE001  (recorded; the answer is withheld)
         error, assessment = failure("assess", problem), None
     if repeats:
@@ -130,7 +143,13 @@ def assess(
     try:
         evidence = _evidence(job, produced, assessment, guarantees, calls, error)
         is_uncalibrated = resolved.profile is None
-        evidence = replace(evidence, outside_domain=outside, is_uncalibrated=is_uncalibrated, repeats=repeats)
+        evidence = replace(
+            evidence,
+            outside_domain=outside,
+            is_uncalibrated=is_uncalibrated,
+            repeats=repeats,
+            uncertified=uncertified,
+        )
         decision = decide(policy, evidence)
         _check(decision, policy, job, produced, error or repeats)
     except Exception as problem:  # noqa: BLE001  (recorded; the answer is withheld)
@@ -138,8 +157,8 @@ def assess(
         decision = Decision("abstain", ON_ERROR, error, enforced=policy.mode == "enforce")
     if decision.rule == ON_ERROR:
         error = error or f"ScoringError: {decision.reason}"
-    if decision.rule == "on_uncalibrated" and caveat:
-        decision = replace(decision, reason=f"{decision.reason} ({caveat})")
+    if decision.rule == "on_uncalibrated" and resolved.missing:
+        decision = replace(decision, reason=f"{decision.reason} ({resolved.missing})")
     return AssessedJob(
         job=job,
         produced=produced,
@@ -151,20 +170,30 @@ def assess(
         error=error,
         seconds=time.perf_counter() - began,
         repeats=repeats,
+        differences=differences,
+        uncertified=uncertified,
     )
 
 
-def thought_otherwise(profile: Profile, job: Job, produced: Produced) -> str:
-    """Why a profile does not hold for an answer, by how it was thought of; empty where it does."""
+def _differences(profile: Profile, job: Job, produced: Produced) -> list[Difference]:
+    """How an answer differs from those of a profile, so that the profile does not hold for it."""
     if given := job.controls.chat_template_kwargs:
         listed = ", ".join(f"{name}={value!r}" for name, value in sorted(given.items()))
-        return f"the chat template was given {listed} for this answer alone"
-    share = profile.making.generation.get(REASONING, 0)
-    if produced.reasoning_tokens and not share:
-        return "the profile is of answers without reasoning, and the model reasoned before this one"
-    if not produced.reasoning_tokens and share == 1:
-        return "the profile is of answers with reasoning, and the model gave this one without"
-    return ""
+        words = f"the chat template was given {listed} for this answer alone"
+        return [Difference("chat_template_kwargs", words)]
+    usage = produced.usage
+    facts = facts_of(
+        job.messages,
+        produced.draft or "",
+        prompt_tokens=usage.prompt_tokens if usage else None,
+        answer_tokens=usage.completion_tokens - produced.reasoning_tokens if usage else None,
+        cut_off=produced.finish_reason == "length",
+        reasoning=bool(produced.reasoning_tokens),
+        tools=bool(job.controls.tools),
+        calls=bool(job.tool_calls or produced.tool_calls),
+        constrained=job.controls.processor is not None,
+    )
+    return profile.domain.differences(facts)
 
 
 def _sound_assessment(profile: Profile, produced: Produced) -> Assessment:
@@ -187,25 +216,26 @@ def _number(value: float | None) -> float:
     return value
 
 
-def _drawn_otherwise(profile: Profile, job: Job, sampling: Sampling | None) -> str:
-    """Why no guarantee holds: it is of answers asked for and generated as those of the calibration were."""
-    made, used = profile.making.generation, sampling or Sampling()
-    system = made.get("system_sha256")
-    if system is not None and not any(_system_sha256(message) == system for message in job.messages):
-        return "the profile is of answers under a system message that this conversation does not have"
+_GENERAL = (
+    "the profile is a general one and certifies nothing of your own questions (guardrail calibrate makes one "
+    "that does)"
+)
+
+
+def _uncertified(resolved: ResolvedProfile, job: Job, sampling: Sampling | None) -> str:
+    """Why no guarantee holds: it is for one's own traffic, generated as the answers of the calibration."""
+    profile = resolved.profile
+    if profile is None or resolved.is_general:
+        return _GENERAL
     if job.response is not None:
         return ""
+    made, used = profile.making.generation, sampling or Sampling()
     for name in ("temperature", "top_p") if used.temperature else ("temperature",):
         if made.get(name, getattr(used, name)) != getattr(used, name):
             return (
                 f"the profile is of answers at {name} {made[name]}, and this is one at {getattr(used, name)}"
             )
     return ""
-
-
-def _system_sha256(message: Mapping[str, Any]) -> str | None:
-    is_system = message.get("role") == "system"
-    return sha256(str(message.get("content")).encode()).hexdigest() if is_system else None
 
 
 def _evidence(
@@ -265,7 +295,8 @@ def resolve_profile(policy: "Policy", model: "LocalModel") -> ResolvedProfile:
             )
         profile = read_profile(policy.profile_path)
         _check_profile(profile, model)
-        return ResolvedProfile(profile, profile.digest, model.name)
+        is_general = profile.is_general or policy.profile_path in builtin_profiles().values()
+        return ResolvedProfile(profile, profile.digest, model.name, is_general=is_general)
     path = builtin_profiles().get(model.name)
     if path is None:
         missing = f"no profile ships for {model.name}: guardrail calibrate makes one"
@@ -276,7 +307,7 @@ def resolve_profile(policy: "Policy", model: "LocalModel") -> ResolvedProfile:
     except ForeignProfileError as error:
         missing = f"the profile that ships for {model.name} does not hold: {error}"
         return ResolvedProfile(None, None, model.name, missing)
-    return ResolvedProfile(shipped, shipped.digest, model.name)
+    return ResolvedProfile(shipped, shipped.digest, model.name, is_general=True)
 
 
 def sampling_of(profile: Profile | None) -> Sampling | None:

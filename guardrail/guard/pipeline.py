@@ -194,6 +194,8 @@ class Pipeline:
             model=self._model.name,
             answered_by=job.answered_by.name if job.answered_by else self._model.name,
             outside_domain=assessed.outside_domain,
+            domain=tuple(one.fact for one in assessed.differences),
+            uncertified=assessed.uncertified,
             is_uncalibrated=self._resolved.profile is None,
             policy_digest=self._digest,
             profile_digest=self._resolved.digest,

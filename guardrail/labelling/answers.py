@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BeforeValidator, ConfigDict
 
 from guardrail.errors import RecordError
+from guardrail.labelling.answer_facts import SINGLE_QUESTION, AnswerFacts, facts_of
 from guardrail.labelling.provenance import Provenance, name_problem
 from guardrail.labelling.questions import ANSWER_FIELDS, question_text
 from guardrail.models.fingerprint import ModelFingerprint
@@ -51,12 +52,19 @@ class LabelledAnswer:
         correct: Whether it is right.
         question: What was asked, for showing; answers to the same question belong together.
         response: What was answered, for showing.
+        facts: How it came about; by default it answers a single question.
+        group: Name of the conversation, passage or paraphrases that it belongs to; answers of one group stay
+            in one part of the data. Empty for the question itself.
+        kind: Kind of question, for guarantees of each kind; empty for none.
     """
 
     observation: Observation
     correct: bool
     question: str = ""
     response: str = ""
+    facts: AnswerFacts = SINGLE_QUESTION
+    group: str = ""
+    kind: str = ""
 
 
 class Judgement(NamedTuple):
@@ -120,6 +128,25 @@ class AnswerRecord:
         tokens = self.usage["completion_tokens"] - self.usage.get("reasoning_tokens", 0)
         return Observation({**self.scores, "tokens": float(tokens)}, self.hidden)
 
+    @property
+    def facts(self) -> AnswerFacts:
+        """How it came about."""
+        messages = self.fields.get("messages")
+        if not isinstance(messages, list):
+            messages = [{"role": "user", "content": self.question}]
+        thought = self.usage.get("reasoning_tokens", 0)
+        facts = facts_of(
+            [message for message in messages if isinstance(message, Mapping)],
+            self.response,
+            prompt_tokens=self.usage.get("prompt_tokens"),
+            answer_tokens=self.usage["completion_tokens"] - thought,
+            cut_off=self.finish_reason == "length",
+            reasoning="reasoning_tokens" in self.usage,
+        )
+        # The system message of a whole run is kept as its hash.
+        given = self.provenance.generation.get("system_sha256")
+        return replace(facts, system=given) if isinstance(given, str) and not facts.system else facts
+
     def judged(self, judgement: Judgement, fields: Mapping[str, Any] | None = None) -> "AnswerRecord":
         """The same answer, judged anew."""
         kept = self.fields if fields is None else fields
@@ -129,7 +156,15 @@ class AnswerRecord:
         """The answer with its label; None where it has none, and does not count."""
         if self.correct is None or not self.scores:
             return None
-        return LabelledAnswer(self.observation, self.correct, self.question, self.response)
+        return LabelledAnswer(
+            self.observation,
+            self.correct,
+            self.question,
+            self.response,
+            self.facts,
+            group=_name(self.fields.get("group")),
+            kind=_name(self.fields.get("kind")),
+        )
 
     def as_plain(self) -> dict[str, Any]:
         """The record as values for JSON: the question line's own fields first."""
@@ -259,6 +294,10 @@ def parse_answer(line: str) -> AnswerRecord:
     return read_model(_AnswerLine, values).record(
         {name: value for name, value in values.items() if name not in ANSWER_FIELDS}
     )
+
+
+def _name(value: Any) -> str:
+    return "" if value is None else str(value)
 
 
 def _digest(text: str) -> str:

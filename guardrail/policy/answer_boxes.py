@@ -9,9 +9,9 @@ result is the same on every machine.
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from math import inf
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
-from guardrail.policy.evidence import SHARE, Bounds, Range, When, range_of
+from guardrail.policy.conditions import SHARE, Bounds, Familiar, Range, When, range_of
 
 __all__ = [
     "Box",
@@ -31,6 +31,7 @@ _MOST_BOXES = 512
 _MOST_STEPS = 250_000
 # ``other`` stands for reasons that a rule cannot name.
 _REASONS = frozenset({"stop", "length", "reasoning_length", "other"})
+_FAMILIAR = frozenset[object](get_args(Familiar))
 
 Key = tuple[str, ...]
 Patterns = Mapping[str, frozenset[str]]
@@ -175,6 +176,9 @@ class _Boxes(NamedTuple):
         if when.finish_reason is not None:
             named = frozenset[object](when.finish_reason)
             parts.append([{("finish_reason",): named if holds else _REASONS - named}])
+        if when.familiar is not None:
+            wanted = frozenset[object](when.familiar)
+            parts.append([{("familiar",): wanted if holds else _FAMILIAR - wanted}])
         for kind, named_patterns in (("tags", when.tags), ("tool_call", when.tool_call)):
             if named_patterns is not None:
                 parts.append(self._named(kind, named_patterns, holds))
@@ -314,6 +318,8 @@ def _outside(here: Domain, domain: Domain) -> list[Domain]:
 def _universe(key: Key) -> Domain:
     if key[0] == "finish_reason":
         return _REASONS
+    if key[0] == "familiar":
+        return _FAMILIAR
     if key[0] in ("certified", "tags", "tool_call"):
         return frozenset({True, False})
     return Interval(*(range_of(key[1]) if key[0] == "uncertainty" else SHARE))

@@ -6,7 +6,8 @@ from math import isclose
 from typing import Literal, NamedTuple
 
 from guardrail.policy.answer_boxes import patterns_of
-from guardrail.policy.evidence import Bounds, Certified, Decision, Evidence, When, doubt_of
+from guardrail.policy.conditions import Bounds, Certified, When
+from guardrail.policy.evidence import Decision, Evidence, doubt_of
 from guardrail.policy.messages import names_ticket, render_message, rendered_but_for_ticket
 from guardrail.policy.model import OnError, OnOutsideDomain, OnUncalibrated, Policy, Rule
 
@@ -83,6 +84,8 @@ def _evaluated(when: When, evidence: Evidence, confidence: _Confidence) -> Truth
         parts.append(_certified(when.certified, evidence))
     if when.finish_reason is not None:
         parts.append(_finish_reason(when.finish_reason, evidence.finish_reason))
+    if when.familiar is not None:
+        parts.append(_familiar(when.familiar, evidence.familiar))
     if when.tags is not None:
         parts.append(_named("the request has", "tag", evidence.tags, when.tags))
     if when.tool_call is not None:
@@ -123,11 +126,28 @@ def _certified(wanted: Certified, evidence: Evidence) -> Truth:
     said = f"at most {100 * wanted.max_error:.3g} % wrong, with {100 * wanted.confidence:.3g} % confidence"
     if evidence.guarantees is None:
         return Truth(None, f"whether the guarantee is met is unknown ({said})")
+    if evidence.uncertified:
+        return Truth(False, f"nothing is certified: {evidence.uncertified} (would promise {said})")
     held = any(
         isclose(one[0], wanted.max_error) and isclose(one[1], wanted.confidence)
         for one in evidence.guarantees
     )
     return Truth(held, f"guarantee met ({said})" if held else f"guarantee not met (would promise {said})")
+
+
+def _familiar(wanted: Sequence[str], familiar: str | None) -> Truth:
+    if familiar is None:
+        return Truth(None, "whether the questions are like those of the profile is unknown")
+    held = familiar in wanted
+    said = f"the questions so far are {_FAMILIAR[familiar]}"
+    return Truth(held, said if held else f"{said}, not {_or(wanted)}")
+
+
+_FAMILIAR = {
+    "untried": "too few to compare with those of the profile",
+    "familiar": "like those of the profile",
+    "unlike": "unlike those of the profile",
+}
 
 
 def _finish_reason(wanted: Sequence[str], reason: str | None) -> Truth:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 from pydantic import BeforeValidator, ConfigDict, Field, Strict
 
 from guardrail.errors import PolicyError
+from guardrail.policy.conditions import NUMBERS, QUANTILES, Certified, Familiar
 from guardrail.policy.decide import decide
 from guardrail.policy.document import Mistake, Node, Place, in_order
-from guardrail.policy.evidence import NUMBERS, QUANTILES, Action, Certified, Decision, Evidence
+from guardrail.policy.evidence import Action, Decision, Evidence
 from guardrail.policy.load import fill_in
 from guardrail.policy.model import Policy
 from guardrail.policy.validation import validate
@@ -59,6 +60,8 @@ class Given(FrozenModel):
         tags: Tags of the request.
         tool_call: Names of the tools it calls.
         error: Why it could not be scored.
+        familiar: Whether the questions so far are like the profile's: untried, familiar or unlike.
+        uncertified: Why no guarantee holds, whatever the confidence, such as "the profile is a general one".
         outside_domain: Why the profile does not hold for the answer, such as "it is another model's".
             Confidence, quantile and certified are then unknown to the rules, even if given.
     """
@@ -74,6 +77,8 @@ class Given(FrozenModel):
     tags: tuple[str, ...] = ()
     tool_call: tuple[str, ...] = ()
     error: str = ""
+    familiar: Familiar | None = None
+    uncertified: str = ""
     outside_domain: str = ""
 
     def evidence(self) -> Evidence:
@@ -94,6 +99,8 @@ class Given(FrozenModel):
             tags=frozenset(self.tags),
             tool_calls=self.tool_call,
             error=self.error,
+            familiar=self.familiar,
+            uncertified=self.uncertified,
             outside_domain=self.outside_domain,
         )
 

@@ -1,224 +1,17 @@
-"""Evidence about an answer, the conditions that a rule puts on it, and the decision."""
+"""Evidence about an answer and the decision on it; impossible evidence is rejected."""
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from math import inf, isfinite
+from math import isfinite
 from numbers import Real
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict, model_validator
-
-from guardrail.scoring.uncertainty import SCORES
-from guardrail.utils.record_store import FrozenModel
+from guardrail.policy.conditions import SHARE, Familiar, Range, range_of
 
 if TYPE_CHECKING:
     from guardrail.calibration.profile import Guarantee
 
-__all__ = [
-    "NUMBERS",
-    "QUANTILES",
-    "SHARE",
-    "Action",
-    "Bounds",
-    "Certified",
-    "Decision",
-    "Evidence",
-    "FinishReason",
-    "Range",
-    "ShareBounds",
-    "When",
-    "doubt_of",
-    "range_of",
-]
-
-
-# Numbers with bounds under ``uncertainty``; ``tokens`` is the answer's length.
-NUMBERS = (*SCORES, "tokens")
-# Scores with a reference distribution in a profile (with ``OF_THE_PROFILE`` of calibration).
-QUANTILES = (*NUMBERS, "confidence", "confidence_score")
-
-
-class Range(NamedTuple):
-    """Smallest and largest value, both included."""
-
-    low: float
-    high: float
-
-
-SHARE = Range(0.0, 1.0)
-_RANGES: Mapping[str, Range] = {
-    "log_likelihood": Range(-inf, 0.0),
-    "min_token_probability": SHARE,
-    "perplexity": Range(1.0, inf),
-    "confidence_score": Range(-inf, inf),
-}
-
-
-def range_of(score: str) -> Range:
-    """The range of a score; most are not negative."""
-    return _RANGES.get(score, Range(0.0, inf))
-
-
-FinishReason = Literal["stop", "length", "reasoning_length"]
-
-_Number = Annotated[float, Strict()]
-_Share = Annotated[float, Strict(), Field(ge=0, le=1)]
-_Between0And1 = Annotated[float, Strict(), Field(gt=0, lt=1)]
-_Name = Annotated[str, Field(min_length=1)]
-
-
-def _listed(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
-def _tools(value: Any) -> Any:
-    if value is False:
-        raise ValueError("is false; write not: {tool_call: true} for answers that call no tool")
-    return ("*",) if value is True else _listed(value)
-
-
-def _known_number(name: str) -> str:
-    if name not in NUMBERS:
-        raise ValueError("unknown score")
-    return name
-
-
-def _known_quantile(name: str) -> str:
-    if name not in QUANTILES:
-        raise ValueError("unknown score")
-    return name
-
-
-_Score = Annotated[str, AfterValidator(_known_number)]
-_Quantile = Annotated[str, AfterValidator(_known_quantile)]
-
-
-class Bounds(FrozenModel):
-    """Bounds of a number; all given ones must hold."""
-
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
-
-    gte: _Number | None = Field(default=None, description="At least.")
-    gt: _Number | None = Field(default=None, description="More than.")
-    lte: _Number | None = Field(default=None, description="At most.")
-    lt: _Number | None = Field(default=None, description="Less than.")
-
-    @model_validator(mode="after")
-    def _has_one(self) -> Self:
-        if not self.model_dump(exclude_none=True):
-            raise ValueError("has no bound; give gte, gt, lte or lt")
-        return self
-
-
-class ShareBounds(Bounds):
-    """Bounds of a number from 0 to 1; all given ones must hold."""
-
-    gte: _Share | None = Field(default=None, description="At least.")
-    gt: _Share | None = Field(default=None, description="More than.")
-    lte: _Share | None = Field(default=None, description="At most.")
-    lt: _Share | None = Field(default=None, description="Less than.")
-
-
-class Certified(FrozenModel):
-    """A guarantee certified by the profile: few of the answers accepted under it are wrong."""
-
-    max_error: _Between0And1 = Field(
-        description="Maximum share of wrong answers among the accepted ones: 0.05 for one in twenty."
-    )
-    confidence: _Between0And1 = Field(
-        description="Probability that the calibration found a threshold that keeps this promise: 0.95."
-    )
-
-
-class When(FrozenModel):
-    """Conditions that must all hold.
-
-    A condition may ask for something unknown: the confidence without a profile, or for an answer that the
-    profile does not hold for. A rule that depends on it neither holds nor fails; ``on_uncalibrated`` or
-    ``on_outside_domain`` decides, so that no later rule passes what an earlier one might have stopped.
-    """
-
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
-
-    confidence: ShareBounds | None = Field(
-        default=None,
-        description="Probability that the answer is correct, 0 to 1, from the profile. Unknown without a "
-        "profile, and for answers of another model. In a rule that names tools, the confidence of the least "
-        "sure call of these tools counts if it is lower.",
-    )
-    uncertainty: Annotated[Mapping[_Score, Bounds], Field(min_length=1)] | None = Field(
-        default=None,
-        description="Scores by name, such as {hybridgrad: {gte: 0.01}}, and tokens, the answer's length. All "
-        "but log_likelihood and min_token_probability are higher when the model is less sure. Scales differ "
-        "between models; quantiles do not.",
-        json_schema_extra={"propertyNames": {"enum": [*NUMBERS]}},
-    )
-    quantile: Annotated[Mapping[_Quantile, ShareBounds], Field(min_length=1)] | None = Field(
-        default=None,
-        description="Rank of a score among the profile's reference answers, 0 to 1: {hybridgrad: {gte: 0.9}} "
-        "holds for the highest tenth. Needs a profile, which may be one made without labels.",
-        json_schema_extra={"propertyNames": {"enum": [*QUANTILES]}},
-    )
-    certified: Certified | None = Field(
-        default=None,
-        description="Holds for answers that the profile accepts under this guarantee. The profile must have "
-        "been made with it (guardrail calibrate --target-error 0.05 --confidence 0.95).",
-    )
-    finish_reason: (
-        Annotated[
-            tuple[FinishReason, ...],
-            BeforeValidator(_listed, json_schema_input_type=FinishReason | list[FinishReason]),
-            Field(min_length=1),
-        ]
-        | None
-    ) = Field(
-        default=None,
-        description="Why the answer ended, one of: stop (complete) or length (cut off). Unknown for answers "
-        "from other models that do not say.",
-    )
-    tags: (
-        Annotated[
-            tuple[_Name, ...],
-            BeforeValidator(_listed, json_schema_input_type=_Name | list[_Name]),
-            Field(min_length=1),
-        ]
-        | None
-    ) = Field(
-        default=None,
-        description="Holds if a tag of the request matches one of these; * and ? match any text and any "
-        "character.",
-    )
-    tool_call: (
-        Annotated[
-            tuple[_Name, ...],
-            BeforeValidator(_tools, json_schema_input_type=Literal[True] | _Name | list[_Name]),
-            Field(min_length=1),
-        ]
-        | None
-    ) = Field(
-        default=None,
-        description="Holds if the answer calls a tool whose name matches one of these, such as send_*, or "
-        "any "
-        "tool (true). An answer with several calls may match several rules: put the risky ones first.",
-    )
-    all_: tuple["When", ...] | None = Field(
-        default=None, alias="all", min_length=1, description="All of these hold."
-    )
-    any_: tuple["When", ...] | None = Field(
-        default=None, alias="any", min_length=1, description="At least one of these holds."
-    )
-    not_: "When | None" = Field(
-        default=None,
-        alias="not",
-        description="These conditions do not all hold. Unknown stays unknown: not: {confidence: {lt: 0.5}} "
-        "does not hold if there is no confidence.",
-    )
-
-    @model_validator(mode="after")
-    def _has_one(self) -> Self:
-        if not self.model_dump(exclude_none=True):
-            raise ValueError("has no condition; omit when for a rule that always decides")
-        return self
+__all__ = ["Action", "Decision", "Evidence", "doubt_of"]
 
 
 Action = Literal["pass", "flag", "abstain", "escalate"]
@@ -245,6 +38,10 @@ class Evidence:
         outside_domain: Why the profile does not hold for this answer (another model gave it); empty if it
             does. Confidence, quantiles and guarantees are then treated as unknown, and ``on_outside_domain``
             decides where a rule depends on them.
+        familiar: Whether the questions of the deployment so far are like those of the profile: ``untried``,
+            ``familiar`` or ``unlike``; None without a profile that can tell.
+        uncertified: Why no guarantee holds for this answer whatever its confidence, such as a general
+            profile; empty if they do. ``guarantees`` is then empty.
         is_uncalibrated: Whether there is no profile at all. Outside the domain the stricter of
             ``on_uncalibrated`` and ``on_outside_domain`` then decides.
     """
@@ -260,6 +57,8 @@ class Evidence:
     repeats: str = ""
     error: str = ""
     outside_domain: str = ""
+    familiar: Familiar | None = None
+    uncertified: str = ""
     is_uncalibrated: bool = False
 
     def within_domain(self) -> "Evidence":
@@ -267,7 +66,9 @@ class Evidence:
         if not self.outside_domain:
             return self
         calls = tuple((name, None) for name, _ in self.call_confidences)
-        return replace(self, confidence=None, quantiles={}, guarantees=None, call_confidences=calls)
+        return replace(
+            self, confidence=None, quantiles={}, guarantees=None, call_confidences=calls, uncertified=""
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,6 +155,10 @@ def _doubt_of_facts(evidence: Evidence) -> str:
         return (
             f"the reason for being outside the domain is {_shown(evidence.outside_domain)}, which is not text"
         )
+    if not isinstance(evidence.uncertified, str):
+        return f"the reason for no guarantee is {_shown(evidence.uncertified)}, which is not text"
+    if evidence.familiar is not None and evidence.familiar not in get_args(Familiar):
+        return f"whether the traffic is familiar is {_shown(evidence.familiar)}"
     calls: Any = evidence.call_confidences
     if not isinstance(calls, Sequence) or not all(map(_is_call, calls)):
         return "the confidences of calls are not pairs of a name and a share"

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from guardrail.errors import ProfileError
 from guardrail.policy.answer_boxes import Budget
+from guardrail.policy.conditions import QUANTILES, Certified
 from guardrail.policy.document import Mistake, Node, step
-from guardrail.policy.evidence import QUANTILES, Certified
 from guardrail.policy.messages import names_ticket
 from guardrail.policy.model import ABSTAIN, KINDS
 from guardrail.policy.reachability import check_reach, conditions_of, rules_of

@@ -5,7 +5,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from guardrail.policy.evidence import NUMBERS, QUANTILES, Action
+from guardrail.policy.conditions import NUMBERS, QUANTILES
+from guardrail.policy.evidence import Action
 from guardrail.utils.text import did_you_mean
 
 __all__ = [

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, Strict, model_validator
 from pydantic_core import PydanticCustomError
 
-from guardrail.policy.evidence import Action, When
+from guardrail.policy.conditions import When
+from guardrail.policy.evidence import Action
 from guardrail.policy.messages import Notice, check_message
 from guardrail.utils.record_store import FrozenModel
 

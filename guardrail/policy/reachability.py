@@ -16,8 +16,8 @@ from guardrail.policy.answer_boxes import (
     near,
     patterns_of,
 )
+from guardrail.policy.conditions import NUMBERS, When, range_of
 from guardrail.policy.document import Mistake, Node
-from guardrail.policy.evidence import NUMBERS, When, range_of
 
 __all__ = ["check_reach", "conditions_of", "rules_of"]
 

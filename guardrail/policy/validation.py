@@ -8,8 +8,8 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from guardrail.policy.conditions import QUANTILES
 from guardrail.policy.document import Mistake, Node, step
-from guardrail.policy.evidence import QUANTILES
 from guardrail.policy.model import Policy
 from guardrail.utils.text import did_you_mean
 

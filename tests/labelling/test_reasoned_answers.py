@@ -2,7 +2,6 @@
 
 import pytest
 
-from guardrail.calibration.profile import REASONING
 from guardrail.guard import Guard
 from guardrail.labelling.answering import label
 from guardrail.labelling.answers import parse_answer
@@ -13,6 +12,7 @@ from guardrail.models.sampling import Sampling
 from guardrail.utils.json_lines import as_json
 from tests.support.chat import tiny_chat_model
 from tests.support.guards import PASS, policy_of, profile_file
+from tests.support.profiles import EVERYTHING
 from tests.support.reasoning import THOUGHT, UNENDED, family, saying
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -97,15 +97,15 @@ def test_given_responses_are_labelled_and_scored_by_their_answers():
 
 def test_a_profile_of_answers_with_reasoning_is_none_for_answers_without_and_the_reverse(tmp_path):
     model = family("qwen3")
-    for share, text, holds in (
-        (None, "It is 4.<|im_end|>", True),
-        (None, THOUGHT["qwen3"], False),
-        (1.0, THOUGHT["qwen3"], True),
-        (1.0, "It is 4.<|im_end|>", False),
-        (0.5, "It is 4.<|im_end|>", True),
+    for reasoned, text, holds in (
+        ({"no": 120}, "It is 4.<|im_end|>", True),
+        ({"no": 120}, THOUGHT["qwen3"], False),
+        ({"yes": 120}, THOUGHT["qwen3"], True),
+        ({"yes": 120}, "It is 4.<|im_end|>", False),
+        ({"yes": 60, "no": 60}, "It is 4.<|im_end|>", True),
     ):
-        made = {} if share is None else {REASONING: share}
-        path = profile_file(tmp_path, model=model, generation=made)
+        domain = EVERYTHING.model_copy(update={"reasoning": reasoned})
+        path = profile_file(tmp_path, model=model, domain=domain)
         policy = policy_of(PASS, profile=str(path)).found_at(path)
         answer = Guard(policy, model).ask("Hi?", Sampling(max_tokens=40), controls=saying(model, text))
         assert (answer.confidence is not None) == holds

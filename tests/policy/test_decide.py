@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guardrail.calibration.profile import Guarantee
+from guardrail.policy.conditions import When
 from guardrail.policy.decide import decide, evaluate, explain
-from guardrail.policy.evidence import Decision, Evidence, When
+from guardrail.policy.evidence import Decision, Evidence
 from guardrail.policy.load import load_policy
 from guardrail.policy.yaml_document import builtin_policies
 from tests.support.policy_strategies import ANYTHING, KNOWN, NOT_FINITE, WHENS

@@ -10,8 +10,8 @@ from guardrail.policy.answer_boxes import (
     patterns_of,
     without,
 )
+from guardrail.policy.conditions import When
 from guardrail.policy.decide import evaluate
-from guardrail.policy.evidence import When
 from tests.support.policy_strategies import KNOWN, WHENS
 from tests.support.policy_texts import check, rules
 

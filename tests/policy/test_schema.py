@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from guardrail.calibration.profile import OF_THE_PROFILE
-from guardrail.policy.evidence import NUMBERS, QUANTILES
+from guardrail.policy.conditions import NUMBERS, QUANTILES
 from guardrail.policy.validation import SCHEMA_FILE, policy_schema, schema_text
 from guardrail.policy.yaml_document import builtin_policies
 from guardrail.scoring.uncertainty import SCORES

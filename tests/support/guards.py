@@ -11,6 +11,7 @@ from guardrail.models.sampling import Sampling
 from guardrail.policy.model import Policy
 from guardrail.scoring.options import ScoringOptions, fingerprint_scorer
 from tests.support.chat import tiny_chat_model
+from tests.support.profiles import EVERYTHING
 
 SHORT = Sampling(max_tokens=4)
 ASKED = "Who wrote Faust?"
@@ -37,7 +38,17 @@ def guard_of(*rules, targets=None, model=None, profile=None, **fields):
     return Guard(policy, model or tiny(), targets=targets)
 
 
-def profile_of(model=None, *, weight=0.0, intercept=0.0, probe=False, options=None, generation=None):
+def profile_of(
+    model=None,
+    *,
+    weight=0.0,
+    intercept=0.0,
+    probe=False,
+    options=None,
+    generation=None,
+    domain=EVERYTHING,
+    is_general=False,
+):
     """A profile whose confidence is the logistic of intercept − weight · log hybridgrad."""
     signals = ConfidenceModel(
         inputs="probe" if probe else "hybridgrad",
@@ -51,6 +62,8 @@ def profile_of(model=None, *, weight=0.0, intercept=0.0, probe=False, options=No
         scorer=fingerprint_scorer(options or ScoringOptions()),
         confidence_model=signals,
         calibrator=Platt(slope=1.0, intercept=0.0),
+        domain=domain,
+        is_general=is_general,
         certified=(CertifiedThreshold(**certified, threshold=1.0, accepted=50),),
         reference={"hybridgrad": ReferenceDistribution(n=3, values=(1e-6, 1e-3, 1.0))},
         report={},

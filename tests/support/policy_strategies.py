@@ -5,7 +5,8 @@ from math import inf, nan
 from hypothesis import strategies as st
 
 from guardrail.calibration.profile import Guarantee
-from guardrail.policy.evidence import Evidence, When
+from guardrail.policy.conditions import When
+from guardrail.policy.evidence import Evidence
 
 SHARES = st.sampled_from([0.0, 0.2, 0.5, 0.7, 1.0])
 NUMBERS = st.sampled_from([0.0, 0.5, 1.0, 2.0, 7.5])

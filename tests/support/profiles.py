@@ -4,11 +4,24 @@ from typing import Any
 
 from guardrail.calibration.calibrators import Platt, ReferenceDistribution
 from guardrail.calibration.confidence import ConfidenceModel, Probe, Term
+from guardrail.calibration.domain import Domain, Span
 from guardrail.calibration.profile import CertifiedThreshold, Making, Profile
 from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.scoring.options import ScorerFingerprint, ScoringOptions, fingerprint_scorer
 from guardrail.scoring.uncertainty import HiddenState, Observation
 
+# Answers of every kind, so that a profile holds for whatever a test asks.
+EVERYTHING = Domain(
+    answers=120,
+    turns=Span(low=1, high=1_000),
+    system={"": 60, **{f"{at:064x}": 5 for at in range(12)}},
+    systems=12,
+    tools={"yes": 60, "no": 60},
+    form={"text": 40, "json": 40, "call": 40},
+    reasoning={"yes": 60, "no": 60},
+    script={"latin": 60, "cjk": 30, "cyrillic": 30},
+    cut_off=Span(low=1, high=1_000),
+)
 MODEL = ModelFingerprint(
     name="tiny", weights="ab" * 32, chat_template="cd" * 32, dtype="float32", quantization=None
 )
@@ -57,6 +70,7 @@ def a_profile(**changes: Any) -> Profile:
             probe=Probe.of(0.5, [0.5, -0.25, 1.0, 0.1], bias=0.75, weight=2.0),
         ),
         "calibrator": Platt(slope=1.5, intercept=-0.5),
+        "domain": EVERYTHING,
         "certified": (FEASIBLE, INFEASIBLE),
         "reference": {
             "hybridgrad": ReferenceDistribution(n=4, values=(1e-4, 1e-3, 1e-3, 1e-2)),

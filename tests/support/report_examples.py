@@ -12,6 +12,7 @@ from guardrail.calibration.held_out import HeldOut
 from guardrail.calibration.profile import CertifiedThreshold, Making, Profile
 from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.scoring.options import ScoringOptions, fingerprint_scorer
+from tests.support.profiles import EVERYTHING
 
 FEASIBLE = CertifiedThreshold(
     max_error=0.1, confidence=0.9, threshold=2.4, n=300, accepted=98, errors=5, needed=22
@@ -63,6 +64,7 @@ def calibrated(
             probe=Probe.of(0.67, [0.01] * 1152, 0.0, 0.8),
         ),
         calibrator=Platt(slope=1.0, intercept=0.0),
+        domain=EVERYTHING,
         certified=certified,
         reference={"confidence_score": ReferenceDistribution(n=3, values=(0.0, 1.0, 2.0))},
         report=_report(held_out, certified),
@@ -77,6 +79,7 @@ def uncalibrated(name: str = "smollm2-135m") -> Profile:
         scorer=fingerprint_scorer(ScoringOptions()),
         confidence_model=None,
         calibrator=None,
+        domain=EVERYTHING,
         certified=(),
         reference={"hybridgrad": ReferenceDistribution(n=3, values=(0.1, 0.2, 0.3))},
         report={},
