@@ -33,12 +33,15 @@ class Difference(NamedTuple):
     """How an answer differs from those of a profile.
 
     Attributes:
-        fact: Name of the fact, as in :class:`AnswerFacts`.
+        fact: Name of the fact, as in :class:`~guardrail.labelling.answer_facts.AnswerFacts` or
+            :class:`~guardrail.models.sampling.Sampling`.
         words: The difference in words.
+        keeps_confidence: Whether the confidence holds all the same, and guarantees alone do not.
     """
 
     fact: str
     words: str
+    keeps_confidence: bool = False
 
 
 class Span(FrozenModel):

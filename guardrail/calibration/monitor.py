@@ -221,6 +221,8 @@ class Monitor:
             )
         # Quantiles are there only if the profile was asked: not if the draft repeats a policy's message.
         is_assessed = bool(verdict["scores"] and verdict["quantiles"]) and not verdict["outside_domain"]
+        # Drawn otherwise, say: it has a confidence, and the profile promises nothing about it.
+        is_assessed &= not verdict.get("domain")
         if self._profile.is_calibrated:
             is_assessed &= verdict[_SCORE] is not None and verdict["guarantees"] is not None
         return {**verdict["scores"], _SCORE: verdict[_SCORE]} if is_assessed else None

@@ -81,8 +81,7 @@ class AssessedJob:
         error: Why the answer could not be scored, assessed or decided, or empty.
         seconds: How long assessing and deciding took.
         repeats: The message of the policy that the answer repeats; or empty.
-        differences: How the answer differs from those of the profile, where the profile does not hold for it
-            because of that.
+        differences: How the answer differs from those of the profile.
         uncertified: Why no guarantee of the profile holds for the answer, whatever its confidence; empty
             where they do.
     """
@@ -127,12 +126,13 @@ def assess(
         outside = resolved.outside_domain(job)
         repeats = (notices or notices_of(policy)).repeated_in(produced.draft or "")
         if resolved.profile is not None and not outside:
-            differences = tuple(_differences(resolved.profile, job, produced))
-            outside = "; ".join(one.words for one in differences)
+            differences = _differences(resolved.profile, job, produced, sampling)
+            outside = "; ".join(one.words for one in differences if not one.keeps_confidence)
         if not error and resolved.profile is not None and not outside:
             assessment = _sound_assessment(resolved.profile, produced)
             if resolved.profile.is_calibrated:
-                uncertified = _uncertified(resolved, job, sampling)
+                kept = [one.words for one in differences]
+                uncertified = _GENERAL if resolved.is_general else "; ".join(kept)
                 guarantees = () if uncertified else assessment.guarantees
     except Exception as problem:  # noqa: BLE001  (recorded; the answer is withheld)
         error, assessment = failure("assess", problem), None
@@ -175,12 +175,14 @@ def assess(
     )
 
 
-def _differences(profile: Profile, job: Job, produced: Produced) -> list[Difference]:
-    """How an answer differs from those of a profile, so that the profile does not hold for it."""
+def _differences(
+    profile: Profile, job: Job, produced: Produced, sampling: Sampling | None
+) -> tuple[Difference, ...]:
+    """How an answer differs from those of a profile."""
     if given := job.controls.chat_template_kwargs:
         listed = ", ".join(f"{name}={value!r}" for name, value in sorted(given.items()))
         words = f"the chat template was given {listed} for this answer alone"
-        return [Difference("chat_template_kwargs", words)]
+        return (Difference("chat_template_kwargs", words),)
     usage = produced.usage
     facts = facts_of(
         job.messages,
@@ -193,7 +195,7 @@ def _differences(profile: Profile, job: Job, produced: Produced) -> list[Differe
         calls=bool(job.tool_calls or produced.tool_calls),
         constrained=job.controls.processor is not None,
     )
-    return profile.domain.differences(facts)
+    return (*profile.domain.differences(facts), *_drawn_otherwise(profile, job, sampling))
 
 
 def _sound_assessment(profile: Profile, produced: Produced) -> Assessment:
@@ -222,20 +224,20 @@ _GENERAL = (
 )
 
 
-def _uncertified(resolved: ResolvedProfile, job: Job, sampling: Sampling | None) -> str:
-    """Why no guarantee holds: it is for one's own traffic, generated as the answers of the calibration."""
-    profile = resolved.profile
-    if profile is None or resolved.is_general:
-        return _GENERAL
+def _drawn_otherwise(profile: Profile, job: Job, sampling: Sampling | None) -> list[Difference]:
+    """How an answer was drawn otherwise than those of a profile; nothing of one from elsewhere is known."""
     if job.response is not None:
-        return ""
+        return []
     made, used = profile.making.generation, sampling or Sampling()
-    for name in ("temperature", "top_p") if used.temperature else ("temperature",):
-        if made.get(name, getattr(used, name)) != getattr(used, name):
-            return (
-                f"the profile is of answers at {name} {made[name]}, and this is one at {getattr(used, name)}"
-            )
-    return ""
+    return [
+        Difference(
+            name,
+            f"the profile is of answers at {name} {made[name]}, and this is one at {getattr(used, name)}",
+            keeps_confidence=True,
+        )
+        for name in (("temperature", "top_p") if used.temperature else ("temperature",))
+        if made.get(name, getattr(used, name)) != getattr(used, name)
+    ]
 
 
 def _evidence(

@@ -127,7 +127,7 @@ def _certified(wanted: Certified, evidence: Evidence) -> Truth:
     if evidence.guarantees is None:
         return Truth(None, f"whether the guarantee is met is unknown ({said})")
     if evidence.uncertified:
-        return Truth(False, f"nothing is certified: {evidence.uncertified} (would promise {said})")
+        return Truth(False, f"{_NOTHING_CERTIFIED}{evidence.uncertified} (would promise {said})")
     held = any(
         isclose(one[0], wanted.max_error) and isclose(one[1], wanted.confidence)
         for one in evidence.guarantees
@@ -202,6 +202,7 @@ OWN_MESSAGE = "own_message"
 # How much of an answer an action withholds.
 _STRICTNESS = {"pass": 0, "flag": 1, "escalate": 2, "abstain": 3}
 _ALWAYS = Truth(True, "no earlier rule applies")
+_NOTHING_CERTIFIED = "nothing is certified: "
 
 
 class Explanation(NamedTuple):
@@ -246,12 +247,15 @@ def explain(policy: Policy, evidence: Evidence) -> list[Explanation]:
 
 
 def _decided(policy: Policy, evidence: Evidence) -> Decision:
+    uncertified = ""
     for rule in policy.rules:
         verdict = _verdict(rule, evidence)
         if verdict.holds is None:
             return _undecided(policy, rule, verdict, evidence)
         if verdict.holds:
-            return _decision(policy, rule, rule.id, verdict.why, evidence)
+            return _decision(policy, rule, rule.id, f"{verdict.why}{uncertified}", evidence)
+        if evidence.uncertified and verdict.why.startswith(_NOTHING_CERTIFIED):
+            uncertified = f"; {_NOTHING_CERTIFIED}{evidence.uncertified}"
     return _failed(policy, "no rule holds")
 
 

@@ -65,7 +65,7 @@ def test_a_profile_read_back_is_the_profile_written(profile, tmp_path):
 
 def test_a_profile_is_json_that_a_person_can_read(path):
     values = json.loads(path.read_text())
-    assert values["version"] == 1
+    assert values["version"] == 2
     assert values["model"]["name"] == "tiny"
     assert values["certified"][1]["reason"].startswith("needs at least 59")
     assert values["sha256"] == a_profile().digest
@@ -132,9 +132,9 @@ def test_what_is_not_a_number_is_refused_wherever_it_stands(path, keys, value):
         read_profile(path)
 
 
-@pytest.mark.parametrize("version", [2, 0, "1", None, [1]])
+@pytest.mark.parametrize("version", [1, 3, 0, "2", None, [2]])
 def test_another_version_is_refused_by_its_number(path, version):
-    with pytest.raises(ProfileError, match=r"has version .* reads version 1"):
+    with pytest.raises(ProfileError, match=r"has version .* reads version 2"):
         read_profile(_altered(path, "version", value=version))
 
 
@@ -149,7 +149,7 @@ def test_another_version_is_refused_by_its_number(path, version):
         (b"[1, 2]", "not a JSON object"),
         (b"null", "not a JSON object"),
         (b"{}", "has version None"),
-        (b'{"version": 1}', "not a valid profile"),
+        (b'{"version": 2}', "not a valid profile"),
         (b'{"version": 1, "version": 1e400}', "version"),
     ],
 )

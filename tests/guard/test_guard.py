@@ -189,11 +189,12 @@ def test_a_guarantee_is_of_answers_generated_as_those_of_the_calibration(tmp_pat
     path = profile_file(tmp_path, intercept=2.0, generation={"temperature": 0.0, "top_p": 1.0})
     guard = guard_of(rule, ABSTAIN, profile=path)
     answer = guard.ask(ASKED, sampling)
-    assert (answer.action == "pass", answer.guarantees is not None) == (certified, certified)
+    assert (answer.action == "pass", bool(answer.guarantees)) == (certified, certified)
     assert answer.confidence > 0.8
     if not certified:
-        assert answer.rule == "on_uncalibrated"
-        assert "answers at temperature 0.0, and this is one at 0.7" in answer.reason
+        assert (answer.rule, answer.domain) == (ABSTAIN["id"], ("temperature",))
+        assert "answers at temperature 0.0, and this is one at 0.7" in answer.uncertified
+        assert answer.uncertified in answer.reason
     assert guard.judge(ASKED, SAID).rule == "sure"
 
 
@@ -387,6 +388,9 @@ def test_the_plain_form_is_json_with_these_fields(tmp_path):
         "model",
         "answered_by",
         "outside_domain",
+        "domain",
+        "uncertified",
+        "familiar",
         "policy",
         "profile",
         "turns_left_out",

@@ -7,7 +7,7 @@ import pytest
 from guardrail.guard.assess import sampling_of
 from guardrail.models.sampling import Sampling
 from tests.support.guards import ASKED, SAID, SHORT, guard_of, profile_file
-from tests.support.profiles import a_profile
+from tests.support.profiles import EVERYTHING, a_profile
 
 
 def made_with(**generation):
@@ -33,7 +33,8 @@ def test_without_a_profile_or_its_arguments_nothing_is_assumed():
 )
 def test_a_guarantee_under_a_system_message_holds_under_no_other(tmp_path, system, holds):
     digest = sha256(b"Answer briefly.").hexdigest()
-    path = profile_file(tmp_path, intercept=2.0, generation={"system_sha256": digest})
+    domain = EVERYTHING.model_copy(update={"system": {digest: 120}, "systems": 1})
+    path = profile_file(tmp_path, intercept=2.0, domain=domain)
     when = {"certified": {"max_error": 0.1, "confidence": 0.9}}
     certified = {"id": "certified", "when": when, "action": "pass"}
     guard = guard_of(certified, {"id": "default", "action": "abstain"}, profile=path)
@@ -41,6 +42,7 @@ def test_a_guarantee_under_a_system_message_holds_under_no_other(tmp_path, syste
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
     for answer in (guard.ask(messages, SHORT), guard.judge(messages, SAID)):
-        expected = ("pass", "certified") if holds else ("abstain", "on_uncalibrated")
+        expected = ("pass", "certified") if holds else ("abstain", "on_outside_domain")
         assert (answer.action, answer.rule) == expected
         assert ("system message" in answer.reason) is not holds
+        assert answer.domain == (() if holds else ("system",))
