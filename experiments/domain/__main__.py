@@ -2,8 +2,8 @@
 
     python -m experiments.domain HOME.answers.jsonl --output domain
 
-Takes the answers that ``guardrail calibrate`` kept of questions asked one by one. Of all but the last 300,
-profiles are made on several splits; the last 300 questions are asked again in other ways (``variants.py``),
+Takes the answers that ``guardrail calibrate`` kept of questions asked one by one. Of all but the last 120,
+profiles are made on several splits; the last 120 questions are asked again in other ways (``variants.py``),
 and each profile says how sure it is of those answers. Writes ``domain.md``, and keeps the answers beside it,
 so that the same command goes on where it stopped.
 """
@@ -30,12 +30,12 @@ from guardrail.labelling.answers import AnswerRecord, read_answers
 from guardrail.labelling.judges import as_judge
 from guardrail.labelling.questions import DEFAULT_DEPTH, parse_questions
 from guardrail.metrics.intervals import measure
+from guardrail.models.sampling import Sampling
 from guardrail.scoring.batches import Encoded
 from guardrail.scoring.options import ScoringOptions
 from guardrail.scoring.score import score_batch
 from guardrail.scoring.uncertainty import HiddenState, Observation
 
-ASKED = 300
 SPLITS = 20
 BATCH = 16
 GUARANTEES = (Guarantee(0.2, 0.95), Guarantee(0.3, 0.95))
@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("answers", type=Path)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--asked", type=int, default=120, help="questions that are asked in each way")
     parser.add_argument("--only", nargs="*", help="names of variants")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -54,7 +55,7 @@ def main() -> None:
         (one for one in read_answers(arguments.answers).records if one.correct is not None),
         key=lambda record: record.digest,
     )
-    home, asked = records[:-ASKED], records[-ASKED:]
+    home, asked = records[: -arguments.asked], records[-arguments.asked :]
     profiles = [_profile(home, seed) for seed in range(SPLITS)]
     model: LocalModel | None = None
     lines = [_HEAD]
@@ -71,10 +72,15 @@ def main() -> None:
     (arguments.output / "domain.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-_HEAD = (
-    "| asked | right | mean confidence | calibration error (if perfect) | AUROC | let through at 20 % | wrong "
-    "| broken | let through at 30 % | wrong | broken |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+_COLUMNS = (
+    "asked",
+    "right",
+    "mean confidence",
+    "calibration error (if perfect)",
+    "AUROC",
+    *(f"{column} {share} %" for share in (20, 30) for column in ("let through at", "wrong at", "broken at")),
 )
+_HEAD = f"| {' | '.join(_COLUMNS)} |\n|---|{'---:|' * (len(_COLUMNS) - 1)}"
 
 
 def _profile(home: Sequence[AnswerRecord], seed: int) -> Profile:
@@ -94,6 +100,8 @@ def _ask(
     kept: Path,
 ) -> None:
     judge = as_judge("contains")
+    arguments = home[0].provenance.generation
+    made = Sampling(max_tokens=arguments["max_tokens"], temperature=arguments["temperature"])
     random = np.random.default_rng(0)
     questions = parse_questions([json.dumps(dict(record.fields)) for record in asked]).usable
     fields = [record.fields for record in home]
@@ -112,7 +120,7 @@ def _ask(
         several = order[start : start + step]
         encoded = [model.encode_prompt(prompts[at]) for at in several]
         sampling = sampling_for(
-            variant.sampling,
+            variant.sampling(made),
             [Encoded(questions[at], one, None) for at, one in zip(several, encoded, strict=True)],
         )
         traces = model.generate_encoded(encoded, sampling, depths=(DEFAULT_DEPTH,), controls=controls)
@@ -160,11 +168,16 @@ def _row(variant: Variant, answers: Sequence[Mapping[str, Any]], profiles: Seque
             f"{100 * (through & ~correct).sum() / max(1, through.sum()):.0f} %",
             f"{broken} of {len(certified)}",
         ]
-    return (
-        f"| {variant.name} | {100 * correct.mean():.0f} % of {len(correct)} | {100 * confidences.mean():.0f} % | "
-        f"{np.mean(errors):.3f} ({np.mean(perfect):.3f}) | {100 * np.mean([auroc(row, correct) for row in scores]):.1f} "
-        f"({100 * (ranked.low or 0):.0f} to {100 * (ranked.high or 0):.0f}) | {' | '.join(cells)} |"
-    )
+    ranks = np.mean([auroc(row, correct) for row in scores])
+    cells = [
+        variant.name,
+        f"{100 * correct.mean():.0f} % of {len(correct)}",
+        f"{100 * confidences.mean():.0f} %",
+        f"{np.mean(errors):.3f} ({np.mean(perfect):.3f})",
+        f"{100 * ranks:.1f} ({100 * (ranked.low or 0):.0f} to {100 * (ranked.high or 0):.0f})",
+        *cells,
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from guardrail.models.sampling import Sampling
@@ -18,8 +19,8 @@ SYSTEM = (
 DOCUMENT = (
     "Visiting hours at the Linden clinic are from 2 p.m. to 6 p.m. on weekdays and from 10 a.m. to 6 p.m. at "
     "weekends. Two visitors at a time may stay with a patient. Flowers are welcome everywhere but on ward 3. "
-    "The cafeteria on the ground floor closes half an hour before visiting ends, and the car park charges two "
-    "coins an hour from the second hour on. Children under twelve need an adult with them at all times."
+    "The cafeteria on the ground floor closes half an hour before visiting ends, and the car park charges "
+    "two coins an hour from the second hour on. Children under twelve need an adult with them at all times."
 )
 SCHEMA = {
     "type": "object",
@@ -35,14 +36,18 @@ class Variant:
     Attributes:
         name: As the tables call it.
         messages: The messages of a question, given the lines of others that may stand before it.
-        sampling: How the answer is drawn.
+        changed: How the answer is drawn otherwise than those of the calibration.
         schema: JSON schema that the answer is held to; None for free text.
     """
 
     name: str
     messages: Callable[[str, Sequence[Line]], Sequence[Message]]
-    sampling: Sampling = field(default_factory=lambda: Sampling(max_tokens=128))
+    changed: Mapping[str, Any] = MappingProxyType({})
     schema: Mapping[str, Any] | None = None
+
+    def sampling(self, made: Sampling) -> Sampling:
+        """How the answer is drawn, given how those of the calibration were."""
+        return replace(made, **self.changed)
 
 
 def _user(text: str) -> Message:
@@ -79,10 +84,8 @@ VARIANTS = (
         lambda question, others: [{"role": "system", "content": SYSTEM}, _user(question)],
     ),
     Variant("behind a document", _wrapped(f"Use this text if it helps.\n\n{DOCUMENT}\n\nQuestion: ")),
-    Variant(
-        "in an app's wording", _wrapped("Answer the question of our customer in one sentence.\n\nQuestion: ")
-    ),
+    Variant("in an app's wording", _wrapped("Answer our customer in one sentence.\n\nQuestion: ")),
     Variant("as JSON, held to a schema", _wrapped("", _AS_JSON), schema=SCHEMA),
-    Variant("at temperature 0.7", _alone, Sampling(max_tokens=128, temperature=0.7, seed=1)),
-    Variant("cut at 24 tokens", _alone, Sampling(max_tokens=24)),
+    Variant("at temperature 0.7", _alone, {"temperature": 0.7, "seed": 1}),
+    Variant("cut at 12 tokens", _alone, {"max_tokens": 12}),
 )

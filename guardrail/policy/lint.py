@@ -199,6 +199,10 @@ def _targets(root: Node) -> dict[str, Node]:
 
 
 AUTO = "auto"
+_NOT_ONES_OWN = (
+    "never holds: the profile is a general one, not of your own questions, and certifies nothing; name one of "
+    "yours as profile, which guardrail calibrate makes"
+)
 UNKNOWN_FILE = "cannot be named here; name a file with builtin:, or start from a policy that names this one"
 
 
@@ -230,6 +234,8 @@ def check_profile(
     found = Profiled()
     node, model = root.get("profile"), root.get("model")
     is_auto = node is None or node.text in (AUTO, "")
+    if is_auto:
+        found.warnings += [one.mistake(_NOT_ONES_OWN) for one in _certified_conditions(root)]
     if is_auto and not (model and model.text):
         return found
     # Imported late: most policies leave the profile to the model, and its classes are slow to build.
@@ -238,7 +244,7 @@ def check_profile(
     if node is None or is_auto:
         of_model = builtin_profiles().get(model.text) if model and model.text else None
         if of_model is not None:
-            _compare(root, node or root, of_model, found)
+            _compare(root, node or root, of_model, found, is_auto=True)
         return found
     if node.text is None:
         return found
@@ -258,7 +264,12 @@ def check_profile(
     return found
 
 
-def _compare(root: Node, node: Node, path: Path, found: Profiled) -> None:
+def _certified_conditions(root: Node) -> list[Node]:
+    return [certified for when in conditions_of(root) if (certified := when.get("certified")) is not None]
+
+
+def _compare(root: Node, node: Node, path: Path, found: Profiled, *, is_auto: bool = False) -> None:
+    from guardrail.calibration.held_out import builtin_profiles
     from guardrail.calibration.profile import read_profile
 
     try:
@@ -275,7 +286,11 @@ def _compare(root: Node, node: Node, path: Path, found: Profiled) -> None:
             if name in QUANTILES and name not in profile.reference:
                 said = f"the profile has no reference answers for {name!r}"
                 found.mistakes.append(entry.node.mistake(said + did_you_mean(name, profile.reference)))
-        if certified is not None:
+        if certified is None or is_auto:
+            continue
+        if profile.is_general or path in builtin_profiles().values():
+            found.warnings.append(certified.mistake(_NOT_ONES_OWN))
+        else:
             _compare_guarantee(certified, profile, found)
 
 

@@ -345,12 +345,25 @@ def test_annotating_may_withhold_nothing_unless_it_only_observes():
     assert check(text + "mode: observe\n").policy is not None
 
 
-def test_no_ready_policy_has_a_mistake_or_a_warning():
+def test_no_ready_policy_has_a_mistake_or_a_warning_but_that_nothing_is_certified_by_what_ships():
     for name in builtin_policies():
         checked = check_policy(f"builtin:{name}", {})
-        assert (checked.mistakes, checked.warnings) == ((), ())
+        assert checked.mistakes == ()
+        assert all("when.certified" in warning.path for warning in checked.warnings)
+        assert all("certifies nothing" in warning.text for warning in checked.warnings)
         assert checked.policy.name == name
         assert checked.policy.description
+
+
+@pytest.mark.parametrize("profile", [None, "auto", "builtin:smollm2-135m", "general.json"])
+def test_a_condition_that_a_general_profile_never_meets_is_warned_of(folder, profile):
+    write_profile(a_profile(is_general=True), folder / "general.json")
+    write_profile(a_profile(), folder / "own.json")
+    rule = "{id: a, when: {certified: {max_error: 0.1, confidence: 0.9}}, action: pass}"
+    named = {} if profile is None else {"profile": profile}
+    (warning,) = check(rules(rule, DEFAULT, **named), folder).warnings
+    assert "certifies nothing" in str(warning)
+    assert check(rules(rule, DEFAULT, profile="own.json"), folder).warnings == ()
 
 
 def test_the_ready_policies_are_those_that_are_promised():
@@ -375,9 +388,9 @@ def test_the_profile_that_ships_for_the_named_model_is_compared_too(folder, monk
     monkeypatch.setattr(
         "guardrail.calibration.held_out.builtin_profiles", lambda: {"smollm2-135m": folder / "profile.json"}
     )
-    rule = "{id: a, when: {certified: {max_error: 0.2, confidence: 0.9}}, action: pass}"
+    rule = "{id: a, when: {quantile: {perplexity: {gte: 0.9}}}, action: pass}"
     (found,) = mistakes(rules(rule, DEFAULT, model="smollm2-135m"), folder)
-    assert "no threshold for this guarantee" in found
+    assert "no reference answers for 'perplexity'" in found
     checked = check(rules(DEFAULT, profile="builtin:smollm2-135m"), folder)
     assert checked.policy.profile_path == folder / "profile.json"
     assert (

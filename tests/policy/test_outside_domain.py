@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from guardrail.calibration.profile import Guarantee
 from guardrail.policy.decide import decide, explain
 from guardrail.policy.evidence import Evidence
 from guardrail.policy.load import load_policy
@@ -193,3 +194,25 @@ def test_what_decides_outside_is_part_of_what_a_policy_is():
     assert json.loads(json.dumps(plain.as_plain()))["on_outside_domain"] == {"action": "abstain"}
     other = check(rules("{id: a, action: abstain}", on_outside_domain="flag")).policy
     assert other.digest != plain.digest
+
+
+@pytest.mark.parametrize("familiar", ["untried", "familiar", "unlike", None])
+def test_a_rule_may_go_by_whether_the_questions_are_like_those_of_the_profile(familiar):
+    policy = policy_of(
+        {"id": "new", "when": {"familiar": ["untried", "unlike"]}, "action": "flag"},
+        {"id": "all", "action": "pass"},
+    )
+    decision = decide(policy, replace(SURE, familiar=familiar))
+    expected = {"familiar": ("pass", "all"), None: ("abstain", "on_uncalibrated")}
+    assert (decision.action, decision.rule) == expected.get(familiar, ("flag", "new"))
+    assert familiar == "familiar" or "the profile" in decision.reason
+
+
+def test_what_is_not_certified_is_no_guarantee_and_the_reason_stays_to_the_end():
+    certified = {"id": "c", "when": {"certified": {"max_error": 0.1, "confidence": 0.9}}, "action": "pass"}
+    known = replace(SURE, guarantees=frozenset({Guarantee(0.1, 0.9)}))
+    policy = policy_of(certified, {"id": "rest", "action": "flag"})
+    assert decide(policy, known).rule == "c"
+    decision = decide(policy, replace(known, uncertified="the profile is a general one"))
+    assert decision.rule == "rest"
+    assert "nothing is certified: the profile is a general one" in decision.reason

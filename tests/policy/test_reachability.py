@@ -30,6 +30,8 @@ def _is_in(evidence, boxes, patterns):
             return above and (value <= domain.high if domain.with_high else value < domain.high)
         if kind == "finish_reason":
             return evidence.finish_reason in domain
+        if kind == "familiar":
+            return evidence.familiar in domain
         if kind == "certified":
             error, confidence = key[1].split()
             when = When(certified={"max_error": float(error), "confidence": float(confidence)})

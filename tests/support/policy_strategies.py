@@ -11,6 +11,7 @@ from guardrail.policy.evidence import Evidence
 SHARES = st.sampled_from([0.0, 0.2, 0.5, 0.7, 1.0])
 NUMBERS = st.sampled_from([0.0, 0.5, 1.0, 2.0, 7.5])
 GUARANTEES = st.sampled_from([Guarantee(0.05, 0.95), Guarantee(0.1, 0.9)])
+FAMILIAR = st.sampled_from(["untried", "familiar", "unlike"])
 TAGS = ("public", "internal", "in*", "*")
 TOOLS = ("send_mail", "send_*", "read", "*")
 
@@ -26,6 +27,7 @@ _LEAVES = st.one_of(
     st.fixed_dictionaries({"quantile": st.fixed_dictionaries({"hybridgrad": _bounds(SHARES)})}),
     GUARANTEES.map(lambda one: {"certified": one._asdict()}),
     st.lists(st.sampled_from(["stop", "length"]), min_size=1).map(lambda some: {"finish_reason": some}),
+    st.lists(FAMILIAR, min_size=1, max_size=2).map(lambda some: {"familiar": some}),
     st.lists(st.sampled_from(TAGS), min_size=1, max_size=2).map(lambda some: {"tags": some}),
     st.lists(st.sampled_from(TOOLS), min_size=1, max_size=2).map(lambda some: {"tool_call": some}),
 )
@@ -49,6 +51,7 @@ KNOWN = st.builds(
     quantiles=SHARES.map(lambda value: {"hybridgrad": value}),
     guarantees=st.frozensets(GUARANTEES),
     finish_reason=st.sampled_from(["stop", "length", "other"]),
+    familiar=FAMILIAR,
     tags=st.frozensets(st.sampled_from(["public", "internal", "inner", "x"])),
     tool_calls=st.lists(st.sampled_from(["send_mail", "send_sms", "read", "write"])).map(tuple),
 )
@@ -82,6 +85,8 @@ ANYTHING = st.builds(
         _ODD, st.frozensets(GUARANTEES), st.just(frozenset({("a", "b")})), st.just(frozenset({1}))
     ),
     finish_reason=st.one_of(_ODD, st.sampled_from(["stop", "length"])),
+    familiar=st.one_of(_ODD, FAMILIAR),
+    uncertified=st.one_of(_ODD, st.just("the profile is a general one")),
     tags=st.one_of(_ODD, st.frozensets(st.sampled_from(["public", "internal"]))),
     tool_calls=st.one_of(_ODD, st.just(("send_mail",)), st.just((1,))),
     error=st.one_of(st.just(""), _ODD),
