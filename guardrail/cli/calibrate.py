@@ -194,6 +194,15 @@ _Seed = Annotated[
     int,
     typer.Option(min=0, help="What answers and parts are drawn by.", rich_help_panel=_PROFILE),
 ]
+_General = Annotated[
+    bool,
+    typer.Option(
+        "--general",
+        help="Make a profile for other people's traffic, like those that ship: it gives a confidence, and "
+        "its thresholds are a report and accept no answer of an app.",
+        rich_help_panel=_PROFILE,
+    ),
+]
 _Report = Annotated[
     Path | None,
     typer.Option(help="Write a report here, as one HTML file.", show_default=False, rich_help_panel=_PROFILE),
@@ -225,6 +234,7 @@ def calibrate(
     inputs: _Inputs = "auto",
     calibrator: _Calibrator = "auto",
     seed: _Seed = 0,
+    general: _General = False,
     report: _Report = None,
     semantic_token: SemanticToken = None,
     reduction: Reduction = "sum",
@@ -262,7 +272,13 @@ def calibrate(
                 batch_size=batch_size,
                 chat_template_kwargs=parse_chat_template_kwargs(chat_template_kwargs),
             ),
-            fit=FitOptions(inputs, calibrator, [Guarantee(error, confidence) for error in targets], seed),
+            fit=FitOptions(
+                inputs,
+                calibrator,
+                [Guarantee(error, confidence) for error in targets],
+                seed,
+                is_general=general,
+            ),
             answers=answers,
             report=report,
             judge=judge,

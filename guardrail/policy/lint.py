@@ -200,8 +200,8 @@ def _targets(root: Node) -> dict[str, Node]:
 
 AUTO = "auto"
 _NOT_ONES_OWN = (
-    "never holds: the profile is a general one, not of your own questions, and certifies nothing; name one of "
-    "yours as profile, which guardrail calibrate makes"
+    "never holds: the profile is a general one, not of your own questions, and certifies nothing; name one "
+    "of yours as profile, which guardrail calibrate makes"
 )
 UNKNOWN_FILE = "cannot be named here; name a file with builtin:, or start from a policy that names this one"
 

@@ -30,6 +30,7 @@ from guardrail.reports.profile_report import (
     Fact,
     Tone,
     confidence_facts,
+    domain_facts,
     figure_rows,
     making_facts,
     model_facts,
@@ -62,6 +63,7 @@ def print_profile(console: Console, profile: Profile) -> None:
     console.print(_verdict(profile))
     print_section(console, "Figures on the held-out answers", _figures(profile))
     print_section(console, "Thresholds", _thresholds(profile))
+    print_section(console, "Where it holds", facts_table([*domain_facts(profile)]))
     facts = [*model_facts(profile), *confidence_facts(profile), *making_facts(profile)]
     print_section(console, "About", facts_table([*facts, Fact("Digest", profile.digest, is_code=True)]))
 
@@ -142,6 +144,7 @@ def profile_html(profile: Profile, held_out: HeldOut | None = None) -> str:
         model_facts=list(model_facts(profile)),
         confidence_facts=list(confidence_facts(profile)),
         making_facts=list(making_facts(profile)),
+        domain_facts=list(domain_facts(profile)),
         method=_method(profile.report.get("method")),
         interval=interval,
         dash=NONE,

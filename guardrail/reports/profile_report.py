@@ -90,6 +90,34 @@ def making_facts(profile: Profile) -> Iterator[Fact]:
         yield Fact("Answers generated with", shown(making.generation))
 
 
+def domain_facts(profile: Profile) -> Iterator[Fact]:
+    """What the answers were like: where the profile holds."""
+    domain = profile.domain
+    single = domain.turns.high == 1
+    yield Fact("Turns", "single questions" if single else f"conversations of {domain.turns} turns")
+    under_one = domain.answers - domain.system.get("", 0)
+    systems = (
+        f"{counted(domain.systems, 'different one')}, in {percent(under_one / domain.answers)} of the prompts"
+    )
+    yield Fact("System message", systems if domain.systems else "none")
+    for name, counts in (
+        ("Form of the answer", domain.form),
+        ("Script of the question", domain.script),
+        ("Tools shown", domain.tools),
+        ("Reasoning first", domain.reasoning),
+    ):
+        yield Fact(name, ", ".join(_shares(counts, domain.answers)))
+    for name, span in (("Prompt", domain.prompt_tokens), ("Answer", domain.answer_tokens)):
+        if span is not None:
+            yield Fact(name, f"{span} tokens")
+
+
+def _shares(counts: Mapping[str, int], answers: int) -> Iterator[str]:
+    for value, count in counts.items():
+        share = "" if count == answers else f" ({percent(count / answers)})"
+        yield f"{visible(value) or 'none'}{share}"
+
+
 def confidence_facts(profile: Profile) -> Iterator[Fact]:
     """How the confidence is computed."""
     model, calibrator = profile.confidence_model, profile.calibrator
@@ -247,6 +275,14 @@ class Statement(NamedTuple):
     text: str
 
 
+_GENERAL = Statement(
+    "caution",
+    "General",
+    "A general profile, for other people's traffic: it gives a confidence, and its thresholds accept no "
+    "answer of an app. A profile of your own questions certifies (guardrail calibrate).",
+)
+
+
 def verdict(profile: Profile) -> tuple[Statement, ...]:
     """What can be said about a profile, the basis first."""
     if not profile.is_calibrated:
@@ -261,7 +297,8 @@ def verdict(profile: Profile) -> tuple[Statement, ...]:
         )
     report = profile.report
     parts = (_basis(report), _ranking(report), _probabilities(report), _skill(report))
-    return (*(part for part in parts if part), *map(_threshold, threshold_rows(profile)))
+    general = (_GENERAL,) if profile.is_general else ()
+    return (*(part for part in parts if part), *map(_threshold, threshold_rows(profile)), *general)
 
 
 def _basis(report: Mapping[str, Any]) -> Statement | None:
