@@ -235,8 +235,7 @@ class GenerationControls:
             or of a character that is not whole, waits.
         goes_on: Asked after every token. Where it says no, ``CancelledError`` is raised, which is no
             ``Exception``: nothing takes it for a failure of the model.
-        processor: Makes what changes the logits of one prompt's answer; see
-            :mod:`guardrail.models.decoding`.
+        processor: Makes what changes the logits of one prompt's answer, such as :func:`held_to`.
         chat_template_kwargs: Arguments of the chat template, over those of the model.
     """
 
@@ -288,7 +287,7 @@ def calls_grammar(
     """The grammar of a call of one of some tools, written as a chat template shows it to the model.
 
     Args:
-        tools: The tools, as for :class:`~guardrail.models.decoding.GenerationControls`.
+        tools: The tools, as for :class:`GenerationControls`.
         template: The chat template.
         schema: What may be said in place of a call: JSON that fits it; None where a tool must be called.
     """
@@ -305,7 +304,7 @@ def calls_grammar(
 
 
 def held_to(grammar: str, *, after_reasoning: bool = True) -> "Callable[[RunnableModel], LogitsProcessor]":
-    """The ``processor`` of :class:`~guardrail.models.decoding.GenerationControls` for a grammar.
+    """The ``processor`` of :class:`GenerationControls` for a grammar.
 
     Args:
         grammar: As llguidance reads it.

@@ -183,7 +183,7 @@ def sentence_spans(trace: Trace) -> list[Span]:
     What was thought before the answer is in none of them.
 
     The end-of-turn token belongs to the last sentence, a list marker to its item, a block of code is one
-    segment; see :mod:`guardrail.scoring.segments`.
+    segment.
     """
     start = trace.answer_start
     return [Span(start + span.start, start + span.end) for span in token_spans(trace.answer_texts)]
