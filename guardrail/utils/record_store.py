@@ -8,7 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, BinaryIO, Generic, NamedTuple, Self, TypeVar
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from guardrail.errors import FileInUseError, GuardrailError, OptionError, RecordError
@@ -102,6 +101,9 @@ class RecordStore:
     """
 
     def __init__(self, path: Path, remedy: str) -> None:
+        # Imported late: most who import this file read records, and write none.
+        from filelock import FileLock
+
         self.path = path
         self._remedy = remedy
         real = Path(os.path.realpath(path))
@@ -188,6 +190,8 @@ class RecordStore:
         self._end, self._lead = end, b""
 
     def __enter__(self) -> Self:
+        from filelock import Timeout
+
         check_destination(self.path)
         try:
             self._lock.acquire()

@@ -1,18 +1,18 @@
 """Threads, forks and time limits for code that is not ours, and the progress that long steps report."""
 
-import asyncio
-import ctypes
 import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import copy_context
 from threading import Thread
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 from weakref import WeakSet
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = [
     "ForkSafeLock",
@@ -137,17 +137,22 @@ def _wait_for_what_is_raised() -> None:
 
 
 def _raise_in(thread: int, error: type[BaseException]) -> None:
+    # Imported late, as asyncio and futures are below: a check of a policy needs none of them.
+    import ctypes
+
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
 
 
 T = TypeVar("T")
 
 
-def in_thread(call: Callable[[], T]) -> Future[T]:
+def in_thread(call: Callable[[], T]) -> "Future[T]":
     """Run a call in a daemon thread with the caller's context variables.
 
     Not in an executor: hanging targets would use up its threads.
     """
+    from concurrent.futures import Future
+
     future: Future[T] = Future()
     # From here on it cannot be cancelled, so the result can always be set.
     future.set_running_or_notify_cancel()
@@ -178,6 +183,8 @@ async def wait_within(seconds: float, awaitable: Awaitable[T]) -> T:
     Raises:
         TimeoutError: The coroutine took too long.
     """
+    import asyncio
+
     async with asyncio.timeout(seconds):
         return await awaitable
 
