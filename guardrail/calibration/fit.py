@@ -19,7 +19,7 @@ from guardrail.calibration.fit_calibrators import MOST_SCORES
 from guardrail.calibration.held_out import HeldOut
 from guardrail.calibration.options import FitOptions, MakingSource
 from guardrail.calibration.profile import CertifiedThreshold, Making, Profile
-from guardrail.calibration.splits import Parts, draw, question_groups, split
+from guardrail.calibration.splits import Parts, draw, group_numbers, split
 from guardrail.calibration.threshold_search import plan
 from guardrail.errors import CalibrationError
 from guardrail.labelling.answer_facts import SINGLE_QUESTION, AnswerFacts
@@ -191,11 +191,10 @@ def fit_profile(
     """
     options = options or FitOptions()
     correct = np.array([answer.correct for answer in answers], dtype=bool)
-    questions = [answer.question for answer in answers]
-    parts = split(questions, correct.tolist(), options.shares, options.seed)
+    parts = split(answers, options.shares, options.seed)
     # Inputs that every answer has, in any part; labels are not looked at.
     inputs = read_inputs([answer.observation for answer in answers])
-    learned = _learn(inputs.take(parts.fit), correct[parts.fit], [questions[at] for at in parts.fit], options)
+    learned = _learn(inputs.take(parts.fit), [answers[at] for at in parts.fit], options)
 
     def judged(part: NDArray[np.int64]) -> HeldOut:
         scores = [learned.model.score(answers[at].observation) for at in part]
@@ -286,8 +285,9 @@ class _Learned(NamedTuple):
     candidates: tuple[dict[str, Any], ...]
 
 
-def _learn(inputs: Inputs, correct: BoolArray, questions: Sequence[str], options: FitOptions) -> _Learned:
-    groups = question_groups(questions)
+def _learn(inputs: Inputs, answers: Sequence[LabelledAnswer], options: FitOptions) -> _Learned:
+    correct = np.array([answer.correct for answer in answers], dtype=bool)
+    groups = group_numbers(answers)
     fold = draw(groups, correct, [1] * FOLDS, np.random.default_rng([options.seed, 1]))
     fits = {kind: CrossFit(kind, inputs, correct, fold) for kind in available(inputs, options.inputs)}
     chosen = select(fits, options.calibrator, correct, groups)
@@ -318,8 +318,8 @@ def _notes(options: FitOptions, inputs: Inputs, parts: Parts, learned: _Learned,
     left_out = answers - sum(map(len, parts))
     if left_out:
         notes.append(
-            f"{left_out} answers were left out: for certifying and reporting, only one answer per question "
-            f"counts."
+            f"{left_out} answers were left out: for certifying and reporting, only one answer of each "
+            f"question or group counts."
         )
     if options.inputs == "auto" and inputs.hidden is None:
         notes.append("No probe was tried: not every answer has a hidden state at the same depth.")

@@ -1,6 +1,7 @@
 """Split labelled answers into disjoint parts and folds, and reproduce the split of an earlier profile."""
 
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from math import ceil, isclose
 from typing import NamedTuple
 
@@ -9,32 +10,48 @@ from numpy.typing import NDArray
 
 from guardrail.calibration.held_out import HeldOutAnswer
 from guardrail.calibration.options import Shares
-from guardrail.calibration.profile import Profile
+from guardrail.calibration.profile import PARTS, Profile
 from guardrail.errors import CalibrationError, ForeignProfileError
-from guardrail.labelling.answers import AnswerRecord
+from guardrail.labelling.answers import AnswerRecord, LabelledAnswer
 from guardrail.labelling.provenance import Author
 from guardrail.metrics import Figure, figure_of
 from guardrail.metrics.confidence_quality import auroc, brier
 
-__all__ = ["Parts", "check_number", "draw", "question_groups", "redraw", "split"]
+__all__ = [
+    "Parts",
+    "check_number",
+    "draw",
+    "group_names",
+    "group_numbers",
+    "part_of",
+    "question_groups",
+    "redraw",
+    "split",
+]
 
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
-# Minimum sizes of the parts.
-_LEAST = Shares(fit=40, certify=40, report=20)
-# Right and wrong questions needed in the fitting part, so that every fold can learn from others.
-_LEAST_OF_EACH = 8
+# Sizes of the parts that are asked for on average. Their sizes vary by chance; less than the second is too
+# little to learn, certify or report anything from.
+_EXPECTED = Shares(fit=40, certify=40, report=20)
+_LEAST = Shares(fit=25, certify=25, report=10)
+# Right and wrong questions needed in the fitting part, so that every fold can learn from others, and how many
+# are asked for on average.
+_LEAST_OF_EACH, _EXPECTED_OF_EACH = 8, 12
 
 
 class Parts(NamedTuple):
     """Positions of the answers in each part.
 
-    ``certify`` is drawn without looking at labels, so that its answers are independent of the others, as the
-    guarantee requires; ``fit`` and ``report`` share the rest, stratified by correctness. ``fit`` may have
-    several answers to one question; the other two have one per question, because certification and report
-    count answers as independent.
+    A group of answers (see :func:`group_names`) has a part for ever, drawn by a hash of its name: further
+    labels are added to the parts, and move none that are there, so that what was fitted on never certifies.
+    Labels have no say in it, and the answers of ``certify`` are independent of the others, as the guarantee
+    requires.
+
+    ``fit`` may have several answers of one group. The other two have one of each, the first by a hash,
+    because exact bounds and intervals count answers as independent.
 
     """
 
@@ -43,32 +60,79 @@ class Parts(NamedTuple):
     report: IntArray
 
 
-def split(questions: Sequence[str], correct: Sequence[bool], shares: Shares, seed: int) -> Parts:
-    """Draw the parts.
+def split(answers: Sequence[LabelledAnswer], shares: Shares, seed: int) -> Parts:
+    """Find the part of each answer.
 
     Args:
-        questions: Text of each answer's question; answers to the same question go to the same part. Empty
-            texts are all different questions.
-        correct: Whether each answer is correct.
-        shares: Share of the questions for each part.
-        seed: Seed of the draw.
+        answers: The answers.
+        shares: Share of the groups for each part.
+        seed: Seed of the draw. Another seed, like other shares, draws all parts anew.
 
     Raises:
         CalibrationError: There are too few answers, or too few right or wrong ones.
     """
-    groups, right = question_groups(questions), np.asarray(correct, dtype=bool)
-    _check_enough(groups, right, shares)
-    random = np.random.default_rng(seed)
-    alike = np.ones(len(groups), dtype=bool)
-    certify = draw(groups, alike, (shares.certify, shares.fit + shares.report), random) == 0
-    rest = np.flatnonzero(~certify)
-    reported = draw(groups[rest], right[rest], (shares.fit, shares.report), random) == 1
-    shuffled = random.permutation(len(groups))
-    _, first = np.unique(groups[shuffled], return_index=True)
-    one_each = np.zeros(len(groups), dtype=bool)
-    one_each[shuffled[first]] = True
-    report = rest[reported]
-    return Parts(rest[~reported], np.flatnonzero(certify & one_each), report[one_each[report]])
+    names = group_names(answers)
+    right = np.array([answer.correct for answer in answers], dtype=bool)
+    groups = _numbers(names)
+    place = np.array([part_of(name, shares, seed) for name in names], dtype=np.int64)
+    _check_enough(groups, right, place, shares)
+    first: dict[str, int] = {}
+    for at in sorted(range(len(answers)), key=lambda at: _digest(answers[at])):
+        first.setdefault(names[at], at)
+    one_each = np.zeros(len(answers), dtype=bool)
+    one_each[list(first.values())] = True
+    return Parts(*(np.flatnonzero((place == at) & (one_each | (at == 0))) for at in range(len(PARTS))))
+
+
+def part_of(group: str, shares: Shares, seed: int) -> int:
+    """Position in ``PARTS`` of the part of a group: by a hash of its name and the seed alone."""
+    digest = sha256(f"{seed}\n{group}".encode("utf-8", "surrogatepass")).digest()
+    # 53 bits, so that as a float it stays below 1.
+    drawn = (int.from_bytes(digest[:8], "big") >> 11) / 2**53
+    fit, certify, _ = shares
+    return 0 if drawn < fit else 1 if drawn < fit + certify else 2
+
+
+def group_names(answers: Sequence[LabelledAnswer]) -> list[str]:
+    """The name of each answer's group.
+
+    Answers of one ``group`` belong together; without one, answers to one question do, whose texts may differ
+    in case and spaces. An answer without either is alone.
+    """
+    return [_group_name(answer) for answer in answers]
+
+
+def group_numbers(answers: Sequence[LabelledAnswer]) -> IntArray:
+    """A number for each answer's group."""
+    return _numbers(group_names(answers))
+
+
+def question_groups(questions: Sequence[str]) -> IntArray:
+    """A number for each question; texts that differ only in case and spaces are the same question."""
+    return _numbers([_normalised(question) or f"\0{at}" for at, question in enumerate(questions)])
+
+
+def _group_name(answer: LabelledAnswer) -> str:
+    # The first word keeps a group and a question of the same text apart.
+    if answer.group:
+        return f"group\n{answer.group}"
+    if question := _normalised(answer.question):
+        return f"question\n{question}"
+    return f"answer\n{_digest(answer)}\n{sorted(answer.observation.scores.items())}"
+
+
+def _normalised(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+def _digest(answer: LabelledAnswer) -> str:
+    said = f"{_normalised(answer.question)}\n{answer.response}"
+    return sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _numbers(names: Sequence[str]) -> IntArray:
+    known: dict[str, int] = {}
+    return np.array([known.setdefault(name, at) for at, name in enumerate(names)], dtype=np.int64)
 
 
 def draw(
@@ -90,31 +154,21 @@ def draw(
     return drawn
 
 
-def question_groups(questions: Sequence[str]) -> IntArray:
-    """A number for each question; texts that differ only in case and spaces are the same question."""
-    known: dict[str, int] = {}
-    texts = (" ".join(question.split()).casefold() for question in questions)
-    return np.array(
-        [known.setdefault(text or f"\0{at}", at) for at, text in enumerate(texts)], dtype=np.int64
-    )
-
-
 def check_number(questions: int, shares: Shares) -> None:
     """Check, before answering them, that this many questions can be enough.
 
     Raises:
         CalibrationError: There are too few, whatever the answers are.
     """
-    needed = max(ceil(least / share - 1e-9) for least, share in zip(_LEAST, shares, strict=True))
+    needed = max(ceil(number / share - 1e-9) for number, share in zip(_EXPECTED, shares, strict=True))
     if questions < needed:
         raise CalibrationError(
             f"{questions} answered questions are too few to fit, certify and report on different ones; at "
-            f"least "
-            f"{needed} are needed."
+            f"least {needed} are needed."
         )
 
 
-def _check_enough(groups: IntArray, correct: BoolArray, shares: Shares) -> None:
+def _check_enough(groups: IntArray, correct: BoolArray, place: IntArray, shares: Shares) -> None:
     asked = len(np.unique(groups))
     counts = {"correct": len(np.unique(groups[correct])), "wrong": len(np.unique(groups[~correct]))}
     for kind, count in counts.items():
@@ -125,12 +179,25 @@ def _check_enough(groups: IntArray, correct: BoolArray, shares: Shares) -> None:
                 f"Check the judge, or take {'harder' if kind == 'wrong' else 'easier'} questions."
             )
     check_number(asked, shares)
-    least = ceil(_LEAST_OF_EACH / shares.fit - 1e-9)
-    for kind, count in counts.items():
-        if count < least:
+    sizes = [len(np.unique(groups[place == at])) for at in range(len(PARTS))]
+    for part, size, least in zip(PARTS, sizes, _LEAST, strict=True):
+        if size < least:
             raise CalibrationError(
-                f"{count} of {asked} questions have a {kind} answer, but at least {least} are needed: about "
-                f"{ceil(asked * least / count)} questions like these."
+                f"Of {asked} questions, {size} fell into the part to {part} (each has its part by a hash), "
+                f"but at least {least} are needed there: add about {ceil(asked / 4)} more."
+            )
+    of_fit = place == 0
+    fitted = {
+        "correct": len(np.unique(groups[of_fit & correct])),
+        "wrong": len(np.unique(groups[of_fit & ~correct])),
+    }
+    for kind, count in fitted.items():
+        if count < _LEAST_OF_EACH:
+            wanted = ceil(asked * _EXPECTED_OF_EACH / (shares.fit * counts[kind]))
+            raise CalibrationError(
+                f"{counts[kind]} of {asked} questions have a {kind} answer, {count} of them in the part to "
+                f"fit on, but at least {_LEAST_OF_EACH} are needed there: about "
+                f"{max(wanted, ceil(1.25 * asked))} questions like these."
             )
 
 
@@ -138,7 +205,7 @@ _REMEDY = "Make the profile again from these answers (guardrail calibrate), then
 
 
 def redraw(profile: Profile, records: Iterable[AnswerRecord]) -> tuple[HeldOutAnswer, ...]:
-    """Repeat the split with the profile's seed, and return the part that was neither fitted nor certified on.
+    """Repeat the split by the profile's seed, and return the part that was neither fitted nor certified on.
 
     Only the answers that the profile was made from, with their labels of that time, reproduce the figures of
     its report. Anything else is refused, so that no answer it was fitted on can pass for a held-out one.
@@ -153,24 +220,25 @@ def redraw(profile: Profile, records: Iterable[AnswerRecord]) -> tuple[HeldOutAn
     """
     if not profile.is_calibrated:
         raise CalibrationError("The profile was made without labels, so no part was held out.")
-    labelled = sorted((one for one in records if one.correct is not None), key=lambda record: record.digest)
+    in_order = sorted(records, key=lambda record: record.digest)
+    labelled = [(record, answer) for record in in_order if (answer := record.labelled())]
     if labelled:
-        made = labelled[0].provenance
+        made = labelled[0][0].provenance
         profile.check(made.model, made.scorer)
         author = Author(made.answered_by) if made.answered_by else None
         if outside := profile.outside_domain(author, made.model.name):
             raise ForeignProfileError(f"These are not the profile's answers: {outside}.", ["answered_by"])
-    correct = [bool(record.correct) for record in labelled]
+    right = sum(answer.correct for _, answer in labelled)
     making = profile.making
-    if (len(labelled), sum(correct)) != (making.answers, making.correct):
+    if (len(labelled), right) != (making.answers, making.correct):
         raise CalibrationError(
             f"The profile was made from {making.answers:,} answers, {making.correct:,} of them right, but "
             f"these are "
-            f"{len(labelled):,} with {sum(correct):,} right, so it is unknown which were held out. "
+            f"{len(labelled):,} with {right:,} right, so it is unknown which were held out. "
             f"{_REMEDY}"
         )
-    parts = split([record.question for record in labelled], correct, Shares(), making.seed)
-    answers = tuple(_held_out(profile, labelled[at]) for at in parts.report)
+    parts = split([answer for _, answer in labelled], Shares(), making.seed)
+    answers = tuple(_held_out(profile, labelled[at][0]) for at in parts.report)
     if not _is_reported_on(profile, answers):
         raise CalibrationError(
             "These answers do not reproduce the figures of the profile's report: their labels, or the way of "

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from guardrail.calibration.calibrators import VennAbers
+from guardrail.calibration.cross_fitting import CrossFit
 from guardrail.calibration.fit import fit_profile, reference_profile
 from guardrail.calibration.options import FitOptions, MakingSource, Shares
 from guardrail.calibration.profile import Guarantee, read_profile, write_profile
@@ -44,7 +45,9 @@ def fitted(answers):
 def test_the_profile_says_of_what_and_how_it_was_made(fitted, answers):
     making = fitted.profile.making
     assert (fitted.profile.model, fitted.profile.scorer) == (MODEL, SCORER)
-    assert making.parts == {"fit": 240, "certify": 240, "report": 120}
+    parts = split(answers, Shares(), 0)
+    assert making.parts == {name: len(part) for name, part in parts._asdict().items()}
+    assert sum(making.parts.values()) == 600
     assert (making.answers, making.correct) == (600, sum(answer.correct for answer in answers))
     assert (making.questions, making.judge, making.generation) == (
         "questions.jsonl",
@@ -74,7 +77,7 @@ def test_it_uses_what_tells_most_and_tells_new_answers_apart(fitted):
 def test_every_guarantee_asked_for_is_answered(fitted):
     easy, hard = (fitted.profile.certified_for(one) for one in GUARANTEES)
     assert easy.threshold is not None
-    assert easy.n == hard.n == 240
+    assert easy.n == hard.n == fitted.profile.making.parts["certify"]
     assert hard.threshold is None
     assert "4603" in hard.reason or hard.needed == 4603
 
@@ -92,7 +95,7 @@ def test_a_certified_threshold_holds_on_new_answers(fitted):
 
 def test_what_is_held_out_is_what_is_reported(fitted):
     held_out, report = fitted.held_out, fitted.profile.report
-    assert report["n"] == len(held_out.scores) == 120
+    assert report["n"] == len(held_out.scores) == fitted.profile.making.parts["report"]
     assert report["auroc"]["value"] == pytest.approx(float(auroc(held_out.scores, held_out.correct)))
     for score, confidence in zip(held_out.scores, held_out.confidences, strict=True):
         assert fitted.profile.calibrator.probability(score) == confidence
@@ -101,13 +104,13 @@ def test_what_is_held_out_is_what_is_reported(fitted):
 def test_the_reference_is_of_answers_that_nothing_was_fitted_on(fitted, answers):
     reference = fitted.profile.reference
     assert set(reference) == {*answers[0].observation.scores, "confidence", "confidence_score"}
-    assert {one.n for one in reference.values()} == {360}
+    parts = fitted.profile.making.parts
+    assert {one.n for one in reference.values()} == {parts["certify"] + parts["report"]}
     assert set(fitted.held_out.scores) <= set(reference["confidence_score"].values)
 
 
 def test_labels_of_the_part_that_certifies_change_nothing_but_what_is_certified(answers, fitted):
-    correct = [answer.correct for answer in answers]
-    certify = split([answer.question for answer in answers], correct, Shares(), 0).certify
+    certify = split(answers, Shares(), 0).certify
     turned = list(answers)
     for at in certify:
         turned[at] = replace(answers[at], correct=not answers[at].correct)
@@ -131,11 +134,13 @@ def test_the_same_answers_and_seed_make_the_same_profile():
 
 
 def test_what_is_asked_for_is_what_is_made(answers):
-    profile = fit(answers, inputs="signals", calibrator="venn_abers", shares=Shares(0.5, 0.3, 0.2)).profile
+    shares = Shares(0.5, 0.3, 0.2)
+    profile = fit(answers, inputs="signals", calibrator="venn_abers", shares=shares).profile
     assert profile.confidence_model.inputs == "signals"
     assert isinstance(profile.calibrator, VennAbers)
     assert profile.depths == ()
-    assert profile.making.parts == {"fit": 300, "certify": 180, "report": 120}
+    parts = split(answers, shares, 0)
+    assert profile.making.parts == {name: len(part) for name, part in parts._asdict().items()}
 
 
 def test_without_hidden_states_there_is_no_probe_and_a_note_says_so():
@@ -151,6 +156,21 @@ def test_repeated_questions_are_noted():
     assert made.profile.making.answers == 180
     assert sum(parts.values()) < 180
     assert f"{180 - sum(parts.values())} answers were left out" in made.notes[0]
+
+
+def test_folds_keep_a_group_whole(monkeypatch):
+    answers = [replace(one, group=f"{at // 4}") for at, one in enumerate(some_answers(600, size=0))]
+    seen = []
+
+    class Watched(CrossFit):
+        def __init__(self, kind, inputs, correct, fold):
+            seen.append(fold)
+            super().__init__(kind, inputs, correct, fold)
+
+    monkeypatch.setattr("guardrail.calibration.fit.CrossFit", Watched)
+    fit(answers, inputs="signals")
+    groups = [answers[at].group for at in split(answers, Shares(), 0).fit]
+    assert len(set(zip(groups, seen[0].tolist(), strict=True))) == len(set(groups)) > 40
 
 
 def _lacking(answers, **changes):

@@ -4,6 +4,10 @@ import json
 
 import pytest
 
+from guardrail.calibration.options import Shares
+from guardrail.calibration.profile import read_profile
+from guardrail.calibration.splits import part_of
+
 _POLICY = """
 version: 1
 name: test
@@ -51,17 +55,19 @@ def test_a_profile_of_ones_own_is_tried_on_its_held_out_answers_alone(run, calib
         "profile", "held-out", calibrated / "profile.json", calibrated / "profile.answers.jsonl", model=None
     )
     assert kept.exit_code == 0
-    assert "22 held-out answers" in kept.stdout
+    held_out = read_profile(calibrated / "profile.json").making.parts["report"]
+    assert f"{held_out} held-out answers" in kept.stdout
     assert json.loads(run(*plain, model=None).stdout) == redrawn
-    assert redrawn["answers"] == 22
+    assert redrawn["answers"] == held_out
     assert "hidden" not in (calibrated / "profile.held-out.jsonl").read_text()
 
 
 def test_answers_whose_labels_were_changed_since_are_refused(run, calibrated):
     answers = calibrated / "profile.answers.jsonl"
     lines = [json.loads(line) for line in answers.read_text().splitlines()]
-    right = next(line for line in lines if line["correct"])
-    wrong = next(line for line in lines if not line["correct"])
+    held_out = [line for line in lines if part_of(f"question\n{line['prompt'].casefold()}", Shares(), 0) == 2]
+    right = next(line for line in held_out if line["correct"])
+    wrong = next(line for line in held_out if not line["correct"])
     right["correct"], wrong["correct"] = False, True
     answers.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     said = run("profile", "held-out", calibrated / "profile.json", answers, model=None)
