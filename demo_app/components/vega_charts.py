@@ -220,10 +220,11 @@ def show_report(fitted: "Fitted") -> None:
     reliable, risk, scores = drawn.tabs(["Reliability", "Risk and coverage", "Scores"])
     reliable.vega_lite_chart(reliability_chart(held_out.confidences, held_out.correct), width="stretch")
     reliable.caption("Dashed: perfect calibration. Of answers given 70 % confidence, 70 % should be right.")
-    marks = marks_at(held_out.scores, held_out.correct, profile.certified)
+    pooled = [one for one in profile.certified if not one.kind]
+    marks = marks_at(held_out.scores, held_out.correct, pooled)
     risk.vega_lite_chart(risk_chart(held_out.scores, held_out.correct, marks), width="stretch")
     risk.caption("Bars: 95 % intervals; dashed: error rate if every answer were shown.")
-    scores.vega_lite_chart(score_chart(held_out.scores, held_out.correct, profile.certified), width="stretch")
+    scores.vega_lite_chart(score_chart(held_out.scores, held_out.correct, pooled), width="stretch")
     scores.caption("Right of a dashed line: covered by a guarantee.")
     with st.expander("All figures"):
         st.markdown(_figures(profile))

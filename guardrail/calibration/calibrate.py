@@ -181,7 +181,8 @@ def calibrate(collected: Collected[AnswerRecord], questions: str | Path, options
     model, scorer, answered_by = made.model, made.scorer, made.answered_by
     # The parts are drawn by the place of an answer: the order in which they came must not change a profile.
     records = sorted(collected.records, key=lambda record: record.digest)
-    labelled = [answer for answer in (record.labelled() for record in records) if answer]
+    kind = options.by_kind or "kind"
+    labelled = [answer for answer in (record.labelled(kind) for record in records) if answer]
     if labelled:
         return fit_profile(
             labelled, model=model, answered_by=answered_by, scorer=scorer, making=making, options=options

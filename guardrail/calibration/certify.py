@@ -1,6 +1,6 @@
 """Certify a guarantee: find the lowest threshold that keeps it, or say why there is none."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil, isfinite, log
 from typing import NamedTuple
 
@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from scipy.special import bdtr
 
 from guardrail.calibration.binomial_bounds import band, fewest_needed, pointwise
-from guardrail.calibration.profile import CertifiedThreshold, Guarantee
+from guardrail.calibration.guarantees import MOST_KINDS, CertifiedThreshold, Guarantee, divided
 from guardrail.calibration.threshold_search import FixedSequence, Plan, Search, default_search
 from guardrail.errors import CalibrationError, OptionError
 
-__all__ = ["certify"]
+__all__ = ["KindOfAnswers", "certify", "certify_kinds"]
 
 
 # Above this many answers, the number is no longer given.
@@ -93,6 +93,42 @@ def certify(
     accepted, errors = _nearest(tested, alpha, needed)
     reason = _too_many_errors(guarantee, accepted, errors)
     return _infeasible(guarantee, n, accepted, errors, reason)
+
+
+class KindOfAnswers(NamedTuple):
+    """Answers of one kind in the certify part, and how to search for their threshold."""
+
+    scores: Sequence[float]
+    correct: Sequence[bool]
+    plan: Plan | Search | None = None
+
+
+def certify_kinds(kinds: Mapping[str, KindOfAnswers], guarantee: Guarantee) -> tuple[CertifiedThreshold, ...]:
+    """Certify a guarantee for each kind of question, so that all that are found hold with its confidence.
+
+    δ is divided equally among the kinds (Bonferroni), also among those that turn out infeasible.
+
+    Args:
+        kinds: The answers of each kind, all kinds that a threshold is wanted for.
+        guarantee: The guarantee to certify.
+
+    Raises:
+        CalibrationError: There are too many kinds, or see :func:`certify`.
+        OptionError: The guarantee is invalid.
+    """
+    if len(kinds) > MOST_KINDS:
+        raise CalibrationError(
+            f"There are {len(kinds)} kinds, and at most {MOST_KINDS} can be certified: each of them needs "
+            "many answers. Name a field with fewer values."
+        )
+    _check(guarantee)
+    shared = divided(guarantee, len(kinds))
+    return tuple(
+        certify(*answers[:2], shared, answers.plan).model_copy(
+            update={"confidence": guarantee.confidence, "kind": kind, "kinds": len(kinds)}
+        )
+        for kind, answers in kinds.items()
+    )
 
 
 def _check(guarantee: Guarantee) -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from guardrail.metrics import Figure
 
 if TYPE_CHECKING:
-    from guardrail.calibration.profile import CertifiedThreshold, Profile
+    from guardrail.calibration.guarantees import CertifiedThreshold, Guarantee
+    from guardrail.calibration.profile import Profile
 
 __all__ = ["binomial_cdf", "contradiction_in"]
 
@@ -70,12 +71,21 @@ def _contradictions(profile: "Profile") -> Iterator[str]:
     # Without labels nothing was judged, and all answers are in the last part.
     if profile.is_calibrated and sum(parts.values()) > making.answers:
         yield f"its parts have {sum(parts.values())} answers of only {making.answers}"
+    certifying = parts.get("certify", 0)
+    of_kinds: dict[Guarantee, list[CertifiedThreshold]] = {}
     for one in profile.certified:
-        if one.n != parts.get("certify", 0):
-            yield f"a threshold is certified on {one.n} answers, but that part has {parts.get('certify', 0)}"
+        if one.kind:
+            of_kinds.setdefault(one.guarantee, []).append(one)
+        elif one.n != certifying:
+            yield f"a threshold is certified on {one.n} answers, but that part has {certifying}"
         yield from _of_certificate(one)
-    if len({one.guarantee for one in profile.certified}) < len(profile.certified):
+    if len({(one.guarantee, one.kind) for one in profile.certified}) < len(profile.certified):
         yield "it has two thresholds for the same guarantee"
+    for guarantee, kinds in of_kinds.items():
+        if sum(one.n for one in kinds) > certifying:
+            yield f"the kinds certified for {guarantee} have more answers than the {certifying} of that part"
+        if any(one.kinds < len(kinds) for one in kinds):
+            yield f"{len(kinds)} kinds are certified for {guarantee}, but δ was divided among fewer"
     unseen = parts.get("certify", 0) + parts.get("report", 0)
     for name, reference in profile.reference.items():
         if reference.n > unseen:
@@ -87,7 +97,7 @@ def _contradictions(profile: "Profile") -> Iterator[str]:
 
 
 def _of_certificate(one: "CertifiedThreshold") -> Iterator[str]:
-    alpha, delta = one.max_error, 1 - one.confidence
+    alpha, delta = one.max_error, 1 - one.tested.confidence
     if not one.errors <= one.accepted <= one.n:
         yield f"{one.errors} errors among {one.accepted} accepted of {one.n} answers"
     below, enough = ((1 - alpha) ** accepted for accepted in (one.needed - 1, one.needed))
@@ -119,8 +129,11 @@ def _of_report(report: Mapping[str, Any], answers: int) -> Iterator[str]:
         accepted, errors = one["accepted"], one["errors"]
         shares = [(Figure.model_validate(one["error"]), errors, accepted)]
         if one["threshold"] is not None:
-            shares.append((Figure.model_validate(one["coverage"]), accepted, answers))
-        if not 0 <= errors <= accepted <= answers or not all(_is_share(*share) for share in shares):
+            coverage = Figure.model_validate(one["coverage"])
+            # Of one kind, the share is among the held-out answers of that kind.
+            shares.append((coverage, accepted, coverage.n if one.get("kind") else answers))
+        is_counted = one["coverage"]["n"] <= answers and all(_is_share(*share) for share in shares)
+        if not 0 <= errors <= accepted <= answers or not is_counted:
             yield f"its report contradicts {errors} wrong among {accepted} held-out answers"
 
 

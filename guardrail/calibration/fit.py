@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from guardrail import __version__
 from guardrail.calibration.calibrators import Calibrator, ReferenceDistribution, VennAbers
-from guardrail.calibration.certify import certify
+from guardrail.calibration.certify import KindOfAnswers, certify, certify_kinds
 from guardrail.calibration.confidence import ConfidenceModel
 from guardrail.calibration.cross_fitting import FOLDS, CrossFit, select
 from guardrail.calibration.domain import Domain
@@ -60,6 +60,7 @@ def summarise(
     correct: Sequence[bool],
     certified: Sequence[CertifiedThreshold] = (),
     *,
+    kinds: Sequence[str] = (),
     seed: int = 0,
 ) -> dict[str, Any]:
     """Compute all figures on answers that nothing was fitted or certified on.
@@ -72,19 +73,21 @@ def summarise(
         confidences: Probabilities of being correct, 0 to 1, for the ECE and Brier score.
         scores: Confidence scores, to which thresholds apply, for AUROC, AUPRC, AURC and PRR.
         correct: Whether each answer was judged correct.
-        certified: Thresholds to measure.
+        certified: Thresholds to measure; those for a kind on the answers of that kind.
+        kinds: Kind of each answer; by default none has one.
         seed: Seed of the bootstrap and the draws by chance.
 
     Returns:
         ``n``, ``correct``, ``method`` (of the intervals), each figure by its name, and ``certified``: for
         each threshold ``max_error``, ``confidence``, ``threshold``, ``coverage``, ``error``, ``accepted`` and
-        ``errors``.
+        ``errors``, and ``kind`` if it is for one.
 
     Raises:
         CalibrationError: There are no answers, the lengths differ, or a value is not a number.
     """
     ranks, right = checked(scores, correct)
     probabilities, _ = checked(confidences, correct)
+    of_kind = np.array(kinds or [""] * len(right))
     if ((probabilities < 0) | (probabilities > 1)).any():
         raise CalibrationError("Every confidence must be a probability from 0 to 1.")
     figures = {"accuracy": share(right)}
@@ -103,12 +106,17 @@ def summarise(
             "ece_bins": bin_count(len(right)),
         },
         **{name: figure.as_plain() for name, figure in figures.items()},
-        "certified": [_at(one, ranks, right) for one in certified],
+        "certified": [
+            _at(one, ranks[here], right[here])
+            for one in certified
+            for here in [of_kind == one.kind if one.kind else slice(None)]
+        ],
     }
 
 
 def _at(one: CertifiedThreshold, scores: FloatArray, right: "NDArray[np.bool_]") -> dict[str, Any]:
-    plain: dict[str, Any] = {
+    plain: dict[str, Any] = {"kind": one.kind} if one.kind else {}
+    plain |= {
         "max_error": one.max_error,
         "confidence": one.confidence,
         "threshold": one.threshold,
@@ -206,6 +214,10 @@ def fit_profile(
     certified = tuple(
         certify(certifying.scores, certifying.correct, guarantee, search) for guarantee in options.guarantees
     )
+    kinds = np.array([answer.kind if options.by_kind else "" for answer in answers])
+    if options.by_kind:
+        of_kinds = _by_kind(kinds, parts, certifying, learned.scores, correct, options)
+        certified += tuple(one for each in options.guarantees for one in certify_kinds(of_kinds, each))
     unseen = [
         {**answers[at].observation.scores, "confidence": confidence, "confidence_score": score}
         for part, judgement in ((parts.certify, certifying), (parts.report, held_out))
@@ -222,7 +234,12 @@ def fit_profile(
         certified=certified,
         reference=distributions(unseen),
         report=summarise(
-            held_out.confidences, held_out.scores, held_out.correct, certified, seed=options.seed
+            held_out.confidences,
+            held_out.scores,
+            held_out.correct,
+            certified,
+            kinds=kinds[parts.report].tolist(),
+            seed=options.seed,
         ),
         making=_making(
             making,
@@ -298,6 +315,28 @@ def _learn(inputs: Inputs, answers: Sequence[LabelledAnswer], options: FitOption
         scores=fit.predictions(chosen.calibrator).scores,
         candidates=chosen.figures,
     )
+
+
+def _by_kind(
+    kinds: NDArray[np.str_],
+    parts: Parts,
+    certifying: HeldOut,
+    fitted: FloatArray,
+    correct: BoolArray,
+    options: FitOptions,
+) -> dict[str, KindOfAnswers]:
+    """The certify part's answers of each kind that is named in any part; labels are not looked at."""
+    named = sorted({*kinds.tolist()} - {""})
+    if not named:
+        raise CalibrationError(f"No line names its kind: none has a field {options.by_kind!r}.")
+    score, right = np.array(certifying.scores), np.array(certifying.correct)
+
+    def answers_of(kind: str) -> KindOfAnswers:
+        here, learned = kinds[parts.certify] == kind, kinds[parts.fit] == kind
+        search = plan(fitted[learned].tolist(), correct[parts.fit][learned].tolist(), seed=options.seed)
+        return KindOfAnswers(score[here].tolist(), right[here].tolist(), search)
+
+    return {kind: answers_of(kind) for kind in named}
 
 
 def _making(source: MakingSource, **values: Any) -> Making:

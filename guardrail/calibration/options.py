@@ -37,6 +37,8 @@ class FitOptions:
         shares: Sizes of the parts.
         is_general: The profile is for other people's traffic: its thresholds are a report, and accept no
             answer of an app.
+        by_kind: Field of a line that names its kind: each guarantee is certified for each kind as well.
+            Empty for the pooled guarantees alone.
 
     Raises:
         OptionError: A value is unknown or out of range.
@@ -48,6 +50,7 @@ class FitOptions:
     seed: int = 0
     shares: Shares = _SHARES
     is_general: bool = False
+    by_kind: str = ""
 
     def __post_init__(self) -> None:
         for name, known in (("inputs", get_args(InputsChoice)), ("calibrator", get_args(CalibratorChoice))):

@@ -6,18 +6,25 @@ a policy is instant.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, NoReturn, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Self
 
-from pydantic import AfterValidator, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    JsonValue,
+    ValidationError,
+    model_validator,
+)
 
 from guardrail.calibration.calibrators import Calibrator, ReferenceDistribution, VennAbers
 from guardrail.calibration.confidence import ConfidenceModel
 from guardrail.calibration.consistency import contradiction_in
 from guardrail.calibration.domain import Domain
+from guardrail.calibration.guarantees import MOST_ANSWERS, CertifiedThreshold, Guarantee
 from guardrail.errors import ForeignProfileError, ProfileError
 from guardrail.labelling.provenance import Author, name_problem, same_name
 from guardrail.models.fingerprint import ModelFingerprint
@@ -40,62 +47,11 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 2
-# More than anybody labels; limited because checking a certificate takes time.
-_MOST_ANSWERS = 1_000_000_000
 PARTS: tuple[Literal["fit", "certify", "report"], ...] = ("fit", "certify", "report")
 # Reference answers and a probe make a profile large, but never this large.
 _MOST_BYTES = 256_000_000
 # Not scores of a pass but derived from them; they have a reference distribution too.
 OF_THE_PROFILE = ("confidence", "confidence_score")
-
-
-class Guarantee(NamedTuple):
-    """Of the accepted answers, at most ``max_error`` are wrong, with this confidence."""
-
-    max_error: float
-    confidence: float
-
-    def __str__(self) -> str:
-        return f"at most {self.max_error:.3g} wrong with confidence {self.confidence:.3g}"
-
-
-class CertifiedThreshold(FrozenModel):
-    """The lowest confidence score whose answers keep a guarantee, or why there is none.
-
-    Attributes:
-        max_error: Maximum share of wrong answers among the accepted ones.
-        confidence: Probability that the calibration set led to a threshold that keeps it (1 − δ).
-        threshold: Answers with at least this confidence score are accepted; None if infeasible.
-        n: Number of answers in the certify part.
-        accepted: How many of them are accepted; if infeasible, by the threshold that came nearest.
-        errors: How many of the accepted are wrong.
-        needed: Minimum number of accepted answers, all right, that could have certified it.
-        reason: Why it is infeasible; else empty.
-    """
-
-    max_error: Annotated[float, Field(gt=0, lt=1)]
-    confidence: Annotated[float, Field(gt=0, lt=1)]
-    threshold: float | None
-    n: Annotated[int, Field(ge=0, le=_MOST_ANSWERS)]
-    accepted: Annotated[int, Field(ge=0)]
-    errors: Annotated[int, Field(ge=0)]
-    needed: Annotated[int, Field(gt=0)]
-    reason: str = ""
-
-    @property
-    def guarantee(self) -> Guarantee:
-        """The guarantee, which holds if feasible."""
-        return Guarantee(self.max_error, self.confidence)
-
-    @model_validator(mode="after")
-    def _is_sound(self) -> Self:
-        if self.threshold is not None and not self.needed <= self.accepted <= self.n:
-            raise ValueError(f"certified by {self.accepted} accepted answers, but {self.needed} are needed")
-        if self.errors > self.accepted or self.accepted > self.n:
-            raise ValueError(f"{self.errors} errors among {self.accepted} accepted of {self.n} answers")
-        if self.threshold is None and not self.reason:
-            raise ValueError("infeasible without a reason")
-        return self
 
 
 class Making(FrozenModel):
@@ -122,7 +78,7 @@ class Making(FrozenModel):
     judge: str
     correct: Annotated[int, Field(ge=0)]
     answers: Annotated[int, Field(ge=0)]
-    parts: Mapping[Literal["fit", "certify", "report"], Annotated[int, Field(ge=0, le=_MOST_ANSWERS)]]
+    parts: Mapping[Literal["fit", "certify", "report"], Annotated[int, Field(ge=0, le=MOST_ANSWERS)]]
     seed: int
     generation: Mapping[str, JsonValue] = Field(default_factory=dict)
     candidates: tuple[Mapping[str, JsonValue], ...] = ()
@@ -224,9 +180,20 @@ class Profile(FrozenModel):
         # Left out if None, so that profiles from before authors were recorded keep their hash.
         return self.model_dump(mode="json", exclude={"answered_by"} if self.answered_by is None else None)
 
-    def certified_for(self, guarantee: Guarantee) -> CertifiedThreshold | None:
-        """The threshold for this guarantee, feasible or not; None if it was not requested."""
-        return next((one for one in self.certified if one.guarantee == guarantee), None)
+    def certified_for(self, guarantee: Guarantee, kind: str = "") -> CertifiedThreshold | None:
+        """The threshold for this guarantee, feasible or not; None if it was not requested.
+
+        Args:
+            guarantee: The guarantee.
+            kind: The kind of question; empty for all in their mix.
+        """
+        found = (one for one in self.certified if one.guarantee == guarantee and one.kind == kind)
+        return next(found, None)
+
+    def kinds_certified_for(self, guarantee: Guarantee) -> tuple[str, ...]:
+        """The kinds of question with a feasible threshold for this guarantee."""
+        found = (one for one in self.certified if one.guarantee == guarantee and one.threshold is not None)
+        return tuple(one.kind for one in found if one.kind)
 
     def check(self, model: ModelFingerprint, scorer: ScorerFingerprint) -> None:
         """Check that this profile is for this model and way of scoring.
@@ -263,21 +230,28 @@ class Profile(FrozenModel):
         said = f"the answer is from {author.name if author else model}, but the profile is for {self.author}"
         return f"{said}; {author.doubt}" if author and author.doubt else said
 
-    def assess(self, observation: Observation) -> Assessment:
+    def assess(self, observation: Observation, kinds: Set[str] = frozenset()) -> Assessment:
         """Estimate how likely an answer is correct, and its rank among the reference answers.
+
+        Args:
+            observation: What the pass tells of the answer.
+            kinds: Kinds of question that the request names, see :func:`kinds_in`.
 
         Raises:
             CalibrationError: A score or hidden state that the profile needs is missing or not a number.
         """
         score = self.confidence_model.score(observation) if self.confidence_model else None
-        return self.assess_score(score, observation.scores)
+        return self.assess_score(score, observation.scores, kinds)
 
-    def assess_score(self, score: float | None, scores: Mapping[str, float]) -> Assessment:
+    def assess_score(
+        self, score: float | None, scores: Mapping[str, float], kinds: Set[str] = frozenset()
+    ) -> Assessment:
         """Like :meth:`assess`, from a known confidence score, so without a hidden state.
 
         Args:
             score: The confidence score; None if the profile was made without labels.
             scores: Scores by name.
+            kinds: Kinds of question that the request names.
         """
         values, confidence, interval = dict(scores), None, None
         if self.calibrator is not None and score is not None:
@@ -294,12 +268,27 @@ class Profile(FrozenModel):
                 for name, reference in self.reference.items()
                 if name in values
             },
-            guarantees=tuple(
-                one.guarantee
-                for one in self.certified
-                if one.threshold is not None and score is not None and score >= one.threshold
-            ),
+            guarantees=() if score is None else self._accepting(score, kinds),
         )
+
+    def _accepting(self, score: float, kinds: Set[str]) -> tuple[Guarantee, ...]:
+        """The guarantees that accept an answer with this score.
+
+        Where guarantees are certified by kind, one whose kind is named is held to the promise of that kind
+        alone: the pooled promise holds for the mix, and may be broken in a single kind. A kind that the
+        profile does not know, or for which nothing could be certified, has none.
+        """
+        asked = dict.fromkeys(one.guarantee for one in self.certified)
+        named = kinds if any(one.kind for one in self.certified) else frozenset()
+        return tuple(
+            guarantee
+            for guarantee in asked
+            if all(self._is_accepted(score, guarantee, kind) for kind in named or ("",))
+        )
+
+    def _is_accepted(self, score: float, guarantee: Guarantee, kind: str) -> bool:
+        found = self.certified_for(guarantee, kind)
+        return found is not None and found.threshold is not None and score >= found.threshold
 
     def monitor(self, *, false_alarms: float = 0.01) -> "Monitor":
         """Watch live traffic for signs that the profile no longer holds.

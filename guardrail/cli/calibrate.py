@@ -190,6 +190,17 @@ _Calibrator = Annotated[
     Literal["auto", "isotonic", "platt", "venn_abers"],
     typer.Option(help="What makes a probability of it.", rich_help_panel=_PROFILE),
 ]
+_ByKind = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FIELD",
+        help="Certify each threshold for each kind of question as well, by the field of a line that names "
+        "its kind. It then holds for requests with the tag kind:NAME.",
+        callback=readable,
+        show_default=False,
+        rich_help_panel=_PROFILE,
+    ),
+]
 _Seed = Annotated[
     int,
     typer.Option(min=0, help="What answers and parts are drawn by.", rich_help_panel=_PROFILE),
@@ -233,6 +244,7 @@ def calibrate(
     confidence: _Confidence = 0.95,
     inputs: _Inputs = "auto",
     calibrator: _Calibrator = "auto",
+    by_kind: _ByKind = None,
     seed: _Seed = 0,
     general: _General = False,
     report: _Report = None,
@@ -278,6 +290,7 @@ def calibrate(
                 [Guarantee(error, confidence) for error in targets],
                 seed,
                 is_general=general,
+                by_kind=by_kind or "",
             ),
             answers=answers,
             report=report,

@@ -1,12 +1,13 @@
 """Turn a scored draft into a policy decision, by the profile that applies. Pure, and fails closed."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any, get_args
 
 from guardrail.calibration.domain import Difference
+from guardrail.calibration.guarantees import kinds_in
 from guardrail.calibration.held_out import builtin_profiles
 from guardrail.calibration.profile import Assessment, Guarantee, Profile, read_profile
 from guardrail.errors import CalibrationError, ForeignProfileError, GuardrailError, ProfileError
@@ -129,7 +130,7 @@ def assess(
             differences = _differences(resolved.profile, job, produced, sampling)
             outside = "; ".join(one.words for one in differences if not one.keeps_confidence)
         if not error and resolved.profile is not None and not outside:
-            assessment = _sound_assessment(resolved.profile, produced)
+            assessment = _sound_assessment(resolved.profile, produced, kinds_in(job.tags))
             if resolved.profile.is_calibrated:
                 kept = [one.words for one in differences]
                 uncertified = _GENERAL if resolved.is_general else "; ".join(kept)
@@ -198,10 +199,10 @@ def _differences(
     return (*profile.domain.differences(facts), *_drawn_otherwise(profile, job, sampling))
 
 
-def _sound_assessment(profile: Profile, produced: Produced) -> Assessment:
+def _sound_assessment(profile: Profile, produced: Produced, kinds: Set[str]) -> Assessment:
     if produced.observation is None:
         raise CalibrationError("there are no scores")
-    assessment = profile.assess(produced.observation)
+    assessment = profile.assess(produced.observation, kinds)
     shares = [*assessment.quantiles.values()]
     if profile.is_calibrated or assessment.confidence is not None:
         shares.append(_number(assessment.confidence))

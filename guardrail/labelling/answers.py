@@ -152,8 +152,12 @@ class AnswerRecord:
         kept = self.fields if fields is None else fields
         return replace(self, correct=judgement.correct, judgement=judgement, fields=kept)
 
-    def labelled(self) -> LabelledAnswer | None:
-        """The answer with its label; None where it has none, and does not count."""
+    def labelled(self, kind: str = "kind") -> LabelledAnswer | None:
+        """The answer with its label; None where it has none, and does not count.
+
+        Args:
+            kind: Field of the question line that names its kind.
+        """
         if self.correct is None or not self.scores:
             return None
         return LabelledAnswer(
@@ -163,7 +167,7 @@ class AnswerRecord:
             self.response,
             self.facts,
             group=_name(self.fields.get("group")),
-            kind=_name(self.fields.get("kind")),
+            kind=_name(self.fields.get(kind)),
         )
 
     def as_plain(self) -> dict[str, Any]:

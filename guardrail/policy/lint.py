@@ -303,13 +303,17 @@ def _compare_guarantee(node: Node, profile: "Profile", found: Profiled) -> None:
         return
     threshold = profile.certified_for(wanted)
     if threshold is None:
-        has = "; ".join(str(one.guarantee) for one in profile.certified) or "none"
+        has = "; ".join(dict.fromkeys(str(one.guarantee) for one in profile.certified)) or "none"
         found.mistakes.append(
             node.mistake(
                 f"the profile has no threshold for this guarantee; it has {has}. Make the profile again with "
                 f"guardrail calibrate --target-error {wanted.max_error:g} --confidence {wanted.confidence:g}"
             )
         )
+    elif threshold.threshold is None and (kinds := profile.kinds_certified_for(wanted)):
+        listed = ", ".join(f"kind:{kind}" for kind in kinds)
+        said = f"holds for requests with the tag {listed} alone: for others, {threshold.reason}"
+        found.warnings.append(node.mistake(said))
     elif threshold.threshold is None:
         said = f"never holds: the guarantee is infeasible with this profile ({threshold.reason})"
         found.warnings.append(node.mistake(said))

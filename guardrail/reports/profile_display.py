@@ -42,6 +42,8 @@ from guardrail.utils.files import write_whole
 __all__ = ["print_profile", "profile_html", "write_profile_html"]
 
 
+# In place of a kind, for what holds for all kinds in their mix and for none of them alone.
+_MIX = "their mix"
 # A sign besides the colour, for readers and terminals that cannot show the difference.
 _SIGNS: dict[Tone, tuple[str, str]] = {
     "good": ("✓", "green"),
@@ -102,13 +104,17 @@ def _figures(profile: Profile) -> Table:
 
 def _thresholds(profile: Profile) -> Table:
     table = plain_table(header_style="dim")
+    has_kinds = any(one.kind for one in profile.certified)
+    if has_kinds:
+        table.add_column("Kind", overflow="fold")
     for name in ("Wrong at most", "From score", "Accepts", "Wrong of these"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in threshold_rows(profile):
         certified = row.certified
         guarantee = f"{promised(certified.max_error)} at {promised(certified.confidence)}"
         start = NONE if certified.threshold is None else short(certified.threshold)
-        cells = (guarantee, start, _share(row.coverage), _share(row.error))
+        kind = (visible(certified.kind) or _MIX,) if has_kinds else ()
+        cells = (*kind, guarantee, start, _share(row.coverage), _share(row.error))
         table.add_row(*(Text(cell) for cell in cells))
     return table
 
@@ -139,6 +145,7 @@ def profile_html(profile: Profile, held_out: HeldOut | None = None) -> str:
         verdict=verdict(profile),
         figures=list(figure_rows(profile.report)),
         thresholds=list(threshold_rows(profile)),
+        has_kinds=any(one.kind for one in profile.certified),
         plots=_plots(profile, held_out) if held_out is not None else None,
         columns=columns,
         model_facts=list(model_facts(profile)),
@@ -174,11 +181,13 @@ def _check(profile: Profile, held_out: HeldOut) -> None:
 def _plots(profile: Profile, held_out: HeldOut) -> _Plots:
     from guardrail.reports.charts import reliability_diagram, risk_coverage_curve, score_histogram
 
+    # The charts are of all kinds together.
+    pooled = [one for one in profile.certified if not one.kind]
     # Markup: matplotlib escapes its texts, and these are only numbers.
     return _Plots(
         Markup(reliability_diagram(held_out)),  # noqa: S704
-        Markup(risk_coverage_curve(held_out, profile.certified)),  # noqa: S704
-        Markup(score_histogram(held_out, profile.certified)),  # noqa: S704
+        Markup(risk_coverage_curve(held_out, pooled)),  # noqa: S704
+        Markup(score_histogram(held_out, pooled)),  # noqa: S704
     )
 
 

@@ -232,9 +232,9 @@ def figure_rows(report: Mapping[str, Any]) -> Iterator[FigureRow]:
 
 def threshold_rows(profile: Profile) -> Iterator[ThresholdRow]:
     """Every requested threshold with its result on the held-out answers."""
-    measured = {(one.max_error, one.confidence): one for one in _measured(profile.report)}
+    measured = {(one.max_error, one.confidence, one.kind): one for one in _measured(profile.report)}
     for certified in profile.certified:
-        one = measured.get((certified.max_error, certified.confidence))
+        one = measured.get((certified.max_error, certified.confidence, certified.kind))
         if one is None or one.threshold != certified.threshold:
             yield ThresholdRow(certified, None, None, 0, 0)
         else:
@@ -249,6 +249,7 @@ class _Measured(FrozenModel):
     error: Figure
     accepted: int
     errors: int
+    kind: str = ""
 
 
 def _measured(report: Mapping[str, Any]) -> list[_Measured]:
@@ -298,7 +299,9 @@ def verdict(profile: Profile) -> tuple[Statement, ...]:
     report = profile.report
     parts = (_basis(report), _ranking(report), _probabilities(report), _skill(report))
     general = (_GENERAL,) if profile.is_general else ()
-    return (*(part for part in parts if part), *map(_threshold, threshold_rows(profile)), *general)
+    has_kinds = any(one.kind for one in profile.certified)
+    thresholds = (_threshold(row, has_kinds=has_kinds) for row in threshold_rows(profile))
+    return (*(part for part in parts if part), *thresholds, *general)
 
 
 def _basis(report: Mapping[str, Any]) -> Statement | None:
@@ -356,24 +359,32 @@ def _skill(report: Mapping[str, Any]) -> Statement | None:
     return Statement("caution", "Gain", f"{text} {percent(skill.value)}{_span(skill)}.")
 
 
-def _threshold(row: ThresholdRow) -> Statement:
+def _threshold(row: ThresholdRow, *, has_kinds: bool) -> Statement:
     certified, coverage, error = row.certified, row.coverage, row.error
+    # Beside promises about kinds, a pooled one must not be read as one about each of them.
+    among = " in this mix of kinds" if has_kinds else ""
+    if certified.kind:
+        among = f" of kind {visible(certified.kind)}"
     most, sure = promised(certified.max_error), promised(certified.confidence)
     if certified.threshold is None:
         reason = certified.reason.removesuffix(".")
         return Statement(
-            "bad", "No guarantee", f"No threshold for at most {most} wrong with {sure} confidence: {reason}."
+            "bad",
+            "No guarantee",
+            f"No threshold for at most {most} wrong{among} with {sure} confidence: {reason}.",
         )
     text = (
-        f"At most {most} of the accepted answers are wrong, with {sure} confidence: certified on "
+        f"At most {most} of the accepted answers{among} are wrong, with {sure} confidence: certified on "
         f"{counted(certified.accepted, 'accepted answer')}, {certified.errors:,} of them wrong."
     )
     if coverage is None or coverage.value is None or error is None:
         return Statement("plain", "Guarantee", text)
     if error.value is None or error.low is None:
-        text += " It accepts none of the held-out answers, so its error rate there is unknown."
+        text += f" It accepts none of the held-out answers{among}, so its error rate there is unknown."
         return Statement("caution", "Guarantee", text)
-    text += f" It accepts {percent(coverage.value)} of the held-out answers, and {row.errors:,} of these"
+    text += (
+        f" It accepts {percent(coverage.value)} of the held-out answers{among}, and {row.errors:,} of these"
+    )
     text += f" {row.accepted:,} are wrong: {percent(error.value)}{_span(error)}"
     if error.value <= certified.max_error:
         return Statement("good", "Guarantee", f"{text}.")

@@ -57,6 +57,28 @@ BROKEN = {
     "fewer needed than there are": {"certified": certified(needed=5)},
     "a threshold that was certified on fewer answers": {"certified": certified(n=35)},
     "two thresholds for one guarantee": {"certified": (FEASIBLE, FEASIBLE.model_copy(update={"errors": 0}))},
+    "a kind that was tested as if alone": {
+        "certified": (FEASIBLE.model_copy(update={"kind": "fact", "kinds": 3}), INFEASIBLE)
+    },
+    "more kinds than were reckoned with": {
+        "certified": tuple(
+            FEASIBLE.model_copy(
+                update={"kind": kind, "n": 20, "threshold": None, "reason": "?", "accepted": 9}
+            )
+            for kind in ("fact", "sum")
+        )
+    },
+    "kinds of more answers than were certified on": {
+        "certified": tuple(
+            FEASIBLE.model_copy(update={"kind": kind, "kinds": 2, "needed": 29}) for kind in ("fact", "sum")
+        )
+    },
+    "a report of more answers of a kind than there are": {
+        "report": {
+            **REPORT,
+            "certified": [at(10, 1, 0.4, 0.1) | {"kind": "fact", "coverage": figure(0.4, 25)}],
+        }
+    },
     "more right than there are": {"making": made(correct=101)},
     "parts of more answers than there are": {"making": made(answers=70)},
     "a reference of more answers than were unseen": {
@@ -102,6 +124,18 @@ def test_the_certificate_that_is_refused_is_named(tmp_path):
     [
         {},
         {"certified": certified(accepted=40, errors=1)},
+        {
+            "certified": (
+                FEASIBLE,
+                FEASIBLE.model_copy(update={"kind": "fact", "kinds": 2, "needed": 29, "n": 32}),
+            )
+        },
+        {
+            "report": {
+                **REPORT,
+                "certified": [at(4, 1, 0.5, 0.25) | {"kind": "fact", "coverage": figure(0.5, 8)}],
+            }
+        },
         {"report": {**REPORT, "accuracy": figure(0.6), "certified": [at(10, 1, 0.5, 0.1)]}},
         {
             "report": {

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from guardrail.calibration.calibrators import VennAbers
+from guardrail.calibration.consistency import contradiction_in
 from guardrail.calibration.cross_fitting import CrossFit
 from guardrail.calibration.fit import fit_profile, reference_profile
 from guardrail.calibration.options import FitOptions, MakingSource, Shares
@@ -156,6 +157,50 @@ def test_repeated_questions_are_noted():
     assert made.profile.making.answers == 180
     assert sum(parts.values()) < 180
     assert f"{180 - sum(parts.values())} answers were left out" in made.notes[0]
+
+
+@pytest.fixture(scope="module")
+def by_kind(answers):
+    """Two kinds of questions: few answers are right of one, most of the other; some are of no kind."""
+    random = np.random.default_rng(5)
+    kinds = random.choice(["easy", "hard", ""], 600, p=[0.5, 0.4, 0.1])
+    hard = [
+        replace(one, kind=str(kind), correct=one.correct and (kind != "hard" or random.random() < 0.3))
+        for one, kind in zip(answers, kinds, strict=True)
+    ]
+    return hard, fit(hard, by_kind="kind").profile, fit(hard).profile
+
+
+def test_each_kind_is_certified_beside_all_in_their_mix(by_kind):
+    answers, profile, plain = by_kind
+    assert plain.certified == tuple(one for one in profile.certified if not one.kind)
+    assert [(one.guarantee, one.kind, one.kinds) for one in profile.certified if one.kind] == [
+        (guarantee, kind, 2) for guarantee in GUARANTEES for kind in ("easy", "hard")
+    ]
+    certify = split(answers, Shares(), 0).certify
+    for kind in ("easy", "hard"):
+        one = profile.certified_for(GUARANTEES[0], kind)
+        assert one.n == sum(answers[at].kind == kind for at in certify)
+    assert profile.certified_for(GUARANTEES[0], "easy").threshold is not None
+    assert profile.certified_for(GUARANTEES[0], "hard").threshold is None
+    assert contradiction_in(profile) == ""
+
+
+def test_a_threshold_for_a_kind_is_reported_on_answers_of_that_kind(by_kind):
+    answers, profile, _ = by_kind
+    report = split(answers, Shares(), 0).report
+    measured = next(one for one in profile.report["certified"] if one.get("kind") == "easy")
+    threshold = profile.certified_for(GUARANTEES[0], "easy").threshold
+    easy = [answers[at] for at in report if answers[at].kind == "easy"]
+    let_through = [one for one in easy if profile.confidence_model.score(one.observation) >= threshold]
+    assert measured["coverage"]["n"] == len(easy)
+    assert measured["accepted"] == len(let_through) > 0
+    assert measured["errors"] == sum(not one.correct for one in let_through)
+
+
+def test_a_field_that_no_line_has_names_no_kind(answers):
+    with pytest.raises(CalibrationError, match="none has a field 'topic'"):
+        fit(answers[:200], by_kind="topic", inputs="hybridgrad")
 
 
 def test_folds_keep_a_group_whole(monkeypatch):

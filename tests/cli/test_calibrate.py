@@ -73,6 +73,21 @@ def test_questions_become_a_profile_of_this_model(calibrate, source, tmp_path, m
     assert (tmp_path / "report.html").read_text().lstrip().startswith("<!")
 
 
+def test_promises_can_be_asked_for_each_kind_that_the_lines_name(calibrate, source, tmp_path):
+    kinds = [{**line, "topic": "sum" if at % 2 else "fact"} for at, line in enumerate(QUESTIONS)]
+    result = calibrate(source(*kinds), "--target-error", 0.5, "--by-kind", "topic", "--json")
+    assert result.exit_code == 0, result.stderr
+    profile = read_profile(tmp_path / "profile.json")
+    assert [(one.max_error, one.kind) for one in profile.certified] == [
+        (0.5, ""),
+        (0.5, "fact"),
+        (0.5, "sum"),
+    ]
+    assert [one.get("kind") for one in json.loads(result.stdout)["certified"]] == [None, "fact", "sum"]
+    other = calibrate(source(*kinds), "--by-kind", "colour", output=tmp_path / "other.json")
+    assert (other.exit_code, "none has a field 'colour'" in other.stderr) == (2, True)
+
+
 def test_without_json_a_person_reads_the_profile(calibrate, source, tmp_path):
     result = calibrate(source(*QUESTIONS))
     assert result.exit_code == 0, result.stderr

@@ -7,7 +7,7 @@ import pytest
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 
-from guardrail.calibration.profile import Guarantee, write_profile
+from guardrail.calibration.profile import CertifiedThreshold, Guarantee, write_profile
 from guardrail.errors import (
     EscalationError,
     ForeignProfileError,
@@ -174,6 +174,32 @@ def test_a_profile_gives_confidence_quantiles_and_guarantees(tmp_path):
     assert sure.profile_digest == profile_of(intercept=2.0).digest
     unsure = guard_of(certified, ABSTAIN, profile=profile_file(tmp_path, intercept=0.9)).judge(ASKED, SAID)
     assert (unsure.action, unsure.guarantees) == ("abstain", ())
+
+
+OF_TWO_KINDS = {"max_error": 0.1, "confidence": 0.9, "kinds": 2, "n": 50, "errors": 0, "needed": 29}
+
+
+@pytest.mark.parametrize(
+    ("tags", "certified"),
+    [
+        ((), False),
+        (("sum",), False),
+        (("kind:sum",), True),
+        (("kind:fact",), False),
+        (("kind:sum", "kind:fact"), False),
+        (("kind:other",), False),
+    ],
+)
+def test_a_guarantee_for_a_kind_holds_for_requests_that_name_it(tmp_path, tags, certified):
+    rule = {"id": "sure", "when": {"certified": {"max_error": 0.1, "confidence": 0.9}}, "action": "pass"}
+    kinds = (
+        CertifiedThreshold(kind="sum", threshold=0.2, accepted=40, **OF_TWO_KINDS),
+        CertifiedThreshold(kind="fact", threshold=None, accepted=5, reason="too few", **OF_TWO_KINDS),
+    )
+    # Not sure enough for the promise about the mix of kinds.
+    path = profile_file(tmp_path, intercept=0.5, certified=kinds)
+    answer = guard_of(rule, ABSTAIN, profile=path).judge(ASKED, SAID, tags=tags)
+    assert (answer.action == "pass", bool(answer.guarantees)) == (certified, certified)
 
 
 @pytest.mark.parametrize(

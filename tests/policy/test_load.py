@@ -8,7 +8,7 @@ from guardrail.errors import PolicyError
 from guardrail.policy.load import check_policy, load_policy
 from guardrail.policy.yaml_document import builtin_policies
 from tests.support.policy_texts import GOOD, check, mistakes, rules
-from tests.support.profiles import a_profile
+from tests.support.profiles import FEASIBLE, INFEASIBLE, MAKING, a_profile
 
 DEFAULT = "{id: default, action: abstain}"
 BASE = rules(
@@ -263,6 +263,21 @@ def test_a_guarantee_that_is_infeasible_is_a_warning(folder):
     assert [str(one) for one in checked.warnings] == [
         "p.yaml:4:31 rules[0].when.certified: never holds: the guarantee is infeasible with this profile "
         "(needs at least 59 accepted answers without an error; 31 available)"
+    ]
+
+
+def test_a_guarantee_that_holds_for_a_kind_alone_says_for_which(folder):
+    of_kind = FEASIBLE.model_copy(
+        update={"max_error": 0.05, "confidence": 0.95, "kind": "sum", "n": 70, "accepted": 65, "needed": 59}
+    )
+    enough = MAKING.model_copy(update={"answers": 300, "parts": {"fit": 40, "certify": 80, "report": 20}})
+    certified = (INFEASIBLE.model_copy(update={"n": 80}), of_kind)
+    write_profile(a_profile(certified=certified, making=enough), folder / "profile.json")
+    rule = "{id: a, when: {certified: {max_error: 0.05, confidence: 0.95}}, action: pass}"
+    checked = check(rules(rule, DEFAULT, profile="profile.json"), folder)
+    assert [str(one) for one in checked.warnings] == [
+        "p.yaml:4:31 rules[0].when.certified: holds for requests with the tag kind:sum alone: for others, "
+        "needs at least 59 accepted answers without an error; 31 available"
     ]
 
 

@@ -11,7 +11,7 @@ import pytest
 from guardrail.calibration.held_out import HeldOut
 from guardrail.errors import CalibrationError, ProfileError
 from guardrail.reports.profile_display import profile_html, write_profile_html
-from tests.support.report_examples import answers, calibrated, uncalibrated
+from tests.support.report_examples import FEASIBLE, OF_KINDS, answers, calibrated, uncalibrated
 
 EVIL = "<script>alert(1)</script>\"'&{{ 7 * 7 }}\u202e"
 VOID = {"meta", "br", "link", "img", "hr", "input"}
@@ -72,6 +72,12 @@ def test_the_verdict_figures_thresholds_and_making_are_there(page, example):
         "probe 0.7184 0.1993 yes",
         example.profile.digest,
     ):
+        assert expected in page.text
+
+
+def test_promises_for_kinds_are_told_from_those_for_their_mix():
+    page = Page(profile_html(*calibrated(certified=(FEASIBLE, *OF_KINDS))))
+    for expected in ("Kind Wrong at most", "their mix 10 %", "fact 10 %", "sum 10 %", "by the tag kind:NAME"):
         assert expected in page.text
 
 

@@ -12,7 +12,7 @@ from guardrail.calibration.calibrators import Isotonic, VennAbers
 from guardrail.calibration.confidence import ConfidenceModel
 from guardrail.calibration.held_out import HeldOut
 from guardrail.reports.profile_display import print_profile
-from tests.support.report_examples import answers, calibrated, uncalibrated
+from tests.support.report_examples import FEASIBLE, OF_KINDS, answers, calibrated, uncalibrated
 
 
 def printed(profile, width=100):
@@ -35,6 +35,15 @@ def test_everything_a_reader_asks_for_is_there():
         profile.digest,
     ):
         assert expected in text
+
+
+def test_thresholds_are_listed_by_kind_where_there_are_kinds():
+    text = re.sub(r"\s+", " ", printed(calibrated(certified=(FEASIBLE, *OF_KINDS)).profile))
+    assert "Kind Wrong at most" in text
+    assert "their mix 10 % at 90 % 2.4" in text
+    assert "fact 10 % at 90 % 2.4" in text
+    assert "sum 10 % at 90 % –" in text
+    assert "Kind" not in printed(calibrated().profile)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from guardrail.calibration.held_out import HeldOut
 from guardrail.errors import CalibrationError
 from guardrail.reports.profile_report import verdict
-from tests.support.report_examples import FEASIBLE, INFEASIBLE, answers, calibrated, uncalibrated
+from tests.support.report_examples import FEASIBLE, INFEASIBLE, OF_KINDS, answers, calibrated, uncalibrated
 
 
 def said(profile, topic):
@@ -65,6 +65,18 @@ def test_a_guarantee_is_held_against_the_held_out_answers(threshold, tone, words
 
 def test_what_cannot_be_promised_gives_the_reason():
     assert INFEASIBLE.reason in said(calibrated().profile, "No guarantee").text
+
+
+def test_a_promise_for_a_kind_and_one_for_the_mix_are_told_apart():
+    statements = verdict(calibrated(certified=(FEASIBLE, *OF_KINDS)).profile)
+    mix, fact, total = (one.text for one in statements[-3:])
+    assert mix.startswith(
+        "At most 10\N{NO-BREAK SPACE}% of the accepted answers in this mix of kinds are wrong"
+    )
+    assert fact.startswith("At most 10\N{NO-BREAK SPACE}% of the accepted answers of kind fact are wrong")
+    assert "wrong of kind sum with" in total
+    alone = verdict(calibrated(certified=(FEASIBLE,)).profile)[-1].text
+    assert "kind" not in alone
 
 
 def test_answers_of_one_kind_leave_the_ranking_open():

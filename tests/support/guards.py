@@ -48,6 +48,7 @@ def profile_of(
     generation=None,
     domain=EVERYTHING,
     is_general=False,
+    certified=(),
 ):
     """A profile whose confidence is the logistic of intercept − weight · log hybridgrad."""
     signals = ConfidenceModel(
@@ -56,7 +57,7 @@ def profile_of(
         terms=(Term(score="hybridgrad", transform="log", weight=-weight),),
         probe=Probe.of(0.5, [0.01] * 64, 0.0) if probe else None,
     )
-    certified = {"max_error": 0.1, "confidence": 0.9, "n": 100, "errors": 0, "needed": 22}
+    pooled = {"max_error": 0.1, "confidence": 0.9, "n": 100, "errors": 0, "needed": 22}
     return Profile(
         model=fingerprint_model(model or tiny()),
         scorer=fingerprint_scorer(options or ScoringOptions()),
@@ -64,7 +65,7 @@ def profile_of(
         calibrator=Platt(slope=1.0, intercept=0.0),
         domain=domain,
         is_general=is_general,
-        certified=(CertifiedThreshold(**certified, threshold=1.0, accepted=50),),
+        certified=(CertifiedThreshold(**pooled, threshold=1.0, accepted=50), *certified),
         reference={"hybridgrad": ReferenceDistribution(n=3, values=(1e-6, 1e-3, 1.0))},
         report={},
         making=Making(

@@ -29,6 +29,24 @@ INFEASIBLE = CertifiedThreshold(
 )
 
 
+# Beside those for all in their mix: promises for two kinds.
+OF_KINDS = (
+    FEASIBLE.model_copy(update={"kind": "fact", "kinds": 2, "n": 160, "needed": 29}),
+    CertifiedThreshold(
+        max_error=0.1,
+        confidence=0.9,
+        threshold=None,
+        n=90,
+        accepted=24,
+        errors=0,
+        needed=29,
+        reason="needs at least 29 accepted answers without an error; 24 available",
+        kind="sum",
+        kinds=2,
+    ),
+)
+
+
 class Example(NamedTuple):
     profile: Profile
     held_out: HeldOut
