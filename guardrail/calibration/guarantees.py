@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from guardrail.utils.frozen_model import FrozenModel
+from guardrail.utils.record_store import FrozenModel
 
 __all__ = ["MOST_ANSWERS", "MOST_KINDS", "CertifiedThreshold", "Guarantee", "divided", "kinds_in"]
 

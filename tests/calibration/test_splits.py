@@ -13,7 +13,7 @@ from guardrail.calibration.options import Shares
 from guardrail.calibration.splits import draw, group_numbers, part_of, question_groups, split
 from guardrail.errors import CalibrationError
 from guardrail.labelling.answers import LabelledAnswer
-from guardrail.labelling.observation import Observation
+from guardrail.scoring.uncertainty import Observation
 
 SHARES = Shares()
 NOTHING_SEEN = Observation({})
