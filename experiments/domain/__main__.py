@@ -15,10 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from guardrail.metrics.ranking import auroc
-from guardrail.metrics.reliability import ece, ece_if_calibrated
-from guardrail.models.constrained_decoding import held_to, json_grammar
-from guardrail.models.generation_controls import GenerationControls
 
 from experiments.domain.variants import VARIANTS, Variant
 from guardrail import LocalModel
@@ -29,7 +25,9 @@ from guardrail.labelling.answering import hidden_state, sampling_for
 from guardrail.labelling.answers import AnswerRecord, read_answers
 from guardrail.labelling.judges import as_judge
 from guardrail.labelling.questions import DEFAULT_DEPTH, parse_questions
+from guardrail.metrics.confidence_quality import auroc, ece, ece_if_calibrated
 from guardrail.metrics.intervals import measure
+from guardrail.models.decoding import GenerationControls, held_to, json_grammar
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.batches import Encoded
 from guardrail.scoring.options import ScoringOptions
