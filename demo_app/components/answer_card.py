@@ -149,6 +149,8 @@ def _circumstances(answer: "GuardedAnswer", policy: "Policy") -> str:
         rows.append(f"scored by {answer.model}")
     rows.append(f"policy {policy.name} {answer.policy_digest[:8]}")
     rows.append(f"profile {answer.profile_digest[:8]}" if answer.profile_digest else "no profile")
+    if answer.uncertified:
+        rows.append(f"nothing is certified: {answer.uncertified}")
     if answer.escalation is not None:
         rows += [
             f"escalated to {one.target}: {one.error or one.outcome}" for one in answer.escalation.attempts

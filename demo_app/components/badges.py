@@ -110,7 +110,7 @@ def legend_html() -> str:
 
 def _confidence(answer: "GuardedAnswer") -> str:
     if answer.confidence is None and answer.outside_domain:
-        return '<span class="gr-soft">no confidence: the profile was made for another model</span>'
+        return f'<span class="gr-soft">no confidence: {text(answer.outside_domain)}</span>'
     if answer.confidence is None:
         return '<span class="gr-soft">no confidence: no profile says how often this model is right</span>'
     share = confidence_percent(answer.confidence)

@@ -1,10 +1,11 @@
 """From a file of questions, or of answers that were kept, to a profile."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from guardrail.calibration.held_out import HeldOut
 from guardrail.calibration.options import FitOptions, MakingSource
@@ -18,14 +19,25 @@ from guardrail.labelling.questions import LabelOptions, Questions, of_one_author
 from guardrail.models.files.reference import ModelReference
 from guardrail.models.files.resolve import is_newer
 from guardrail.utils.files import check_destination
-from guardrail.utils.json_lines import read_json_lines
+from guardrail.utils.json_lines import json_object, read_json_lines
 from guardrail.utils.threads import ProgressCallback
 
 if TYPE_CHECKING:
     from guardrail.calibration.fit import Fitted
     from guardrail.models.local import LocalModel
 
-__all__ = ["CalibrationPlan", "ProfileRequest", "calibrate", "make_profile", "plan_calibration"]
+__all__ = [
+    "CalibrationPlan",
+    "ProfileRequest",
+    "Reads",
+    "calibrate",
+    "make_profile",
+    "plan_calibration",
+    "prompts_from_log",
+]
+
+
+Reads = Literal["lines", "prompts_from_log"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +57,7 @@ class ProfileRequest:
         limit: Most lines that are taken; None for all.
         resume: Go on with the answers that are kept already.
         recheck: Compare the model with that of stored answers, whatever it is called.
+        reads: What the lines are: questions or answers, or a decision log whose prompts are asked again.
         answering_options: Options that somebody gave and that say how questions are answered: they are
             refused where the answers are there already.
     """
@@ -61,6 +74,7 @@ class ProfileRequest:
     limit: int | None = None
     resume: bool = True
     recheck: bool = False
+    reads: Reads = "lines"
     answering_options: Sequence[str] = ()
 
 
@@ -124,7 +138,10 @@ def plan_calibration(request: ProfileRequest) -> CalibrationPlan:
         RecordError: The file holds neither questions nor answers.
     """
     model = str(ModelReference.parse(request.model))
-    lines = read_json_lines(request.questions)[: request.limit]
+    lines = read_json_lines(request.questions)
+    if request.reads == "prompts_from_log":
+        lines = prompts_from_log(lines)
+    lines = lines[: request.limit]
     has_answers = holds_answers(lines)
     if has_answers and request.answering_options:
         raise OptionError(
@@ -139,6 +156,29 @@ def plan_calibration(request: ProfileRequest) -> CalibrationPlan:
     parsed = parse_questions(lines, judge_needs_answers=judge is None or judge.needs_answers)
     questions, author = of_one_author(parsed, request.answered_by, model)
     return CalibrationPlan(request, stored, judge, questions, author, parsed.shapes)
+
+
+def prompts_from_log(lines: Iterable[str]) -> list[str]:
+    """The prompts of a decision log, as lines of messages: what an app really asks, in the way it asks it.
+
+    Each prompt once, in the order of the log. Records without the text of the question are left out.
+
+    Raises:
+        RecordError: No record has the text of its question.
+    """
+    prompts: dict[str, None] = {}
+    for line in lines:
+        try:
+            asked = json_object(line).get("question")
+        except RecordError:
+            continue
+        if isinstance(asked, list) and asked:
+            prompts[json.dumps({"messages": asked})] = None
+    if not prompts:
+        raise RecordError(
+            "The decision log has no text of a question. Its policy must log it (log: {file: …, text: full})."
+        )
+    return list(prompts)
 
 
 def make_profile(request: ProfileRequest, answers: Collected[AnswerRecord]) -> "Fitted":

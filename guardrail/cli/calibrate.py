@@ -113,6 +113,16 @@ _File = Annotated[
         show_default=False,
     ),
 ]
+_Input = Annotated[
+    Literal["lines", "prompts_from_log"],
+    typer.Option(
+        "--input",
+        help="What the lines are: questions or answers; or a decision log with full texts, whose prompts are "
+        "asked again as the app asked them. Those say nothing of what is right: take a judge that needs no "
+        'answers, or fill in "correct" in the file of answers and run again.',
+        rich_help_panel=_ANSWERS,
+    ),
+]
 _Output = Annotated[
     Path,
     typer.Option("--output", "-o", help="Write the profile here.", show_default=False),
@@ -230,6 +240,7 @@ def calibrate(
     quantization: Quantization = None,
     chat_template_kwargs: ChatTemplateKwargs = None,
     batch_size: QuestionBatchSize = 16,
+    reads: _Input = "lines",
     judge: _Judge = None,
     answers: _Answers = None,
     resume: _Resume = True,
@@ -298,6 +309,7 @@ def calibrate(
             answered_by=answered_by,
             limit=limit,
             resume=resume,
+            reads=reads,
             recheck=asks_otherwise(dtype, quantization),
             answering_options=[_flag(name) for name in _OF_GENERATION if _is_given(ctx, name)],
         )

@@ -178,6 +178,10 @@ def explain(
     finish_reason: Annotated[
         Literal["stop", "length", "reasoning_length", "unknown"], typer.Option(help="Why the answer ended.")
     ] = "stop",
+    familiar: Annotated[
+        Literal["untried", "familiar", "unlike"] | None,
+        typer.Option(help="Whether the questions so far are like the profile's."),
+    ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="A tag of the request.", callback=readable)] = None,
     tool_call: Annotated[
         list[str] | None, typer.Option(help="A tool that the answer calls.", callback=readable)
@@ -207,6 +211,7 @@ def explain(
         quantile=numbers_by_name("--quantile", quantile),
         certified=guarantees_given(certified),
         finish_reason=finish_reason,
+        familiar=familiar,
         tags=tag or (),
         tool_call=tool_call or (),
         error=error,

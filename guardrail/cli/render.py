@@ -236,6 +236,10 @@ def _badge(answer: "GuardedAnswer") -> Text:
 def _facts(answer: "GuardedAnswer", policy: str, *, show_draft: bool) -> Table:
     rows = [("Rule", f"{answer.rule}: {answer.reason}")]
     rows += [("Guarantee", f"{one}, of the answers let through by it") for one in answer.guarantees or ()]
+    if answer.uncertified and answer.uncertified not in answer.reason:
+        rows.append(("Guarantee", f"none: {answer.uncertified}"))
+    if answer.outside_domain and answer.outside_domain not in answer.reason:
+        rows.append(("Profile", f"does not hold here: {answer.outside_domain}"))
     if answer.escalation is not None:
         rows += [
             ("Escalated", f"to {one.target}: {one.error or one.outcome}")

@@ -219,10 +219,7 @@ def _number(value: float | None) -> float:
     return value
 
 
-_GENERAL = (
-    "the profile is a general one and certifies nothing of your own questions (guardrail calibrate makes one "
-    "that does)"
-)
+_GENERAL = "the profile is a general one, and only one of your own questions certifies (guardrail calibrate)"
 
 
 def _drawn_otherwise(profile: Profile, job: Job, sampling: Sampling | None) -> list[Difference]:

@@ -253,7 +253,8 @@ def _decided(policy: Policy, evidence: Evidence) -> Decision:
         if verdict.holds is None:
             return _undecided(policy, rule, verdict, evidence)
         if verdict.holds:
-            return _decision(policy, rule, rule.id, f"{verdict.why}{uncertified}", evidence)
+            why = f"{verdict.why}{uncertified}" if rule.when is None else verdict.why
+            return _decision(policy, rule, rule.id, why, evidence)
         if evidence.uncertified and verdict.why.startswith(_NOTHING_CERTIFIED):
             uncertified = f"; {_NOTHING_CERTIFIED}{evidence.uncertified}"
     return _failed(policy, "no rule holds")

@@ -293,3 +293,45 @@ def test_a_profile_of_labelled_lines_holds_for_the_model_that_they_name(calibrat
     )
     assert mixed.exit_code == 2
     assert "--answered-by" in mixed.stderr
+
+
+def logged(question, **fields):
+    return {"request": "0" * 32, "policy": {"name": "p", "sha256": "0"}, "question": question, **fields}
+
+
+def test_what_an_app_logged_is_asked_again_as_the_app_asked_it(calibrate, source, tmp_path):
+    system = {"role": "system", "content": "Be brief."}
+    asked = [[system, {"role": "user", "content": f"What is {at}?"}] for at in range(120)]
+    # A prompt counts once; a digest in place of the text, and a line that is no record, do not count.
+    log = source(*map(logged, asked), logged(asked[0]), logged("ab" * 32), "{", name="decisions.jsonl")
+    result = calibrate(log, "--input", "prompts_from_log")
+    assert result.exit_code == 0, result.output
+    profile = read_profile(tmp_path / "profile.json")
+    assert not profile.is_calibrated
+    assert profile.domain.answers == 120
+    assert profile.domain.systems == 1
+    kept = tmp_path / "profile.answers.jsonl"
+    answers = answers_of(kept)
+    assert sorted(answer["messages"][1]["content"] for answer in answers) == sorted(
+        messages[1]["content"] for messages in asked
+    )
+    # People say what is right, and the same command makes a profile of it.
+    for at, answer in enumerate(answers):
+        answer["correct"] = at % 2 == 0
+    kept.write_text("".join(f"{json.dumps(answer)}\n" for answer in answers))
+    assert calibrate(log, "--input", "prompts_from_log").exit_code == 0
+    assert read_profile(tmp_path / "profile.json").is_calibrated
+
+
+def test_a_log_without_texts_has_nothing_to_ask(calibrate, source):
+    result = calibrate(source(logged("ab" * 32)), "--input", "prompts_from_log")
+    assert result.exit_code != 0
+    assert "text: full" in result.output
+
+
+def test_a_general_profile_says_so_and_certifies_nothing_of_others(calibrate, source, tmp_path):
+    result = calibrate(source(*QUESTIONS), "--general")
+    assert read_profile(tmp_path / "profile.json").is_general
+    shown = " ".join(result.output.split())
+    assert "thresholds accept no answer of an app" in shown
+    assert "Where it holds" in shown
