@@ -85,7 +85,7 @@ def _profile(home: Sequence[AnswerRecord], seed: int) -> Profile:
     labelled = [answer for record in home if (answer := record.labelled())]
     made = home[0].provenance
     source = MakingSource("home", "", "contains", made.generation)
-    options = FitOptions(guarantees=GUARANTEES, seed=seed, shares=Shares(0.45, 0.5, 0.05))
+    options = FitOptions(guarantees=GUARANTEES, seed=seed, shares=Shares(0.4, 0.5, 0.1))
     return fit_profile(labelled, model=made.model, scorer=made.scorer, making=source, options=options).profile
 
 

@@ -324,7 +324,7 @@ def read_profile(path: str | Path) -> Profile:
     if values.get("version") != SCHEMA_VERSION:
         raise ProfileError(
             f"{path} has version {values.get('version')!r}, but this guardrail reads version "
-            f"{SCHEMA_VERSION}. Make it again with guardrail calibrate."
+            f"{SCHEMA_VERSION}. Make it again: guardrail calibrate {_source_of(Path(path))} --output {path}"
         )
     try:
         profile = Profile.model_validate(values)
@@ -345,6 +345,12 @@ def read_profile(path: str | Path) -> Profile:
             "guardrail calibrate."
         )
     return profile
+
+
+def _source_of(path: Path) -> str:
+    """What a profile can be made again from: the answers that were kept beside it, if they were."""
+    answers = path.with_name(f"{path.stem}.answers.jsonl")
+    return str(answers) if answers.is_file() else "QUESTIONS.jsonl"
 
 
 def write_profile(profile: Profile, path: str | Path) -> None:

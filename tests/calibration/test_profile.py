@@ -134,8 +134,14 @@ def test_what_is_not_a_number_is_refused_wherever_it_stands(path, keys, value):
 
 @pytest.mark.parametrize("version", [1, 3, 0, "2", None, [2]])
 def test_another_version_is_refused_by_its_number(path, version):
-    with pytest.raises(ProfileError, match=r"has version .* reads version 2"):
-        read_profile(_altered(path, "version", value=version))
+    _altered(path, "version", value=version)
+    with pytest.raises(ProfileError, match=r"has version .* reads version 2.*calibrate QUESTIONS.jsonl"):
+        read_profile(path)
+    kept = path.with_name(f"{path.stem}.answers.jsonl")
+    kept.touch()
+    # Nothing has to be answered again where the answers were kept.
+    with pytest.raises(ProfileError, match=f"guardrail calibrate {kept} --output {path}"):
+        read_profile(path)
 
 
 @pytest.mark.parametrize(
