@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from guardrail.escalation.queue import HumanQueue as HumanQueue
     from guardrail.guard import Guard as Guard
     from guardrail.guard import GuardedAnswer as GuardedAnswer
+    from guardrail.langchain import calibrate as calibrate
     from guardrail.models.loading import LoadOptions as LoadOptions
     from guardrail.models.local import LocalModel as LocalModel
     from guardrail.models.sampling import Sampling as Sampling
@@ -51,6 +52,7 @@ _HOMES = {
     "Span": "guardrail.scoring.options",
     "Trace": "guardrail.models.trace",
     "Uncertainty": "guardrail.scoring.uncertainty",
+    "calibrate": "guardrail.langchain",
     "combined_scores": "guardrail.scoring.uncertainty",
     "load_policy": "guardrail.policy.load",
     "read_profile": "guardrail.calibration.profile",

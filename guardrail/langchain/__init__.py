@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from guardrail.errors import MissingDependencyError
 
 if TYPE_CHECKING:
+    from guardrail.langchain.app_calibration import calibrate as calibrate
     from guardrail.langchain.chat_model import ChatGuardrail as ChatGuardrail
     from guardrail.langchain.human_review import when_uncertain as when_uncertain
     from guardrail.langchain.middleware import UncertaintyMiddleware as UncertaintyMiddleware
@@ -27,6 +28,7 @@ _HOMES = {
     "UncertaintyCallbackHandler": "guardrail.langchain.verdicts",
     "UncertaintyGuard": "guardrail.langchain.wrapper",
     "UncertaintyMiddleware": "guardrail.langchain.middleware",
+    "calibrate": "guardrail.langchain.app_calibration",
     "get_uncertainty_callback": "guardrail.langchain.verdicts",
     "verdict_of": "guardrail.langchain.verdicts",
     "when_uncertain": "guardrail.langchain.human_review",
