@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from guardrail.models.sampling import Sampling
@@ -42,7 +41,7 @@ class Variant:
 
     name: str
     messages: Callable[[str, Sequence[Line]], Sequence[Message]]
-    changed: Mapping[str, Any] = MappingProxyType({})
+    changed: Mapping[str, Any] = field(default_factory=dict)
     schema: Mapping[str, Any] | None = None
 
     def sampling(self, made: Sampling) -> Sampling:

@@ -7,7 +7,7 @@ turns; so the chain is run, and what its model is given is what the profile is m
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -23,20 +23,22 @@ from guardrail.labelling.judges import as_judge
 from guardrail.labelling.questions import LabelOptions, parse_questions
 from guardrail.langchain.chat_model import ChatGuardrail
 from guardrail.langchain.message_conversion import prompt_of
-from guardrail.models.local import LocalModel
 from guardrail.utils.files import write_whole
 from guardrail.utils.json_lines import plain_json
 from guardrail.utils.threads import ProgressCallback
+
+if TYPE_CHECKING:
+    from guardrail.models.local import LocalModel
 
 __all__ = ["calibrate"]
 
 
 def calibrate(
-    app: LocalModel | Runnable[Any, Any],
+    app: "LocalModel | Runnable[Any, Any]",
     dataset: Iterable[Mapping[str, Any]],
     *,
     output: str | Path,
-    model: LocalModel | None = None,
+    model: "LocalModel | None" = None,
     as_input: Callable[[Mapping[str, Any]], Any] | None = None,
     judge: str | None = None,
     labelling: LabelOptions | None = None,
@@ -74,7 +76,7 @@ def calibrate(
     """
     output = Path(output)
     rows = [dict(row) for row in dataset]
-    if isinstance(app, LocalModel):
+    if not isinstance(app, Runnable):
         answering, lines = app, rows
     else:
         chat = _chat_of(app)
