@@ -90,6 +90,8 @@ def _contradictions(profile: "Profile") -> Iterator[str]:
     for name, reference in profile.reference.items():
         if reference.n > unseen:
             yield f"the reference of {name} is of {reference.n} answers, but there are only {unseen}"
+    if profile.states is not None and profile.states.n > unseen:
+        yield f"it keeps states of {profile.states.n} answers, but there are only {unseen}"
     confidences = profile.reference.get("confidence")
     if confidences is not None and (confidences.values[0] < 0 or confidences.values[-1] > 1):
         yield "a reference confidence is not between 0 and 1"

@@ -17,8 +17,9 @@ from guardrail.calibration.domain import Domain
 from guardrail.calibration.features import Inputs, available, read_inputs
 from guardrail.calibration.fit_calibrators import MOST_SCORES
 from guardrail.calibration.held_out import HeldOut
-from guardrail.calibration.options import FitOptions, MakingSource
+from guardrail.calibration.options import FitOptions, MakingSource, Shares
 from guardrail.calibration.profile import CertifiedThreshold, Making, Profile
+from guardrail.calibration.reference_states import ReferenceStates
 from guardrail.calibration.splits import Parts, draw, group_numbers, split
 from guardrail.calibration.threshold_search import plan
 from guardrail.errors import CalibrationError
@@ -223,16 +224,25 @@ def fit_profile(
         for part, judgement in ((parts.certify, certifying), (parts.report, held_out))
         for at, score, confidence in zip(part, judgement.scores, judgement.confidences, strict=True)
     ]
+    domain = Domain.of([answer.facts for answer in answers])
+    # As with traffic: an answer that lies outside is not compared.
+    compared = [at for at in (*parts.certify, *parts.report) if not domain.differences(answers[at].facts)]
+    states = ReferenceStates.of(
+        [answers[at].observation for at in parts.fit],
+        [answers[at].observation for at in compared],
+        options.seed,
+    )
     profile = Profile(
         model=model,
         answered_by=answered_by,
         scorer=scorer,
         confidence_model=learned.model,
         calibrator=learned.calibrator,
-        domain=Domain.of([answer.facts for answer in answers]),
+        domain=domain,
         is_general=options.is_general,
         certified=certified,
         reference=distributions(unseen),
+        states=states,
         report=summarise(
             held_out.confidences,
             held_out.scores,
@@ -279,6 +289,8 @@ def reference_profile(
     if not reference:
         raise CalibrationError("No answer has a finite score, so there is no reference.")
     parts = {"fit": 0, "certify": 0, "report": len(observations)}
+    every = np.random.default_rng([0, 3]).permutation(len(observations))
+    scaling, kept = np.split(every, [round(Shares().fit * len(observations))])
     return Profile(
         model=model,
         answered_by=answered_by,
@@ -288,6 +300,9 @@ def reference_profile(
         domain=Domain.of(facts or [SINGLE_QUESTION] * len(observations)),
         certified=(),
         reference=reference,
+        states=ReferenceStates.of(
+            [observations[at] for at in scaling], [observations[at] for at in kept], seed=0
+        ),
         report={},
         making=_making(making, correct=0, answers=0, parts=parts, seed=0),
     )

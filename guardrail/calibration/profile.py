@@ -25,6 +25,7 @@ from guardrail.calibration.confidence import ConfidenceModel
 from guardrail.calibration.consistency import contradiction_in
 from guardrail.calibration.domain import Domain
 from guardrail.calibration.guarantees import MOST_ANSWERS, CertifiedThreshold, Guarantee
+from guardrail.calibration.reference_states import ReferenceStates
 from guardrail.errors import ForeignProfileError, ProfileError
 from guardrail.labelling.provenance import Author, name_problem, same_name
 from guardrail.models.fingerprint import ModelFingerprint
@@ -125,6 +126,8 @@ class Profile(FrozenModel):
             confidence, and its certified thresholds are a report and accept no answer of an app.
         certified: The requested thresholds, feasible or not.
         reference: Distribution of each score on answers that nothing was fitted on.
+        states: Hidden states of such answers, which traffic is compared with; None in profiles whose answers
+            have none.
         report: Figures on the held-out part, each with its n and interval.
         making: How the profile was made.
     """
@@ -139,6 +142,7 @@ class Profile(FrozenModel):
     is_general: bool = False
     certified: tuple[CertifiedThreshold, ...]
     reference: Mapping[str, ReferenceDistribution]
+    states: ReferenceStates | None = None
     report: Mapping[str, JsonValue]
     making: Making
 
@@ -152,6 +156,8 @@ class Profile(FrozenModel):
             raise ValueError("fit, certify and report each need answers")
         if any(one.n > self.making.parts.get("certify", 0) for one in self.certified):
             raise ValueError("a threshold was certified on more answers than the certify part has")
+        if len({*self._depths}) > 1:
+            raise ValueError("the probe and the states are of different depths, and one is kept of an answer")
         return self
 
     @property
@@ -161,9 +167,13 @@ class Profile(FrozenModel):
 
     @property
     def depths(self) -> tuple[float, ...]:
-        """Depths of the layers whose hidden states it needs."""
+        """Depths of the layers whose hidden states it needs: one, or none."""
+        return tuple({*self._depths})
+
+    @property
+    def _depths(self) -> tuple[float, ...]:
         probe = self.confidence_model.probe if self.confidence_model else None
-        return (probe.depth,) if probe else ()
+        return tuple(one.depth for one in (probe, self.states) if one is not None)
 
     @property
     def digest(self) -> str:
@@ -177,8 +187,10 @@ class Profile(FrozenModel):
 
     def as_plain(self) -> dict[str, Any]:
         """The values of its file except the hash."""
-        # Left out if None, so that profiles from before authors were recorded keep their hash.
-        return self.model_dump(mode="json", exclude={"answered_by"} if self.answered_by is None else None)
+        # Left out if None, so that profiles from before these were recorded keep their hash.
+        return self.model_dump(
+            mode="json", exclude={name for name in ("answered_by", "states") if getattr(self, name) is None}
+        )
 
     def certified_for(self, guarantee: Guarantee, kind: str = "") -> CertifiedThreshold | None:
         """The threshold for this guarantee, feasible or not; None if it was not requested.

@@ -7,6 +7,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, get_args
 
 from guardrail.calibration.domain import Difference
+from guardrail.calibration.familiarity import NO_STATES, FamiliarityStatus, Streams
 from guardrail.calibration.guarantees import kinds_in
 from guardrail.calibration.held_out import builtin_profiles
 from guardrail.calibration.profile import Assessment, Guarantee, Profile, read_profile
@@ -85,6 +86,8 @@ class AssessedJob:
         differences: How the answer differs from those of the profile.
         uncertified: Why no guarantee of the profile holds for the answer, whatever its confidence; empty
             where they do.
+        familiarity: What is known of the traffic so far, this answer included; None where the profile keeps
+            no states.
     """
 
     job: Job
@@ -99,6 +102,7 @@ class AssessedJob:
     repeats: str = ""
     differences: tuple[Difference, ...] = ()
     uncertified: str = ""
+    familiarity: FamiliarityStatus | None = None
 
 
 def assess(
@@ -108,6 +112,7 @@ def assess(
     produced: Produced,
     sampling: Sampling | None = None,
     notices: Notices | None = None,
+    streams: Streams | None = None,
 ) -> AssessedJob:
     """Decide on one answer. Nothing is raised: what cannot be assessed or decided is withheld.
 
@@ -118,10 +123,13 @@ def assess(
         produced: What the model's part came to.
         sampling: How the answer was generated, if it was; greedily if not given.
         notices: What the policy says; those that it says itself, if not given.
+        streams: Learns of the answer whether the traffic is like the profile's; None where the profile keeps
+            no states.
     """
     began = time.perf_counter()
     error, uncertified, repeats = produced.error, "", ""
     differences: tuple[Difference, ...] = ()
+    familiarity: FamiliarityStatus | None = None
     assessment, guarantees, outside = None, None, "it is not known who gave the answer"
     try:
         outside = resolved.outside_domain(job)
@@ -131,10 +139,12 @@ def assess(
             outside = "; ".join(one.words for one in differences if not one.keeps_confidence)
         if not error and resolved.profile is not None and not outside:
             assessment = _sound_assessment(resolved.profile, produced, kinds_in(job.tags))
-            if resolved.profile.is_calibrated:
-                kept = [one.words for one in differences]
-                uncertified = _GENERAL if resolved.is_general else "; ".join(kept)
-                guarantees = () if uncertified else assessment.guarantees
+            if streams is not None and produced.observation and not differences and not repeats:
+                streams.observe(job.tags, produced.observation.hidden)
+        familiarity = None if streams is None else streams.status(job.tags)
+        if assessment is not None and resolved.profile is not None and resolved.profile.is_calibrated:
+            uncertified = _uncertified(resolved, differences, familiarity)
+            guarantees = () if uncertified else assessment.guarantees
     except Exception as problem:  # noqa: BLE001  (recorded; the answer is withheld)
         error, assessment = failure("assess", problem), None
     if repeats:
@@ -150,6 +160,7 @@ def assess(
             is_uncalibrated=is_uncalibrated,
             repeats=repeats,
             uncertified=uncertified,
+            familiar=None if familiarity is None else familiarity.familiar,
         )
         decision = decide(policy, evidence)
         _check(decision, policy, job, produced, error or repeats)
@@ -173,6 +184,7 @@ def assess(
         repeats=repeats,
         differences=differences,
         uncertified=uncertified,
+        familiarity=familiarity,
     )
 
 
@@ -220,6 +232,19 @@ def _number(value: float | None) -> float:
 
 
 _GENERAL = "the profile is a general one, and only one of your own questions certifies (guardrail calibrate)"
+
+
+def _uncertified(
+    resolved: ResolvedProfile, differences: Sequence[Difference], familiarity: FamiliarityStatus | None
+) -> str:
+    """Why no guarantee holds for an answer, whatever its confidence; empty where they do."""
+    if resolved.is_general:
+        return _GENERAL
+    if differences:
+        return "; ".join(one.words for one in differences)
+    if familiarity is None:
+        return NO_STATES
+    return "" if familiarity.familiar == "familiar" else familiarity.words
 
 
 def _drawn_otherwise(profile: Profile, job: Job, sampling: Sampling | None) -> list[Difference]:

@@ -60,9 +60,12 @@ class Guard:
             of them take as long as 2.8 scores of the whole. Nothing is decided by them.
         chat_template_kwargs: Arguments of the model's chat template, over those of the policy and of the
             model, such as ``{"enable_thinking": False}``.
+        familiarity: What an earlier guard of the same profile knew of the traffic
+            (:attr:`familiarity`), to go on from there.
 
     Raises:
-        ProfileError: The policy's profile cannot be read; ForeignProfileError where it is of another model.
+        ProfileError: The policy's profile cannot be read, or ``familiarity`` is invalid or of another one;
+            ForeignProfileError where the profile is of another model.
         OptionError: A target is none, or the decision log cannot be written.
         EscalationError: A target cannot be opened; MissingDependencyError where a package is missing for it.
     """
@@ -76,6 +79,7 @@ class Guard:
         batch_size: int = 1,
         sentences: bool = False,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        familiarity: Mapping[str, Any] | None = None,
     ) -> None:
         if batch_size < 1:
             raise OptionError(f"batch_size is {batch_size}; it is at least 1.")
@@ -88,24 +92,39 @@ class Guard:
             "sentences": sentences,
             "chat_template_kwargs": chat_template_kwargs,
         }
-        self._pipeline = Pipeline(policy, model, targets, batch_size, sentences)
+        self._pipeline = Pipeline(policy, model, targets, batch_size, sentences, familiarity)
 
     def __getstate__(self) -> dict[str, Any]:
         check_keyless(self._options["targets"])
-        return {"policy": self.policy, "model": self.model, **self._options}
+        return {
+            "policy": self.policy,
+            "model": self.model,
+            **self._options,
+            "familiarity": self.familiarity,
+        }
 
     def __setstate__(self, made_by: Mapping[str, Any]) -> None:
-        # A guard is nothing but its arguments, opened.
+        # A guard is nothing but its arguments, opened; what it knows of the traffic is one of them.
         self.__init__(**made_by)  # type: ignore[misc]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        # A guard never changes, and the weights are shared.
+        # Nobody changes a guard, and the weights are shared, as is what it learns of the traffic.
         return self
 
     @property
     def profile_digest(self) -> str | None:
         """SHA-256 of the profile that answers are assessed by; None where there is none."""
         return self._pipeline.profile_digest
+
+    @property
+    def familiarity(self) -> dict[str, Any] | None:
+        """What is known of the traffic so far, stream by stream, as plain values for JSON.
+
+        An app that keeps it and gives it to the next guard (``familiarity=``) goes on over a restart;
+        otherwise the traffic is untried again, and nothing is certified before some dozens of answers. None
+        where the profile keeps no states to compare with, or there is no profile.
+        """
+        return self._pipeline.familiarity
 
     @classmethod
     @takes_no_others
@@ -120,6 +139,7 @@ class Guard:
         batch_size: int = 1,
         sentences: bool = False,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        familiarity: Mapping[str, Any] | None = None,
     ) -> Self:
         """Make a guard of a policy's file.
 
@@ -132,6 +152,7 @@ class Guard:
             batch_size: As for the class.
             sentences: As for the class.
             chat_template_kwargs: As for the class.
+            familiarity: As for the class.
 
         Raises:
             PolicyError: The policy has mistakes; it lists all of them.
@@ -147,6 +168,7 @@ class Guard:
             batch_size=batch_size,
             sentences=sentences,
             chat_template_kwargs=chat_template_kwargs,
+            familiarity=familiarity,
         )
 
     @property

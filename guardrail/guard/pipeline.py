@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from guardrail.calibration.familiarity import NO_STATES, Streams
+from guardrail.errors import ProfileError
 from guardrail.escalation.case import Answered, Case, Escalation
 from guardrail.escalation.routing import aescalate, escalate, open_routes
 from guardrail.guard.answer import DEFAULT_MESSAGES, UNCHECKED, GuardedAnswer, failure
@@ -18,6 +20,7 @@ from guardrail.policy.messages import TICKET, render_message
 from guardrail.scoring.options import ScoringOptions
 
 if TYPE_CHECKING:
+    from guardrail.calibration.profile import Profile
     from guardrail.models.local import LocalModel
     from guardrail.models.sampling import Sampling
     from guardrail.policy.model import Policy
@@ -35,6 +38,7 @@ class Pipeline:
         targets: Mapping[str, Any] | None,
         batch_size: int,
         sentences: bool,
+        familiarity: Mapping[str, Any] | None = None,
     ) -> None:
         self._policy = policy
         self._digest = policy.digest
@@ -45,6 +49,7 @@ class Pipeline:
         scoring = profile.scorer.options() if profile else ScoringOptions()
         self._wanted = Wanted(scoring, profile.depths if profile else (), sentences)
         self._sampling = sampling_of(profile)
+        self._streams = _streams(profile, policy.streams, familiarity)
         self._routes = open_routes(policy.escalation, targets)
         self._log = DecisionLog(policy.log.file, policy.log.text) if policy.log else None
         self._waiting = RequestQueue(self._assess_batch, model.alone, batch_size)
@@ -53,6 +58,11 @@ class Pipeline:
     def profile_digest(self) -> str | None:
         """SHA-256 of the profile in use."""
         return self._resolved.digest
+
+    @property
+    def familiarity(self) -> dict[str, Any] | None:
+        """What is known of the streams of traffic, as plain values; None where no profile keeps states."""
+        return None if self._streams is None else self._streams.as_plain()
 
     @property
     def sampling(self) -> "Sampling | None":
@@ -100,13 +110,16 @@ class Pipeline:
     ) -> list[AssessedJob]:
         produced = produce(self._model, jobs, sampling, self._wanted, goes_on)
         return [
-            assess(self._policy, self._resolved, job, one, sampling, self._notices)
+            assess(self._policy, self._resolved, job, one, sampling, self._notices, self._streams)
             for job, one in zip(jobs, produced, strict=True)
         ]
 
     def _refused(self, job: Job, draft: str | None, error: str) -> AssessedJob:
         produced = Produced(draft=draft, error=error)
-        return assess(self._policy, self._resolved, self._as_spoken(job), produced, notices=self._notices)
+        spoken_job = self._as_spoken(job)
+        return assess(
+            self._policy, self._resolved, spoken_job, produced, notices=self._notices, streams=self._streams
+        )
 
     def _act_on(self, assessed: AssessedJob) -> GuardedAnswer:
         """Escalate where the policy says so, and record what comes of it."""
@@ -196,6 +209,7 @@ class Pipeline:
             outside_domain=assessed.outside_domain,
             domain=tuple(one.fact for one in assessed.differences),
             uncertified=assessed.uncertified,
+            familiar=assessed.familiarity.familiar if assessed.familiarity else None,
             is_uncalibrated=self._resolved.profile is None,
             policy_digest=self._digest,
             profile_digest=self._resolved.digest,
@@ -225,6 +239,22 @@ class Pipeline:
             profile_digest=verdict["profile"],
             verdict=verdict,
         )
+
+
+def _streams(
+    profile: "Profile | None", patterns: Sequence[str], known: Mapping[str, Any] | None
+) -> Streams | None:
+    """The streams of traffic; None where there is nothing to compare it with.
+
+    Raises:
+        ProfileError: What is known of them is invalid, or of another profile.
+    """
+    if profile is None or profile.states is None:
+        if known is not None:
+            why = "there is no profile" if profile is None else NO_STATES
+            raise ProfileError(f"Nothing can be known of the traffic: {why}.")
+        return None
+    return Streams(profile, patterns) if known is None else Streams.from_plain(profile, patterns, known)
 
 
 def is_escalated(assessed: AssessedJob) -> bool:

@@ -316,6 +316,12 @@ class Policy(FrozenModel):
     escalation: Mapping[_Id, Target] = Field(
         default_factory=dict, description="Targets by name, for action: escalate."
     )
+    streams: Annotated[tuple[_Text, ...], Field(max_length=64)] = Field(
+        default=(),
+        description="Tags that divide the traffic where one app serves several kinds of questions, such as "
+        "['tenant-*', 'route-*']: requests with the same matching tags are one stream, and whether questions "
+        "are familiar is found out for each stream by itself. Without it all requests are one stream.",
+    )
     log: Log | None = Field(default=None, description="Where decisions are logged; not logged without it.")
 
     _profile_path: Path | None = PrivateAttr(default=None)
@@ -341,7 +347,9 @@ class Policy(FrozenModel):
 
     def as_plain(self) -> dict[str, Any]:
         """The content as a policy file would have it, with all defaults written out."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        values = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        # Left out if empty, so that policies from before streams keep their digest.
+        return values if self.streams else {key: value for key, value in values.items() if key != "streams"}
 
     def found_at(self, profile: Path | None) -> Self:
         """A copy that knows the path of its profile."""

@@ -139,7 +139,8 @@ def test_what_is_asked_for_is_what_is_made(answers):
     profile = fit(answers, inputs="signals", calibrator="venn_abers", shares=shares).profile
     assert profile.confidence_model.inputs == "signals"
     assert isinstance(profile.calibrator, VennAbers)
-    assert profile.depths == ()
+    # Kept for the states that traffic is compared with.
+    assert profile.depths == (0.5,)
     parts = split(answers, shares, 0)
     assert profile.making.parts == {name: len(part) for name, part in parts._asdict().items()}
 

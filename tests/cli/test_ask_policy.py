@@ -79,7 +79,8 @@ def test_a_profile_gives_the_badge_its_words(ask, model_folder, tmp_path):
     write_profile(profile, tmp_path / "profile.json")
     result = ask("pass", more="profile: profile.json")
     assert "PASS  likely right · 82 %" in result.stdout
-    assert "at most 0.1 wrong with confidence 0.9" in " ".join(result.stdout.split())
+    # One question is too few to tell whether questions are those of the profile.
+    assert "none: the questions so far are too few to compare: 1 of 50" in " ".join(result.stdout.split())
 
 
 def test_tags_reach_the_rules(run, tmp_path):

@@ -108,9 +108,12 @@ def test_an_answer_that_is_declared_to_be_of_the_profiles_model_has_its_confiden
 ):
     guard = UncertaintyGuard(policy(tmp_path, of), tiny(), answered_by=declared)
     said, verdict = asked(guard.wrap(PROMPT | model | StrOutputParser()))
-    assert (said, verdict["action"], verdict["rule"]) == (SAID, "pass", "certified")
+    assert (said, verdict["action"], verdict["rule"]) == (SAID, "pass", "sure")
     assert verdict["confidence"] > 0.9
     assert verdict["outside_domain"] == ""
+    # The profile holds, and its guarantee does once enough answers were compared.
+    assert verdict["familiar"] == "untried"
+    assert "too few to compare: 1 of" in verdict["uncertified"]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +150,7 @@ def test_of_several_models_each_is_its_own_author(tmp_path):
         guard.wrap(chain).invoke(BOOK)
     assert [(one["answered_by"], one["rule"]) for one in verdicts] == [
         ("gpt-4o", "on_outside_domain"),
-        ("tiny", "certified"),
+        ("tiny", "sure"),
     ]
 
 
@@ -167,10 +170,10 @@ def test_the_local_models_own_answers_stay_its_own(tmp_path, observes):
     # Without a verdict of a guard that enforces this policy the answer is read again.
     chat = ChatGuardrail(model=tiny(), policy=inner, max_tokens=6)
     _, verdict = asked(UncertaintyGuard(judged, tiny()).wrap(PROMPT | chat))
-    assert (verdict["rule"], verdict["answered_by"], verdict["outside_domain"]) == ("certified", "tiny", "")
+    assert (verdict["rule"], verdict["answered_by"], verdict["outside_domain"]) == ("sure", "tiny", "")
 
 
-@pytest.mark.parametrize(("declared", "rule"), [(None, "on_outside_domain"), ("tiny", "certified")])
+@pytest.mark.parametrize(("declared", "rule"), [(None, "on_outside_domain"), ("tiny", "sure")])
 def test_a_model_of_an_agent_is_somebody_else_unless_declared(tmp_path, declared, rule):
     from langchain.agents import create_agent
 
