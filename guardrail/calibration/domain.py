@@ -132,7 +132,8 @@ class Domain(FrozenModel):
         if self.turns.low <= turns <= self.turns.high:
             return None
         many = "single questions" if self.turns.high == 1 else f"conversations of {self.turns} turns"
-        return Difference("turns", f"the profile is of {many}, this is turn {turns}")
+        # Measured: earlier turns by themselves cost the confidence little. They cost the guarantee.
+        return Difference("turns", f"the profile is of {many}, this is turn {turns}", keeps_confidence=True)
 
     def _system(self, system: str) -> Difference | None:
         if self._is_common(self.system.get(system, 0)):

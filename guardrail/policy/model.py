@@ -303,7 +303,7 @@ class Policy(FrozenModel):
     ] = Field(
         default_factory=OnOutsideDomain,
         description="What happens if a rule depends on something unknown because the profile does not hold "
-        "for the answer: another model gave it, or it is of a later turn, under another system message, in "
+        "for the answer: another model gave it, or it is under another system message, in "
         "another form or much longer than the profile's answers. Confidence, certified and quantile are then "
         "unknown. flag, abstain, or {action, to, message}.",
     )

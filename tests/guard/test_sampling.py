@@ -4,6 +4,7 @@ from hashlib import sha256
 
 import pytest
 
+from guardrail.calibration.domain import Span
 from guardrail.guard.assess import sampling_of
 from guardrail.models.sampling import Sampling
 from tests.support.guards import ASKED, SAID, SHORT, guard_of, profile_file
@@ -46,3 +47,18 @@ def test_a_guarantee_under_a_system_message_holds_under_no_other(tmp_path, syste
         assert (answer.action, answer.rule) == expected
         assert ("system message" in answer.reason) is not holds
         assert answer.domain == (() if holds else ("system",))
+
+
+def test_a_later_turn_keeps_its_confidence_and_has_no_guarantee(tmp_path):
+    domain = EVERYTHING.model_copy(update={"turns": Span(low=1, high=1)})
+    path = profile_file(tmp_path, intercept=2.0, domain=domain)
+    when = {"certified": {"max_error": 0.1, "confidence": 0.9}}
+    certified = {"id": "certified", "when": when, "action": "pass"}
+    guard = guard_of(certified, {"id": "default", "action": "abstain"}, profile=path)
+    earlier = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
+    answer = guard.ask([*earlier, {"role": "user", "content": ASKED}], SHORT)
+    assert answer.confidence > 0.8
+    assert (answer.action, answer.rule, answer.guarantees) == ("abstain", "default", ())
+    assert (answer.domain, answer.outside_domain) == (("turns",), "")
+    assert "the profile is of single questions, this is turn 2" in answer.uncertified
+    assert answer.uncertified in answer.reason
