@@ -1,13 +1,14 @@
 """Plain numbers of a profile that place a score: calibrators give its probability, a reference its quantile.
 
 A calibrator is one of three; :mod:`guardrail.calibration.fit_calibrators` fits them, here they are only
-evaluated. A reference distribution is also the basis of drift detection.
+evaluated. A fourth corrects one of these for questions of another kind. A reference distribution is also the
+basis of drift detection.
 """
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
-from math import exp, isnan
+from math import exp, isnan, log, sqrt
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -15,7 +16,7 @@ from pydantic import Field, model_validator
 from guardrail.errors import CalibrationError
 from guardrail.utils.record_store import FrozenModel
 
-__all__ = ["Calibrator", "Isotonic", "Platt", "ReferenceDistribution", "VennAbers"]
+__all__ = ["Adapted", "Calibrator", "Isotonic", "Platt", "ReferenceDistribution", "VennAbers"]
 
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -30,8 +31,7 @@ class Platt(FrozenModel):
 
     def probability(self, score: float) -> float:
         """P(correct) at this score."""
-        logit = self.slope * score + self.intercept
-        return 1 / (1 + exp(-logit)) if logit >= 0 else exp(logit) / (1 + exp(logit))
+        return _logistic(self.slope * score + self.intercept)
 
 
 class Isotonic(FrozenModel):
@@ -87,7 +87,81 @@ class VennAbers(FrozenModel):
         return high / (1 - low + high)
 
 
-Calibrator = Annotated[Platt | Isotonic | VennAbers, Field(discriminator="kind")]
+_Base = Annotated[Platt | Isotonic | VennAbers, Field(discriminator="kind")]
+
+# Of the normal distribution, for an interval of 95 %.
+_QUANTILE = 1.959963984540054
+# Logits of a probability nearer to 0 or 1 are not told apart.
+_NEAREST = 1e-6
+
+
+class Adapted(FrozenModel):
+    """Another calibrator, corrected by a few answers of other questions.
+
+    The corrected logit is intercept + slope · (logit − centre), where logit is that of the other calibrator's
+    probability. Intercept and slope are known from few answers, so there is an interval: that of a normal
+    distribution around them (Laplace approximation).
+
+    Attributes:
+        base: The calibrator that is corrected.
+        centre: Mean of its logits on the few answers.
+        intercept: The corrected logit at the centre.
+        slope: How much the corrected logit rises; 1 if it only shifts. Never negative, so order stays.
+        variances: Posterior variance of the intercept, covariance, and variance of the slope.
+        answers: Number of the few answers.
+    """
+
+    kind: Literal["adapted"] = "adapted"
+    base: _Base
+    centre: Annotated[float, Field(allow_inf_nan=False)]
+    intercept: Annotated[float, Field(allow_inf_nan=False)]
+    slope: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    variances: tuple[
+        Annotated[float, Field(ge=0, allow_inf_nan=False)],
+        Annotated[float, Field(allow_inf_nan=False)],
+        Annotated[float, Field(ge=0, allow_inf_nan=False)],
+    ]
+    answers: Annotated[int, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _has_a_variance_everywhere(self) -> Self:
+        of_intercept, of_both, of_slope = self.variances
+        # A little more for rounding.
+        if of_both**2 > of_intercept * of_slope * (1 + 1e-9):
+            raise ValueError("the covariance is larger than the variances allow")
+        return self
+
+    def probability(self, score: float) -> float:
+        """P(correct) at this score."""
+        return _logistic(self._logit(self._from_centre(score)))
+
+    def interval(self, score: float) -> tuple[float, float]:
+        """Where that probability lies with 95 % probability, as far as the few answers tell."""
+        away = self._from_centre(score)
+        of_intercept, of_both, of_slope = self.variances
+        variance = of_intercept + 2 * away * of_both + away * away * of_slope
+        half = _QUANTILE * sqrt(max(0.0, variance))
+        logit = self._logit(away)
+        return _logistic(logit - half), _logistic(logit + half)
+
+    def _logit(self, away: float) -> float:
+        return self.intercept + self.slope * away
+
+    def _from_centre(self, score: float) -> float:
+        return logit_of(self.base.probability(score)) - self.centre
+
+
+Calibrator = Annotated[Platt | Isotonic | VennAbers | Adapted, Field(discriminator="kind")]
+
+
+def logit_of(probability: float) -> float:
+    """Logit of a probability; of 0 and 1 that of one very near to them."""
+    inside = min(max(probability, _NEAREST), 1 - _NEAREST)
+    return log(inside / (1 - inside))
+
+
+def _logistic(logit: float) -> float:
+    return 1 / (1 + exp(-logit)) if logit >= 0 else exp(logit) / (1 + exp(logit))
 
 
 def interpolate(at: float, xs: Sequence[float], ys: Sequence[float]) -> float:

@@ -86,7 +86,8 @@ def _contradictions(profile: "Profile") -> Iterator[str]:
             yield f"the kinds certified for {guarantee} have more answers than the {certifying} of that part"
         if any(one.kinds < len(kinds) for one in kinds):
             yield f"{len(kinds)} kinds are certified for {guarantee}, but δ was divided among fewer"
-    unseen = parts.get("certify", 0) + parts.get("report", 0)
+    # To few answers little is fitted, and they are all that an adapted profile has.
+    unseen = making.answers if profile.is_adapted else certifying + parts.get("report", 0)
     for name, reference in profile.reference.items():
         if reference.n > unseen:
             yield f"the reference of {name} is of {reference.n} answers, but there are only {unseen}"

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from guardrail.calibration.calibrators import Calibrator, ReferenceDistribution, VennAbers
+from guardrail.calibration.calibrators import Adapted, Calibrator, ReferenceDistribution, VennAbers
 from guardrail.calibration.confidence import ConfidenceModel
 from guardrail.calibration.consistency import contradiction_in
 from guardrail.calibration.domain import Domain
@@ -70,6 +70,8 @@ class Making(FrozenModel):
         seed: Seed of the split into parts.
         generation: Arguments that the answers were generated with.
         candidates: Figures on the fitting part by which inputs and calibrator were chosen.
+        adapted_from: SHA-256 of the profile that was adapted to these answers, with its confidence; None
+            where it was learned from them.
     """
 
     library: str
@@ -83,6 +85,7 @@ class Making(FrozenModel):
     seed: int
     generation: Mapping[str, JsonValue] = Field(default_factory=dict)
     candidates: tuple[Mapping[str, JsonValue], ...] = ()
+    adapted_from: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,8 @@ class Assessment:
     Attributes:
         confidence: Probability of being correct, 0 to 1; None if the profile was made without labels.
         confidence_score: The score behind it, to which thresholds apply.
-        interval: The two probabilities of a Venn–Abers calibrator, one of which is right.
+        interval: How far the confidence may be off: the two probabilities of a Venn–Abers calibrator, one of
+            which is right, or the 95 % interval of an adapted one; None for others.
         quantiles: Share of the reference answers below each score, by score.
         guarantees: The guarantees that accept the answer.
     """
@@ -152,7 +156,12 @@ class Profile(FrozenModel):
             raise ValueError("confidence_model and calibrator must be given together")
         if self.certified and self.calibrator is None:
             raise ValueError("thresholds need a confidence to be certified for, but there is none")
-        if self.calibrator is not None and any(self.making.parts.get(part, 0) <= 0 for part in PARTS):
+        if isinstance(self.calibrator, Adapted) != (self.making.adapted_from is not None):
+            raise ValueError("calibrator and making do not agree on whether the profile was adapted")
+        if self.is_adapted and self.certified:
+            raise ValueError("an adapted profile certifies nothing")
+        needed = PARTS[:1] if self.is_adapted else PARTS
+        if self.calibrator is not None and any(self.making.parts.get(part, 0) <= 0 for part in needed):
             raise ValueError("fit, certify and report each need answers")
         if any(one.n > self.making.parts.get("certify", 0) for one in self.certified):
             raise ValueError("a threshold was certified on more answers than the certify part has")
@@ -166,14 +175,15 @@ class Profile(FrozenModel):
         return self.calibrator is not None
 
     @property
-    def depths(self) -> tuple[float, ...]:
-        """Depths of the layers whose hidden states it needs: one, or none."""
-        return tuple({*self._depths})
+    def is_adapted(self) -> bool:
+        """Whether its confidence is another profile's, corrected by a few answers: it certifies nothing."""
+        return isinstance(self.calibrator, Adapted)
 
     @property
-    def _depths(self) -> tuple[float, ...]:
+    def depths(self) -> tuple[float, ...]:
+        """Depths of the layers whose hidden states it needs: one, or none."""
         probe = self.confidence_model.probe if self.confidence_model else None
-        return tuple(one.depth for one in (probe, self.states) if one is not None)
+        return tuple({one.depth for one in (probe, self.states) if one is not None})
 
     @property
     def digest(self) -> str:
@@ -187,10 +197,14 @@ class Profile(FrozenModel):
 
     def as_plain(self) -> dict[str, Any]:
         """The values of its file except the hash."""
+        values = self.model_dump(mode="json")
         # Left out if None, so that profiles from before these were recorded keep their hash.
-        return self.model_dump(
-            mode="json", exclude={name for name in ("answered_by", "states") if getattr(self, name) is None}
-        )
+        for name in ("answered_by", "states"):
+            if values[name] is None:
+                del values[name]
+        if self.making.adapted_from is None:
+            del values["making"]["adapted_from"]
+        return values
 
     def certified_for(self, guarantee: Guarantee, kind: str = "") -> CertifiedThreshold | None:
         """The threshold for this guarantee, feasible or not; None if it was not requested.
@@ -269,7 +283,7 @@ class Profile(FrozenModel):
         if self.calibrator is not None and score is not None:
             confidence = self.calibrator.probability(score)
             values |= {"confidence": confidence, "confidence_score": score}
-            if isinstance(self.calibrator, VennAbers):
+            if isinstance(self.calibrator, VennAbers | Adapted):
                 interval = self.calibrator.interval(score)
         return Assessment(
             confidence=confidence,

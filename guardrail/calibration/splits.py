@@ -23,6 +23,7 @@ __all__ = [
     "draw",
     "group_names",
     "group_numbers",
+    "one_of_each",
     "part_of",
     "question_groups",
     "redraw",
@@ -76,12 +77,18 @@ def split(answers: Sequence[LabelledAnswer], shares: Shares, seed: int) -> Parts
     groups = _numbers(names)
     place = np.array([part_of(name, shares, seed) for name in names], dtype=np.int64)
     _check_enough(groups, right, place, shares)
+    one_each = np.zeros(len(answers), dtype=bool)
+    one_each[one_of_each(answers)] = True
+    return Parts(*(np.flatnonzero((place == at) & (one_each | (at == 0))) for at in range(len(PARTS))))
+
+
+def one_of_each(answers: Sequence[LabelledAnswer]) -> list[int]:
+    """Positions of one answer of each group, in order: of several the first by a hash."""
     first: dict[str, int] = {}
+    names = group_names(answers)
     for at in sorted(range(len(answers)), key=lambda at: _digest(answers[at])):
         first.setdefault(names[at], at)
-    one_each = np.zeros(len(answers), dtype=bool)
-    one_each[list(first.values())] = True
-    return Parts(*(np.flatnonzero((place == at) & (one_each | (at == 0))) for at in range(len(PARTS))))
+    return sorted(first.values())
 
 
 def part_of(group: str, shares: Shares, seed: int) -> int:
@@ -220,6 +227,8 @@ def redraw(profile: Profile, records: Iterable[AnswerRecord]) -> tuple[HeldOutAn
     """
     if not profile.is_calibrated:
         raise CalibrationError("The profile was made without labels, so no part was held out.")
+    if profile.is_adapted:
+        raise CalibrationError("The profile was adapted by all of its answers, so no part was held out.")
     in_order = sorted(records, key=lambda record: record.digest)
     labelled = [(record, answer) for record in in_order if (answer := record.labelled())]
     if labelled:

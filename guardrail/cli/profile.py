@@ -1,11 +1,26 @@
-"""``guardrail profile``: show a profile, and write its held-out answers."""
+"""``guardrail profile``: show a profile, adapt it to other questions, and write its held-out answers."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from guardrail.cli.common import AsJson, print_failures, print_json, readable, results, say
+from guardrail.cli.common import (
+    AsJson,
+    Device,
+    Dtype,
+    QuestionBatchSize,
+    SystemMessage,
+    asks_otherwise,
+    open_model,
+    print_collected,
+    print_failures,
+    print_json,
+    progress_bar,
+    readable,
+    results,
+    say,
+)
 
 __all__ = ["app"]
 
@@ -43,6 +58,106 @@ def show(
     from guardrail.reports.profile_display import print_profile
 
     print_profile(results(), read)
+
+
+@app.command()
+def adapt(
+    profile: Annotated[
+        str,
+        typer.Argument(
+            help="A profile, or a model's name for its built-in profile.",
+            metavar="PROFILE",
+            show_default=False,
+            callback=readable,
+        ),
+    ],
+    labels: Annotated[
+        Path,
+        typer.Option(
+            help="20 or more answers to the new questions: questions with accepted answers, responses with "
+            "whether they are correct (as guardrail queue export writes them), or answers that guardrail "
+            "calibrate kept.",
+            metavar="FEW.jsonl",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Write the new profile here.", show_default=False)
+    ],
+    answers: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep answers and labels here; by default beside the new profile, as OUTPUT.answers.jsonl.",
+            show_default=False,
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Where the profile's model is, if not under its name.", show_default=False),
+    ] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="Who says what is right, as for guardrail calibrate.", callback=readable, show_default=False
+        ),
+    ] = None,
+    system: SystemMessage = None,
+    batch_size: QuestionBatchSize = 16,
+    as_json: AsJson = False,
+) -> None:
+    """Adapt a profile's confidence to other questions, by a few answers to them.
+
+    Of 20 to 30 answers it learns how much surer or less sure to be. The new profile holds for answers like
+    these, says how far its confidence may be off, and certifies nothing.
+    """
+    from guardrail.calibration.adapt import adapt as adapt_to
+    from guardrail.calibration.adapt import adapting_request
+    from guardrail.calibration.calibrate import plan_calibration
+    from guardrail.calibration.held_out import builtin_profile
+    from guardrail.calibration.profile import read_profile, write_profile
+
+    path = builtin_profile(profile) or Path(profile)
+    read = read_profile(path)
+    plan = plan_calibration(
+        adapting_request(
+            read,
+            labels,
+            output,
+            model=model,
+            answers=answers,
+            judge=judge,
+            system=system,
+            batch_size=batch_size,
+            recheck=asks_otherwise(dtype, None),
+        )
+    )
+    with progress_bar() as progress:
+        collected = plan.collect(
+            lambda: open_model(plan.request.model, device, dtype, None, progress, None), progress
+        )
+    print_collected(collected, plan.stored, "with --judge they are judged again")
+    adapted = adapt_to(read, collected, labels)
+    write_profile(adapted, output)
+    if as_json:
+        print_json(
+            {
+                "profile": str(output),
+                "sha256": adapted.digest,
+                "adapted_from": read.digest,
+                "answers_file": str(plan.stored),
+                "answers": adapted.making.answers,
+                "correct": adapted.making.correct,
+            }
+        )
+    else:
+        from guardrail.reports.profile_display import print_profile
+
+        print_profile(results(), adapted)
+        say(f"Profile in {output}")
+    if collected.exit_status:
+        raise typer.Exit(collected.exit_status)
 
 
 @app.command("held-out")

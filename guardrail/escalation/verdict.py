@@ -168,6 +168,8 @@ class VerdictFacts(TypedDict):
         reason: Why, in words for a person.
         message: The policy's words: beside a flagged answer, or in place of a withheld one; null otherwise.
         confidence: Probability that the draft is correct, 0 to 1; null where no profile gives one.
+        confidence_interval: How far it may be off, as two probabilities: what a profile knows that few
+            answers were behind; null where it does not tell.
         confidence_score: The number behind it, larger where surer, which a profile's monitor watches; null
             likewise.
         scores: The draft's scores; null where it could not be scored.
@@ -201,6 +203,7 @@ class VerdictFacts(TypedDict):
     reason: str
     message: str | None
     confidence: float | None
+    confidence_interval: list[float] | None
     confidence_score: float | None
     scores: VerdictScores | None
     guarantees: list[VerdictGuarantee] | None

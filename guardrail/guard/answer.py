@@ -111,6 +111,8 @@ class GuardedAnswer:
         message: The policy's words: beside a flagged answer, or in place of one that is withheld.
         confidence: Probability that the draft is correct, 0 to 1; None where no profile gives one. It says
             nothing of a target's answer.
+        confidence_interval: How far it may be off, as two probabilities; None where the profile does not
+            tell, see :class:`~guardrail.calibration.profile.Assessment`.
         confidence_score: The number behind it, which a profile's monitor watches; None likewise.
         uncertainty: The draft's scores; None where it could not be scored.
         guarantees: Those that the draft is let through by; None where no profile can tell.
@@ -174,6 +176,7 @@ class GuardedAnswer:
     domain: tuple[str, ...] = ()
     uncertified: str = ""
     familiar: Familiar | None = None
+    confidence_interval: tuple[float, float] | None = None
     confidence_score: float | None = None
     turns_left_out: int = 0
     repeats: str = ""
@@ -217,6 +220,7 @@ class GuardedAnswer:
             reason=self.reason,
             message=self.message,
             confidence=self.confidence,
+            confidence_interval=None if self.confidence_interval is None else [*self.confidence_interval],
             confidence_score=self.confidence_score,
             scores=_scores(self.uncertainty) if self.uncertainty else None,
             guarantees=_guarantees(self.guarantees),

@@ -220,6 +220,11 @@ def _sound_assessment(profile: Profile, produced: Produced, kinds: Set[str]) -> 
         shares.append(_number(assessment.confidence))
         if not isfinite(_number(assessment.confidence_score)):
             raise CalibrationError("the confidence score is not a number")
+    if assessment.interval is not None:
+        low, high = assessment.interval
+        shares += [low, high]
+        if not low <= high:
+            raise CalibrationError("the interval of the confidence ends before it begins")
     if not all(0 <= share <= 1 for share in shares):
         raise CalibrationError("a probability or quantile is not between 0 and 1")
     return assessment

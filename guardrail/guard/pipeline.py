@@ -189,6 +189,7 @@ class Pipeline:
             reason=decision.reason,
             message=message,
             confidence=assessment.confidence if assessment else None,
+            confidence_interval=assessment.interval if assessment else None,
             confidence_score=assessment.confidence_score if assessment else None,
             uncertainty=produced.uncertainty,
             guarantees=assessed.guarantees,

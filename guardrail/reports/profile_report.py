@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from guardrail.calibration.calibrators import Isotonic, Platt, VennAbers
+from guardrail.calibration.calibrators import Calibrator, Isotonic, Platt, VennAbers
 from guardrail.calibration.profile import CertifiedThreshold, Profile
 from guardrail.metrics import Figure, figure_of
 from guardrail.reports.formatting import counted, interval, percent, promised, short, shown, visible
@@ -78,13 +78,16 @@ def making_facts(profile: Profile) -> Iterator[Fact]:
         right = f", {making.correct:,} judged right ({percent(making.correct / max(making.answers, 1))})"
         yield Fact("Answers", counted(making.answers, "answer") + right)
         yield Fact("Judge", visible(making.judge))
-        parts = making.parts
+    parts = making.parts
+    if making.adapted_from is not None:
+        yield Fact("Adapted from", making.adapted_from, is_code=True)
+    elif profile.is_calibrated:
         yield Fact(
             "Parts (no shared question)",
             f"{parts.get('fit', 0):,} for fitting, {parts.get('certify', 0):,} for certifying thresholds, "
             f"{parts.get('report', 0):,} held out for this report; drawn with seed {making.seed}",
         )
-    else:
+    if not profile.is_calibrated:
         yield Fact("Answers", f"{counted(making.answers, 'answer')}, not judged")
     if making.generation:
         yield Fact("Answers generated with", shown(making.generation))
@@ -130,14 +133,22 @@ def confidence_facts(profile: Profile) -> Iterator[Fact]:
         parts.append((model.probe.weight, probe))
     terms = (f"{'−' if weight < 0 else '+'} {abs(weight):.3g} · {name}" for weight, name in parts)
     yield Fact("Confidence score", " ".join([short(model.intercept), *terms]))
+    yield Fact("Calibrator", _calibrator(calibrator))
+
+
+def _calibrator(calibrator: Calibrator) -> str:
     if isinstance(calibrator, Platt):
         slope, intercept = short(calibrator.slope), short(calibrator.intercept)
-        text = f"Platt: a logistic curve, slope {slope}, intercept {intercept}"
-    elif isinstance(calibrator, Isotonic):
-        text = f"isotonic: a rising curve through {counted(len(calibrator.scores), 'point')}"
-    elif isinstance(calibrator, VennAbers):
-        text = f"Venn–Abers: two rising curves over {counted(len(calibrator.scores), 'score')}"
-    yield Fact("Calibrator", text)
+        return f"Platt: a logistic curve, slope {slope}, intercept {intercept}"
+    if isinstance(calibrator, Isotonic):
+        return f"isotonic: a rising curve through {counted(len(calibrator.scores), 'point')}"
+    if isinstance(calibrator, VennAbers):
+        return f"Venn–Abers: two rising curves over {counted(len(calibrator.scores), 'score')}"
+    shift = calibrator.intercept - calibrator.centre
+    return (
+        f"{_calibrator(calibrator.base)}; its logits adapted by {counted(calibrator.answers, 'answer')}: "
+        f"shifted by {short(shift)}, slope {short(calibrator.slope)}"
+    )
 
 
 Better = Literal["higher", "lower", ""]
@@ -296,6 +307,14 @@ def verdict(profile: Profile) -> tuple[Statement, ...]:
                 "right and no guarantee.",
             ),
         )
+    if profile.is_adapted:
+        few = counted(profile.making.answers, "answer")
+        text = (
+            f"The confidence of another profile, corrected by {few} to questions like those that it is for. "
+            "So few tell how high it should be, within an interval that is given with each answer. They "
+            "cannot show how well it does, and certify nothing."
+        )
+        return (Statement("caution", "Adapted", text),)
     report = profile.report
     parts = (_basis(report), _ranking(report), _probabilities(report), _skill(report))
     general = (_GENERAL,) if profile.is_general else ()

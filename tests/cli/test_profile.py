@@ -50,6 +50,46 @@ def test_what_is_no_profile_is_one_sentence(run, tmp_path, content, sentence):
     assert sentence in result.stderr
 
 
+@pytest.fixture
+def judged(tmp_path):
+    """Responses with whether they are correct, of which few or many are."""
+
+    def write(name, count, right, prompt="Is {} even?"):
+        lines = [
+            {"prompt": prompt.format(at), "response": "yes " * (1 + at % 3), "correct": at % right == 0}
+            for at in range(count)
+        ]
+        path = tmp_path / name
+        path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        return path
+
+    return write
+
+
+def test_a_profile_is_adapted_to_a_few_answers_to_other_questions(run, judged, tmp_path, model_folder):
+    home, new = tmp_path / "home.json", tmp_path / "new.json"
+    fast = ("--inputs", "hybridgrad", "--calibrator", "platt")
+    made = run("calibrate", judged("home.jsonl", 110, 2), "--output", home, *fast)
+    assert made.exit_code == 0, made.stderr
+    few = judged("few.jsonl", 24, 6, "Is {} a prime?")
+    adapt = ("profile", "adapt", home, "--output", new, "--model", model_folder)
+    result = run(*adapt, "--labels", few, "--json", model=None)
+    assert result.exit_code == 0, result.stderr
+    adapted = read_profile(new)
+    summary = json.loads(result.stdout)
+    assert (summary["sha256"], summary["answers"], summary["correct"]) == (adapted.digest, 24, 4)
+    assert summary["adapted_from"] == adapted.making.adapted_from == read_profile(home).digest
+    assert adapted.certified == ()
+    assert (tmp_path / "new.answers.jsonl").is_file()
+    # The answers that were kept need no model, and a person reads what came of it.
+    again = run(*adapt[:5], "--labels", tmp_path / "new.answers.jsonl", model=None)
+    assert again.exit_code == 0, again.stderr
+    assert "certify nothing" in " ".join(again.stdout.split())
+    assert read_profile(new).calibrator == adapted.calibrator
+    refused = run(*adapt, "--labels", judged("fewer.jsonl", 12, 3, "Is {} odd?"), "--answers", tmp_path / "a")
+    assert (refused.exit_code, "12 answers to different questions are too few" in refused.stderr) == (2, True)
+
+
 def test_showing_a_profile_loads_neither_torch_nor_numpy(profile):
     code = (
         "import sys, atexit\n"

@@ -7,6 +7,7 @@ import pytest
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 
+from guardrail.calibration.calibrators import VennAbers
 from guardrail.calibration.profile import CertifiedThreshold, Guarantee, write_profile
 from guardrail.errors import (
     EscalationError,
@@ -174,6 +175,18 @@ def test_a_profile_gives_confidence_quantiles_and_guarantees(tmp_path):
     assert sure.profile_digest == profile_of(intercept=2.0).digest
     unsure = guard_of(certified, ABSTAIN, profile=profile_file(tmp_path, intercept=0.9)).judge(ASKED, SAID)
     assert (unsure.action, unsure.guarantees) == ("abstain", ())
+
+
+def test_how_far_a_confidence_may_be_off_stands_in_the_verdict(tmp_path):
+    calibrator = VennAbers(scores=(2.0,), lower=(0.1, 0.2, 0.3), upper=(0.4, 0.5, 0.6))
+    path = profile_file(tmp_path, intercept=2.0, calibrator=calibrator)
+    answer = guard_of(ABSTAIN, profile=path).judge(ASKED, SAID)
+    assert answer.confidence_interval == (0.2, 0.5)
+    assert 0.2 <= answer.confidence <= 0.5
+    assert answer.as_plain()["confidence_interval"] == [0.2, 0.5]
+    plain = guard_of(ABSTAIN, profile=profile_file(tmp_path, intercept=2.0)).judge(ASKED, SAID)
+    assert plain.confidence is not None
+    assert plain.as_plain()["confidence_interval"] is None
 
 
 OF_TWO_KINDS = {"max_error": 0.1, "confidence": 0.9, "kinds": 2, "n": 50, "errors": 0, "needed": 29}

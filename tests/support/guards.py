@@ -83,6 +83,7 @@ def profile_of(
     is_general=False,
     certified=(),
     states=True,
+    calibrator=None,
 ):
     """A profile whose confidence is the logistic of intercept − weight · log hybridgrad."""
     signals = ConfidenceModel(
@@ -96,7 +97,7 @@ def profile_of(
         model=fingerprint_model(model or tiny()),
         scorer=fingerprint_scorer(options or ScoringOptions()),
         confidence_model=signals,
-        calibrator=Platt(slope=1.0, intercept=0.0),
+        calibrator=calibrator or Platt(slope=1.0, intercept=0.0),
         domain=domain,
         is_general=is_general,
         certified=(CertifiedThreshold(**pooled, threshold=1.0, accepted=50), *certified),
