@@ -165,7 +165,7 @@ class Profile(FrozenModel):
             raise ValueError("fit, certify and report each need answers")
         if any(one.n > self.making.parts.get("certify", 0) for one in self.certified):
             raise ValueError("a threshold was certified on more answers than the certify part has")
-        if len({*self._depths}) > 1:
+        if len(self.depths) > 1:
             raise ValueError("the probe and the states are of different depths, and one is kept of an answer")
         return self
 

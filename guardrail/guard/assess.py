@@ -261,7 +261,6 @@ def _drawn_otherwise(profile: Profile, job: Job, sampling: Sampling | None) -> l
         Difference(
             name,
             f"the profile is of answers at {name} {made[name]}, and this is one at {getattr(used, name)}",
-            keeps_confidence=True,
         )
         for name in (("temperature", "top_p") if used.temperature else ("temperature",))
         if made.get(name, getattr(used, name)) != getattr(used, name)

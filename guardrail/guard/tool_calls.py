@@ -147,7 +147,7 @@ def _assess_call(
         return AssessedCall(call.name, None, hybridgrad, unknown)
     if call.is_answer:
         return AssessedCall(call.name, assessment.confidence, hybridgrad)
-    if profile.depths:
+    if profile.confidence_model is not None and profile.confidence_model.probe is not None:
         why = "the profile reads a hidden state of whole answers, and the call is a part of one"
         return AssessedCall(call.name, None, hybridgrad, why)
     if profile.scorer.reduction == "sum":

@@ -29,6 +29,7 @@ FIELDS = [
     "uncertified",
     "familiar",
     "confidence",
+    "confidence_interval",
     "confidence_score",
     "scores",
     "quantiles",

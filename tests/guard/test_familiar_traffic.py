@@ -103,7 +103,7 @@ def test_a_general_profile_and_a_difference_are_said_first(tmp_path):
     assert answer.familiar == "untried"
     path = profile_file(tmp_path, generation={"temperature": 0.0})
     answer = guarded(path, familiar=False).ask(ASKED, Sampling(max_tokens=4, temperature=0.7, seed=1))
-    assert "answers at temperature 0.0" in answer.uncertified
+    assert "answers at temperature 0.0" in answer.outside_domain
 
 
 def test_what_says_nothing_of_the_questions_is_not_counted(tmp_path):

@@ -229,11 +229,16 @@ def test_a_guarantee_is_of_answers_generated_as_those_of_the_calibration(tmp_pat
     guard = guard_of(rule, ABSTAIN, profile=path)
     answer = guard.ask(ASKED, sampling)
     assert (answer.action == "pass", bool(answer.guarantees)) == (certified, certified)
-    assert answer.confidence > 0.8
-    if not certified:
-        assert (answer.rule, answer.domain) == (ABSTAIN["id"], ("temperature",))
-        assert "answers at temperature 0.0, and this is one at 0.7" in answer.uncertified
-        assert answer.uncertified in answer.reason
+    if certified:
+        assert answer.confidence > 0.8
+    else:
+        assert (answer.confidence, answer.rule, answer.domain) == (
+            None,
+            "on_outside_domain",
+            ("temperature",),
+        )
+        assert "answers at temperature 0.0, and this is one at 0.7" in answer.outside_domain
+        assert answer.outside_domain in answer.reason
     assert guard.judge(ASKED, SAID).rule == "sure"
 
 
@@ -412,6 +417,7 @@ def test_the_plain_form_is_json_with_these_fields(tmp_path):
         "reason",
         "message",
         "confidence",
+        "confidence_interval",
         "confidence_score",
         "scores",
         "guarantees",

@@ -86,7 +86,7 @@ def test_what_the_profile_makes_no_promise_of_is_left_out_and_told(tmp_path, pro
         answer = guard.judge(ASKED, "I am not sure enough to answer that.")
     elif asked:
         answer = guard.ask(ASKED, Sampling(max_tokens=4, temperature=1.0))
-        assert answer.confidence is not None
+        assert (answer.confidence, answer.domain) == (None, ("temperature",))
     else:
         answer = guard.judge(ASKED, SAID, **facts)
         assert answer.confidence_score is None
