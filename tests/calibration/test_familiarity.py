@@ -188,26 +188,27 @@ def test_under_the_gate_a_promise_is_broken_in_no_larger_share_of_draws():
     """Each draw makes a profile of a kind on which the rule's error is just above the promised one."""
     guarantee, draws = Guarantee(0.1, 0.95), 1_000
     wrong = guarantee.max_error * (1 + 1e-9)
-    broken = let_through = 0
+    broken = without_gate = 0
     for seed in range(draws):
         rng = np.random.default_rng(seed)
         scores, correct = rng.random(150), rng.random(150) >= wrong
         rule = certify(scores.tolist(), correct.tolist(), guarantee, FixedSequence(0.8))
-        answers = 3 + rng.standard_normal((40 + 150 + 60, SIZE))
+        answers = 3 + rng.standard_normal((40 + 150 + 90, SIZE))
         # The states know of the scores, and so the gate of what was certified.
         answers[40:190, 0] = scores
-        answers[190:, 0] = rng.random(60)
+        answers[190:, 0] = rng.random(90)
         seen = [Observation({}, HiddenState(0.5, one.tolist(), ())) for one in answers]
         states = ReferenceStates.of(seen[:40], seen[40:190], seed=0)
         profile = profile_with_states().model_copy(update={"states": states})
         familiarity = Familiarity(profile)
+        if rule.threshold is None:
+            continue
+        without_gate += 1
         shown = 0
         for one, score in zip(seen[190:], answers[190:, 0], strict=True):
             is_familiar = familiarity.observe(one.hidden).familiar == "familiar"
-            shown += is_familiar and rule.threshold is not None and score >= rule.threshold
-        let_through += shown
+            shown += is_familiar and score >= rule.threshold
         broken += shown > 0
     assert broken <= binom.ppf(0.99, draws, 0.05) == 67
-    # The gate does not keep the promise by letting nothing through.
-    assert broken > 10
-    assert let_through > 5 * broken
+    # The gate does not keep the promise by letting nothing through: the rule is what keeps it.
+    assert 10 < 0.9 * without_gate <= broken <= without_gate
