@@ -21,6 +21,7 @@ from guardrail.calibration.domain import Domain
 from guardrail.calibration.fit import distributions
 from guardrail.calibration.options import FitOptions, MakingSource
 from guardrail.calibration.profile import Making, Profile
+from guardrail.calibration.reference_states import ReferenceStates
 from guardrail.calibration.splits import one_of_each
 from guardrail.errors import CalibrationError, ForeignProfileError
 from guardrail.labelling.answers import AnswerRecord, LabelledAnswer
@@ -36,7 +37,7 @@ LEAST_ANSWERS = 20
 _LEAST_REFERENCE = 50
 # Standard deviations of the normal priors of the shift (around 0) and of the slope (around 1), chosen on real
 # answers of one kind adapted to another: with a tighter slope a single other kind fits worse, with a looser
-# one chance is followed; of the shift it matters little from 1 on, as kinds differ by up to 2.
+# one chance is followed; of the shift it matters little from 1 on, as kinds differ by up to 1.4.
 _SHIFT, _SLOPE = 1.5, 0.5
 # How the answers of a profile were drawn, and those that it is adapted by are.
 _SAMPLED = ("max_tokens", "temperature", "top_p", "seed", "max_reasoning_tokens")
@@ -163,6 +164,7 @@ def adapt_profile(profile: Profile, answers: Sequence[LabelledAnswer], making: M
         variances=fit.variances,
         answers=len(few),
     )
+    observations = [answer.observation for answer in few]
     seen = [
         {
             **answer.observation.scores,
@@ -181,6 +183,7 @@ def adapt_profile(profile: Profile, answers: Sequence[LabelledAnswer], making: M
         is_general=profile.is_general,
         certified=(),
         reference=distributions(seen) if len(few) >= _LEAST_REFERENCE else {},
+        states=ReferenceStates.of(observations, observations, profile.making.seed),
         report={},
         making=Making(
             library=__version__,

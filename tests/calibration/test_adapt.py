@@ -87,6 +87,13 @@ def test_a_reference_needs_more_answers(profile):
     assert {"confidence", "confidence_score", "hybridgrad"} <= reference.keys()
 
 
+def test_states_are_those_of_the_new_answers_where_there_are_enough(profile):
+    seen = some_answers(70, size=4, seed=16, **AWAY)
+    states = adapt_profile(profile, seen, SOURCE).states
+    assert states.n == 70
+    assert adapt_profile(profile, seen[:40], SOURCE).states is None
+
+
 def test_the_line_is_the_most_likely_by_the_priors(profile, few):
     found = adapt_profile(profile, few, SOURCE).calibrator
     scores = [profile.confidence_model.score(one.observation) for one in few]
