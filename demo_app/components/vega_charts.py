@@ -11,7 +11,8 @@ from guardrail.calibration.profile import CertifiedThreshold, Profile
 from guardrail.metrics.confidence_quality import reliability, risk_coverage
 from guardrail.metrics.intervals import share
 from guardrail.reports.formatting import decimal, interval, promised
-from guardrail.reports.profile_report import Statement, confidence_facts, figure_rows, making_facts, verdict
+from guardrail.reports.profile_facts import confidence_facts, making_facts
+from guardrail.reports.profile_report import Statement, figure_rows, verdict
 
 if TYPE_CHECKING:
     from guardrail.calibration.fit import Fitted

@@ -5,7 +5,6 @@ a policy is instant.
 """
 
 import json
-import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from hashlib import sha256
@@ -32,6 +31,7 @@ from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.scoring.options import ScorerFingerprint
 from guardrail.scoring.uncertainty import Observation
 from guardrail.utils.files import read_regular, write_whole
+from guardrail.utils.json_lines import readable_json
 from guardrail.utils.record_store import FrozenModel
 
 if TYPE_CHECKING:
@@ -188,7 +188,8 @@ class Profile(FrozenModel):
     @property
     def digest(self) -> str:
         """SHA-256 of the content; independent of where the file is."""
-        return sha256(_canonical(self.as_plain())).hexdigest()
+        plain = json.dumps(self.as_plain(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return sha256(plain.encode()).hexdigest()
 
     @property
     def author(self) -> str:
@@ -386,14 +387,7 @@ def write_profile(profile: Profile, path: str | Path) -> None:
         ProfileError: The file cannot be written.
     """
     values = {**profile.as_plain(), "sha256": profile.digest}
-    write_whole(Path(path), _readable(values) + "\n", ProfileError)
-
-
-def _readable(values: Mapping[str, Any]) -> str:
-    """JSON with lists of numbers on one line, since nobody reads a thousand numbers one below the other."""
-    text = json.dumps(values, indent=2, ensure_ascii=False)
-    # Texts in JSON contain no line breaks, so none can be mistaken for a list.
-    return re.sub(r"\[\n[^\[\]{}\"]*\]", lambda found: " ".join(found[0].split()), text)
+    write_whole(Path(path), readable_json(values) + "\n", ProfileError)
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -404,7 +398,3 @@ def _compared(room: str, fingerprint: ModelFingerprint | ScorerFingerprint) -> d
     values = fingerprint.as_plain()
     values.pop("name", None)
     return {f"{room}.{name}": value for name, value in values.items()}
-
-
-def _canonical(values: Mapping[str, Any]) -> bytes:
-    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()

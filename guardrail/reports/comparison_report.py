@@ -26,7 +26,7 @@ from guardrail.reports.formatting import (
     shown,
     visible,
 )
-from guardrail.reports.profile_report import Fact
+from guardrail.reports.profile_facts import Fact
 from guardrail.utils.files import write_whole
 
 __all__ = [

@@ -15,7 +15,7 @@ from guardrail.metrics import Figure, figure_of
 from guardrail.utils.text import visible as without_orders
 
 if TYPE_CHECKING:
-    from guardrail.reports.profile_report import Fact
+    from guardrail.reports.profile_facts import Fact
 
 __all__ = [
     "NONE",

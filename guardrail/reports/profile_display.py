@@ -26,17 +26,8 @@ from guardrail.reports.formatting import (
     shown,
     visible,
 )
-from guardrail.reports.profile_report import (
-    Fact,
-    Tone,
-    confidence_facts,
-    domain_facts,
-    figure_rows,
-    making_facts,
-    model_facts,
-    threshold_rows,
-    verdict,
-)
+from guardrail.reports.profile_facts import Fact, confidence_facts, domain_facts, making_facts, model_facts
+from guardrail.reports.profile_report import Tone, figure_rows, threshold_rows, verdict
 from guardrail.utils.files import write_whole
 
 __all__ = ["print_profile", "profile_html", "write_profile_html"]

@@ -1,6 +1,7 @@
 """Strict reading of JSON and JSON Lines, and conversion of any value to plain JSON."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
@@ -21,6 +22,7 @@ __all__ = [
     "kind_of",
     "plain_json",
     "read_json_lines",
+    "readable_json",
     "shown",
     "split_lines",
     "text_of",
@@ -371,3 +373,10 @@ def _bytes(value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         return value.hex()
+
+
+def readable_json(values: Mapping[str, Any]) -> str:
+    """JSON with lists of numbers on one line, since nobody reads a thousand numbers one below the other."""
+    text = json.dumps(values, indent=2, ensure_ascii=False)
+    # Texts in JSON contain no line breaks, so none can be mistaken for a list.
+    return re.sub(r"\[\n[^\[\]{}\"]*\]", lambda found: " ".join(found[0].split()), text)
