@@ -12,8 +12,8 @@ from guardrail.policy.yaml_document import read_text
 from tests.support.policy_texts import check, rules
 
 DEFAULT = "{id: default, action: abstain}"
-# Of processor time, which other programs take nothing of; a slow machine still has some of it left. Tracing, as
-# for coverage, makes it three times as slow.
+# Of processor time, which other programs take nothing of; a slow machine still has some of it left.
+# Tracing, as for coverage, makes it three times as slow.
 SECONDS = 8 if sys.gettrace() is None else 24
 
 
