@@ -180,7 +180,7 @@ def explain(
     ] = "stop",
     familiar: Annotated[
         Literal["untried", "familiar", "unlike"] | None,
-        typer.Option(help="Whether the questions so far are like the profile's."),
+        typer.Option(help="How like the profile's the questions so far are."),
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="A tag of the request.", callback=readable)] = None,
     tool_call: Annotated[
