@@ -149,6 +149,8 @@ def _circumstances(answer: "GuardedAnswer", policy: "Policy") -> str:
         rows.append(f"scored by {answer.model}")
     rows.append(f"policy {policy.name} {answer.policy_digest[:8]}")
     rows.append(f"profile {answer.profile_digest[:8]}" if answer.profile_digest else "no profile")
+    if answer.familiar == "unlike":
+        rows.append("the questions so far are unlike those of the profile: its confidence may be far off")
     if answer.uncertified:
         rows.append(f"nothing is certified: {answer.uncertified}")
     if answer.escalation is not None:

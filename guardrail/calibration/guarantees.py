@@ -10,7 +10,11 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from guardrail.utils.record_store import FrozenModel
 
-__all__ = ["MOST_ANSWERS", "MOST_KINDS", "CertifiedThreshold", "Guarantee", "divided", "kinds_in"]
+__all__ = ["GENERAL", "MOST_ANSWERS", "MOST_KINDS", "CertifiedThreshold", "Guarantee", "divided", "kinds_in"]
+
+# Why a profile for other people's traffic certifies nothing in an app.
+GENERAL = "the profile is a general one, and only one of your own questions certifies (guardrail calibrate)"
+
 
 # More than anybody labels; limited because checking a certificate takes time.
 MOST_ANSWERS = 1_000_000_000

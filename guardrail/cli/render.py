@@ -238,6 +238,8 @@ def _facts(answer: "GuardedAnswer", policy: str, *, show_draft: bool) -> Table:
     rows += [("Guarantee", f"{one}, of the answers let through by it") for one in answer.guarantees or ()]
     if answer.uncertified and answer.uncertified not in answer.reason:
         rows.append(("Guarantee", f"none: {answer.uncertified}"))
+    if answer.familiar == "unlike":
+        rows.append(("Questions", "so far unlike those of the profile: its confidence may be far off"))
     if answer.outside_domain and answer.outside_domain not in answer.reason:
         rows.append(("Profile", f"does not hold here: {answer.outside_domain}"))
     if answer.escalation is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from guardrail.calibration.domain import Difference
 from guardrail.calibration.familiarity import NO_STATES, FamiliarityStatus, Streams
-from guardrail.calibration.guarantees import kinds_in
+from guardrail.calibration.guarantees import GENERAL, kinds_in
 from guardrail.calibration.held_out import builtin_profiles
 from guardrail.calibration.profile import Assessment, Guarantee, Profile, read_profile
 from guardrail.errors import CalibrationError, ForeignProfileError, GuardrailError, ProfileError
@@ -236,15 +236,12 @@ def _number(value: float | None) -> float:
     return value
 
 
-_GENERAL = "the profile is a general one, and only one of your own questions certifies (guardrail calibrate)"
-
-
 def _uncertified(
     resolved: ResolvedProfile, differences: Sequence[Difference], familiarity: FamiliarityStatus | None
 ) -> str:
     """Why no guarantee holds for an answer, whatever its confidence; empty where they do."""
     if resolved.is_general:
-        return _GENERAL
+        return GENERAL
     if differences:
         return "; ".join(one.words for one in differences)
     if familiarity is None:

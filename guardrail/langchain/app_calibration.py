@@ -76,7 +76,12 @@ def calibrate(
     """
     output = Path(output)
     rows = [dict(row) for row in dataset]
-    if not isinstance(app, Runnable):
+    # Torch is loaded where something is calibrated, not where this is imported.
+    from guardrail.models.local import LocalModel
+
+    if not isinstance(app, LocalModel | Runnable):
+        raise OptionError(f"A {type(app).__name__} is neither a LocalModel nor a LangChain chain.")
+    if isinstance(app, LocalModel):
         answering, lines = app, rows
     else:
         chat = _chat_of(app)

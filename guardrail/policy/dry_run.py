@@ -289,19 +289,26 @@ def what_if(policy: Policy, answers: Sequence[KnownAnswer]) -> WhatIf:
 
 
 def known_answers(profile: "Profile", held_out: Iterable["HeldOutAnswer"]) -> tuple[KnownAnswer, ...]:
-    """A profile's held-out answers as a policy would see them in traffic."""
+    """A profile's held-out answers as a policy would see them in familiar traffic.
+
+    What a general profile certifies in its report is no guarantee of traffic, and none is met here either.
+    """
     return tuple(_known(profile, answer) for answer in held_out)
 
 
 def _known(profile: "Profile", answer: "HeldOutAnswer") -> KnownAnswer:
     if not answer.response.strip():
         return KnownAnswer(Evidence(error="the answer has no text"), answer.correct)
+    from guardrail.calibration.guarantees import GENERAL
+
     assessment = profile.assess_score(answer.confidence_score, answer.scores)
     evidence = Evidence(
         confidence=assessment.confidence,
         scores=answer.scores,
         quantiles=assessment.quantiles,
-        guarantees=frozenset(assessment.guarantees),
+        guarantees=frozenset() if profile.is_general else frozenset(assessment.guarantees),
+        uncertified=GENERAL if profile.is_general else "",
+        familiar="familiar",
         finish_reason=answer.finish_reason,
     )
     return KnownAnswer(evidence, answer.correct)

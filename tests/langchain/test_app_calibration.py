@@ -71,3 +71,9 @@ def test_the_model_is_found_in_the_chain_or_asked_for(tmp_path):
         guardrail.calibrate(RunnableLambda(str), ROWS, output=output, labelling=SHORT)
     with pytest.raises(OptionError, match="called no chat model for row 1"):
         guardrail.calibrate(RunnableLambda(str), ROWS, output=output, labelling=SHORT, model=tiny())
+
+
+def test_what_is_neither_a_model_nor_a_chain_is_said_before_a_file_is_written(tmp_path):
+    with pytest.raises(OptionError, match="A str is neither a LocalModel nor a LangChain chain"):
+        guardrail.calibrate("smollm2-135m", ROWS, output=tmp_path / "p.json")
+    assert [*tmp_path.iterdir()] == []

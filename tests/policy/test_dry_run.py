@@ -8,6 +8,7 @@ from guardrail.policy.decide import decide
 from guardrail.policy.dry_run import KnownAnswer, known_answers, what_if
 from guardrail.policy.evidence import Evidence
 from guardrail.policy.load import check_text, load_policy
+from guardrail.policy.model import Policy
 
 _POLICY = """
 version: 1
@@ -79,11 +80,15 @@ def test_the_shipped_held_out_answers_are_those_of_the_shipped_report(shipped):
 
 def test_a_held_out_answer_is_seen_as_the_guard_would_see_it(shipped):
     profile, held_out = shipped
+    own = profile.model_copy(update={"is_general": False})
     known = known_answers(profile, held_out)
-    for one, seen in zip(held_out, known, strict=True):
+    threshold = profile.certified_for(Guarantee(0.2, 0.95)).threshold
+    for one, seen, by_own in zip(held_out, known, known_answers(own, held_out), strict=True):
         assert seen.evidence.confidence == pytest.approx(one.confidence)
-        threshold = profile.certified_for(Guarantee(0.2, 0.95)).threshold
-        assert (Guarantee(0.2, 0.95) in seen.evidence.guarantees) == (one.confidence_score >= threshold)
+        assert (Guarantee(0.2, 0.95) in by_own.evidence.guarantees) == (one.confidence_score >= threshold)
+        # What ships is a general profile, by which the guard meets no guarantee.
+        assert seen.evidence.guarantees == frozenset()
+        assert "general one" in seen.evidence.uncertified
     found = what_if(load_policy("builtin:default"), known)
     assert sum(found.actions.values()) == 208
     assert found.actions["escalate"] == 0
@@ -96,3 +101,22 @@ def test_an_answer_that_shows_nothing_is_not_counted_as_shown(shipped):
     surest = max(held_out, key=lambda one: one.confidence)
     known = known_answers(profile, [surest, replace(surest, response=" \n")])
     assert [decide(policy(), one.evidence).action for one in known] == ["pass", "abstain"]
+
+
+def test_no_held_out_answer_of_a_general_profile_meets_a_guarantee(shipped):
+    profile, held_out = shipped
+    certified = {"max_error": 0.2, "confidence": 0.95}
+    assert any(profile.assess_score(one.confidence_score, one.scores).guarantees for one in held_out)
+    policy = Policy.model_validate(
+        {
+            "version": 1,
+            "name": "p",
+            "rules": [
+                {"id": "c", "when": {"certified": certified, "familiar": "familiar"}, "action": "pass"},
+                {"id": "default", "action": "abstain"},
+            ],
+        }
+    )
+    assert what_if(policy, known_answers(profile, held_out)).rules["c"] == 0
+    own = known_answers(profile.model_copy(update={"is_general": False}), held_out)
+    assert what_if(policy, own).rules["c"] > 0
