@@ -2,9 +2,9 @@
 
     python -m experiments.grounding ANSWERS.jsonl … --output FOLDER
 
-Takes files of answers that ``guardrail calibrate`` kept, of questions with a document (``context``, or in the
-first message) and ``evidence``: ``stated``, ``absent`` or ``contradicted``. Reads each answer with the document
-in the prompt and without it, keeps what it read in ``FOLDER/read``, and writes ``results.md``:
+Takes files of answers that ``guardrail calibrate`` kept, of questions with a document (``context``, or in
+the first message) and ``evidence``: ``stated``, ``absent`` or ``contradicted``. Reads each answer without the
+document (``--tokens``: and with it again), keeps what it read in ``FOLDER/read``, and writes ``results.md``:
 
 - AUROC of each candidate and of the usual scores, overall, within each kind of evidence, and over pairs of a
   right and a wrong answer of *one* kind of evidence. A score that only tells a document with the answer from
@@ -23,12 +23,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.grounding.candidates import CANDIDATES, NAMED_BEFOREHAND
-from experiments.grounding.comparing import PENALTY, auroc_within, difference, folds, measured, out_of_fold
-from experiments.grounding.reading import Answers, read_both
+from experiments.grounding.candidates import CANDIDATES, NAMED_BEFOREHAND, candidates_of
+from experiments.grounding.comparing import PENALTY, Ranking, folds, measured, out_of_fold
+from experiments.grounding.reading import Answers, read_file
 from guardrail import LocalModel
 from guardrail.calibration.features import fit_logistic
-from guardrail.metrics.confidence_quality import auroc
 
 FloatArray = NDArray[np.float64]
 EVIDENCE = ("stated", "absent", "contradicted")
@@ -42,115 +41,98 @@ def main() -> None:
     parser.add_argument("answers", nargs="+", type=Path)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--tokens", action="store_true", help="read with the document again, for each token")
     arguments = parser.parse_args()
     sets = [
-        read_both(path, arguments.output / "read", lambda: LocalModel.load(arguments.model))
+        read_file(
+            path, arguments.output / "read", lambda: LocalModel.load(arguments.model), again=arguments.tokens
+        )
         for path in arguments.answers
     ]
     lines = []
     for answers in sets:
-        lines += [*_counts(answers), *_ranking(answers)]
-        lines += [*_gains(answers, with_probe=False), *_gains(answers, with_probe=True)]
+        ranking = Ranking(answers.correct, answers.groups)
+        lines += [*_counts(answers), *_ranking(answers, ranking)]
+        for with_probe in (False, True):
+            lines += _gains(answers, ranking, with_probe=with_probe)
     lines += _transfer(sets)
     (arguments.output / "results.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 
 
 def _counts(answers: Answers) -> Iterator[str]:
-    counts = [
-        f"{name} {int(answers.correct[here].sum())} right of {int(here.sum())}"
-        for name in EVIDENCE
-        if (here := answers.evidence == name).any()
-    ]
-    mean = np.nanmean(answers.tokens["given"] - answers.tokens["without"], 1)
-    yield f"\n## {answers.name}: {len(answers.correct)} answers\n"
-    yield f"{'; '.join(counts)}; {len(np.unique(answers.groups))} documents.\n"
-    moved = [
-        f"{name} {np.median(mean[answers.evidence == name]):.2f}"
-        for name in EVIDENCE
-        if (answers.evidence == name).any()
-    ]
-    told = float(auroc(mean[answers.evidence != "contradicted"], _stated(answers)))
-    yield f"Median of the mean gain (nats a token): {'; '.join(moved)}. It tells a document that states the"
-    yield f"answer from one that lacks it with AUROC {100 * told:.1f}.\n"
+    mean = CANDIDATES[NAMED_BEFOREHAND](answers)
+    documents = len(np.unique(answers.groups))
+    yield f"\n## {answers.name}: {len(answers.correct)} answers about {documents} documents\n"
+    yield "| evidence | answers | right | mean gain, median (nats a token) |"
+    yield "|---|---:|---:|---:|"
+    for kind in EVIDENCE:
+        here = answers.evidence == kind
+        if here.any():
+            yield f"| {kind} | {here.sum()} | {answers.correct[here].sum()} | {np.median(mean[here]):.2f} |"
+    known = answers.evidence != "contradicted"
+    told = Ranking(answers.evidence[known] == "stated", answers.groups[known])
+    yield f"\nAUROC of the {NAMED_BEFOREHAND} for telling documents that state the answer from those"
+    yield f"that lack it: {measured(told.auroc(mean[known]))}.\n"
 
 
-def _stated(answers: Answers) -> NDArray[np.bool_]:
-    return answers.evidence[answers.evidence != "contradicted"] == "stated"
+def _parts(answers: Answers, ranking: Ranking) -> list[NDArray[np.bool_] | None]:
+    """The pairs that the columns of a table are about."""
+    same = ranking.same(answers.evidence)
+    return [None, same, *(ranking.within(answers.evidence == kind) for kind in EVIDENCE)]
 
 
-def _ranking(answers: Answers) -> Iterator[str]:
-    yield f"| AUROC of | all | {' | '.join(EVIDENCE)} | pairs of one kind of evidence |"
-    yield f"|---|{'---:|' * (len(EVIDENCE) + 2)}"
+_COLUMNS = ("all", "pairs of one kind of evidence", *EVIDENCE)
+
+
+def _ranking(answers: Answers, ranking: Ranking) -> Iterator[str]:
+    yield f"| AUROC of | {' | '.join(_COLUMNS)} |"
+    yield f"|---|{'---:|' * len(_COLUMNS)}"
     scores = {name: -answers.scores[score] for name, score in USUAL.items()}
-    scores |= {name: of(answers) for name, of in CANDIDATES.items()}
+    scores |= {name: of(answers) for name, of in candidates_of(answers).items()}
     for name, values in scores.items():
-        cells = [_measured(answers, values, np.ones(len(values), dtype=bool))]
-        cells += [_measured(answers, values, answers.evidence == kind) for kind in EVIDENCE]
-        cells.append(
-            str(
-                measured(
-                    lambda rows, values=values: auroc_within(
-                        values[rows], answers.correct[rows], answers.evidence[rows]
-                    ),
-                    answers.groups,
-                )
-            )
-        )
+        cells = [str(measured(ranking.auroc(values, part))) for part in _parts(answers, ranking)]
         yield f"| {name} | {' | '.join(cells)} |"
 
 
-def _measured(answers: Answers, values: FloatArray, here: NDArray[np.bool_]) -> str:
-    if not here.any():
-        return "–"
-    values, correct = values[here], answers.correct[here]
-    return str(measured(lambda rows: float(auroc(values[rows], correct[rows])), answers.groups[here]))
-
-
-def _gains(answers: Answers, *, with_probe: bool) -> Iterator[str]:
+def _gains(answers: Answers, ranking: Ranking, *, with_probe: bool) -> Iterator[str]:
     if with_probe and answers.hidden is None:
         return
     divisions = folds(answers.hidden if with_probe else None, answers.correct, answers.groups)
     known = out_of_fold(answers.signals, answers.correct, divisions)
-    base = f"all scores{' and a probe' if with_probe else ''}"
-    yield f"\n| fitted on {base}, and on | AUROC | above {base} | stated alone | pairs of one kind of evidence |"
-    yield "|---|---:|---:|---:|---:|"
-    yield f"| nothing else | {_measured(answers, known, np.ones(len(known), dtype=bool))} | | | |"
-    stated = answers.evidence == "stated"
-    for name, of in CANDIDATES.items():
+    parts = _parts(answers, ranking)
+    base = [ranking.auroc(known, part) for part in parts]
+    yield f"\n| all scores{' and a probe' if with_probe else ''}, and | {' | '.join(_COLUMNS)} |"
+    yield f"|---|{'---:|' * len(_COLUMNS)}"
+    yield f"| nothing else: AUROC | {' | '.join(str(measured(one)) for one in base)} |"
+    for name, of in candidates_of(answers).items():
         ours = out_of_fold(np.column_stack([answers.signals, of(answers)]), answers.correct, divisions)
-        cells = (
-            _measured(answers, ours, np.ones(len(ours), dtype=bool)),
-            difference(ours, known, answers.correct, answers.groups),
-            difference(ours[stated], known[stated], answers.correct[stated], answers.groups[stated]),
-            difference(ours, known, answers.correct, answers.groups, answers.evidence),
-        )
-        yield f"| {name} | {' | '.join(map(str, cells))} |"
+        cells = [
+            str(measured(ranking.auroc(ours, part) - before))
+            for part, before in zip(parts, base, strict=True)
+        ]
+        yield f"| {name}: points above | {' | '.join(cells)} |"
 
 
 def _transfer(sets: Sequence[Answers]) -> Iterator[str]:
     if len(sets) < 2:
         return
-    yield "\n## From one file to another\n"
-    yield f"| fitted on | tested on | all scores | with the {NAMED_BEFOREHAND} | above | pairs of one kind of evidence |"
-    yield "|---|---|---:|---:|---:|---:|"
     of = CANDIDATES[NAMED_BEFOREHAND]
+    columns = ("all scores", f"points above with the {NAMED_BEFOREHAND}", "in pairs of one kind of evidence")
+    yield f"\n| fitted on | tested on | {' | '.join(columns)} |"
+    yield "|---|---|---:|---:|---:|"
     for fitted, tested in permutations(sets, 2):
-        known, ours = (
-            _predicted(fitted, *columns)
-            for columns in (
-                (fitted.signals, tested.signals),
-                tuple(np.column_stack([one.signals, of(one)]) for one in (fitted, tested)),
-            )
-        )
-        everything = np.ones(len(known), dtype=bool)
+        ranking = Ranking(tested.correct, tested.groups)
+        pairs = ranking.same(tested.evidence)
+        known = _predicted(fitted, fitted.signals, tested.signals)
+        both = [np.column_stack([one.signals, of(one)]) for one in (fitted, tested)]
+        ours = _predicted(fitted, *both)
         cells = (
-            _measured(tested, known, everything),
-            _measured(tested, ours, everything),
-            difference(ours, known, tested.correct, tested.groups),
-            difference(ours, known, tested.correct, tested.groups, tested.evidence),
+            ranking.auroc(known),
+            ranking.auroc(ours) - ranking.auroc(known),
+            ranking.auroc(ours, pairs) - ranking.auroc(known, pairs),
         )
-        yield f"| {fitted.name} | {tested.name} | {' | '.join(map(str, cells))} |"
+        yield f"| {fitted.name} | {tested.name} | {' | '.join(str(measured(one)) for one in cells)} |"
 
 
 def _predicted(fitted: Answers, seen: FloatArray, unseen: FloatArray) -> FloatArray:

@@ -7,40 +7,66 @@ from numpy.typing import NDArray
 
 from experiments.grounding.reading import Answers
 
-__all__ = ["CANDIDATES", "NAMED_BEFOREHAND"]
+__all__ = ["CANDIDATES", "NAMED_BEFOREHAND", "OF_TOKENS", "candidates_of"]
 
 FloatArray = NDArray[np.float64]
+Candidate = Callable[[Answers], FloatArray]
 NAMED_BEFOREHAND = "mean gain"
 
 
+def _length(answers: Answers) -> FloatArray:
+    return np.isfinite(answers.without.log_probabilities).sum(1).astype(np.float64)
+
+
+def _without(answers: Answers) -> FloatArray:
+    return np.nansum(answers.without.log_probabilities, 1)
+
+
 def _gain(answers: Answers) -> FloatArray:
-    return answers.tokens["given"] - answers.tokens["without"]
+    return answers.scores["log_likelihood"] - _without(answers)
 
 
-def _sums_ratio(answers: Answers) -> FloatArray:
-    return np.nansum(_gain(answers), 1) / -np.nansum(answers.tokens["without"], 1)
+def _token_gains(answers: Answers) -> FloatArray:
+    if answers.given is None:
+        raise ValueError("The answers were not read with the document again.")
+    return answers.given.log_probabilities - answers.without.log_probabilities
 
 
 def _least_sure(answers: Answers) -> FloatArray:
     """Gain of the token of most entropy given the document."""
-    at = np.nanargmax(answers.tokens["entropy_given"], 1)
-    return _gain(answers)[np.arange(len(at)), at]
+    gains = _token_gains(answers)
+    entropies = answers.given.entropies if answers.given else gains
+    at = np.nanargmax(entropies, 1)
+    return gains[np.arange(len(at)), at]
 
 
-# Each goes up where the document moved the answer more.
-CANDIDATES: dict[str, Callable[[Answers], FloatArray]] = {
-    NAMED_BEFOREHAND: lambda answers: np.nanmean(_gain(answers), 1),
-    "sum of gains": lambda answers: np.nansum(_gain(answers), 1),
-    "largest gain of a token": lambda answers: np.nanmax(_gain(answers), 1),
-    "gain of the least sure token": _least_sure,
-    "share of tokens that gained": lambda answers: np.nanmean(
-        np.where(np.isnan(_gain(answers)), np.nan, _gain(answers) > 0), 1
+def _share_that_gained(answers: Answers) -> FloatArray:
+    return (_token_gains(answers) > 0).sum(1) / _length(answers)
+
+
+# Each goes up where the document moved the answer more. Gain: log p(given the document) − log p(without).
+CANDIDATES: dict[str, Candidate] = {
+    NAMED_BEFOREHAND: lambda answers: _gain(answers) / _length(answers),
+    "sum of gains": _gain,
+    "gain / −log-likelihood without": lambda answers: _gain(answers) / -_without(answers),
+    "loss of mean entropy": lambda answers: (
+        np.nanmean(answers.without.entropies, 1) - answers.scores["mean_entropy"]
     ),
-    "sum of gains / -log-likelihood without": _sums_ratio,
-    "mean divergence": lambda answers: np.nanmean(answers.tokens["divergence"], 1),
-    "largest divergence": lambda answers: np.nanmax(answers.tokens["divergence"], 1),
-    "mean loss of entropy": lambda answers: np.nanmean(
-        answers.tokens["entropy_without"] - answers.tokens["entropy_given"], 1
+    "loss of largest entropy": lambda answers: (
+        np.nanmax(answers.without.entropies, 1) - answers.scores["max_entropy"]
     ),
-    "mean log-likelihood without": lambda answers: np.nanmean(answers.tokens["without"], 1),
+    "gain of the least probable token": lambda answers: (
+        np.log(answers.scores["min_token_probability"]) - np.nanmin(answers.without.log_probabilities, 1)
+    ),
 }
+# Those that need each token's own gain.
+OF_TOKENS: dict[str, Candidate] = {
+    "largest gain of a token": lambda answers: np.nanmax(_token_gains(answers), 1),
+    "gain of the token of most entropy": _least_sure,
+    "share of tokens that gained": _share_that_gained,
+}
+
+
+def candidates_of(answers: Answers) -> dict[str, Candidate]:
+    """The candidates that can be had of what was read."""
+    return CANDIDATES if answers.given is None else {**CANDIDATES, **OF_TOKENS}

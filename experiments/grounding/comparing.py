@@ -1,17 +1,16 @@
 """How well scores tell right answers from wrong ones, overall and within each kind of evidence."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from guardrail.calibration.features import fit_logistic, fit_probe
-from guardrail.metrics.confidence_quality import auroc
-from guardrail.metrics.intervals import draws, ends
+from guardrail.metrics.intervals import divide, draws, middle
 
-__all__ = ["PENALTY", "Fold", "Measured", "auroc_within", "difference", "folds", "measured", "out_of_fold"]
+__all__ = ["PENALTY", "Fold", "Measured", "Ranking", "folds", "measured", "out_of_fold"]
 
 FloatArray = NDArray[np.float64]
 _FOLDS, _REPEATS = 5, 10
@@ -20,7 +19,7 @@ PENALTY, _PROBE_PENALTY = 10.0, 30.0
 
 
 class Measured(NamedTuple):
-    """A figure with its 95 % interval over documents; NaN where too few answers are right, or wrong."""
+    """A figure with its 95 % interval; NaN where too few answers are right, or wrong."""
 
     value: float
     low: float
@@ -34,47 +33,47 @@ class Measured(NamedTuple):
         return f"{100 * self.value:.1f} ({100 * self.low:.1f} to {100 * self.high:.1f})"
 
 
-def auroc_within(confidence: ArrayLike, correct: ArrayLike, strata: ArrayLike) -> float:
-    """Share of pairs of a right and a wrong answer *of one stratum* that are ranked rightly, ties half."""
-    confidence, correct, strata = (np.asarray(one) for one in (confidence, correct, strata))
-    above = pairs = 0.0
-    for stratum in np.unique(strata):
-        here = strata == stratum
-        right = int(correct[here].sum())
-        count = right * (int(here.sum()) - right)
-        if count:
-            above += count * float(auroc(confidence[here], correct[here]))
-            pairs += count
-    return above / pairs if pairs else float("nan")
+class Ranking:
+    """AUROC over some pairs of a right and a wrong answer, with draws of whole documents.
+
+    Args:
+        correct: Labels, (n,).
+        groups: Document of each answer, (n,).
+    """
+
+    def __init__(self, correct: NDArray[np.bool_], groups: NDArray[np.str_]) -> None:
+        count = len(correct)
+        drawn = [rows for several in draws(count, groups) for rows in several]
+        # How often each answer was drawn; the first row is the answers as they are.
+        times = np.array([np.ones(count), *(np.bincount(rows, minlength=count) for rows in drawn)])
+        self._right, self._wrong = np.flatnonzero(correct), np.flatnonzero(~correct)
+        self._times_right, self._times_wrong = times[:, self._right], times[:, self._wrong]
+
+    def same(self, strata: NDArray[np.generic]) -> NDArray[np.bool_]:
+        """The pairs of one stratum, (right, wrong)."""
+        return np.equal.outer(strata[self._right], strata[self._wrong])
+
+    def within(self, here: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The pairs of answers that are both ``here``, (right, wrong)."""
+        return np.logical_and.outer(here[self._right], here[self._wrong])
+
+    def auroc(self, confidence: FloatArray, pairs: NDArray[np.bool_] | None = None) -> FloatArray:
+        """Share of the pairs that are ranked rightly, ties half: of the answers as they are, then of draws.
+
+        Returns:
+            (1 + draws,); NaN where there is no such pair.
+        """
+        right, wrong = confidence[self._right], confidence[self._wrong]
+        above = np.greater.outer(right, wrong) + 0.5 * np.equal.outer(right, wrong)
+        counted = np.ones(above.shape) if pairs is None else pairs.astype(np.float64)
+        found = ((self._times_right @ (above * counted)) * self._times_wrong).sum(1)
+        return divide(found, ((self._times_right @ counted) * self._times_wrong).sum(1))
 
 
-def measured(of: Callable[[NDArray[np.int64]], float], groups: NDArray[np.str_]) -> Measured:
-    """A figure of some answers, given by their indices, with its interval over draws of whole documents."""
-    value = of(np.arange(len(groups)))
-    values = np.array([of(rows) for several in draws(len(groups), groups) for rows in several])
-    defined = values[~np.isnan(values)]
-    if np.isnan(value) or len(defined) < 0.9 * len(values):
-        return Measured(value, float("nan"), float("nan"))
-    return Measured(value, *ends(defined, 0.95))
-
-
-def difference(
-    ours: FloatArray,
-    theirs: FloatArray,
-    correct: NDArray[np.bool_],
-    groups: NDArray[np.str_],
-    strata: NDArray[np.str_] | None = None,
-) -> Measured:
-    """How far the AUROC of one confidence lies above that of another on the same answers, paired."""
-
-    def of(rows: NDArray[np.int64]) -> float:
-        if strata is None:
-            found = [float(auroc(one[rows], correct[rows])) for one in (ours, theirs)]
-        else:
-            found = [auroc_within(one[rows], correct[rows], strata[rows]) for one in (ours, theirs)]
-        return found[0] - found[1]
-
-    return measured(of, groups)
+def measured(values: FloatArray) -> Measured:
+    """A figure with its interval, of its value on the answers as they are and on draws of them."""
+    found = middle(values[1:])
+    return Measured(float(values[0]), *(found or (float("nan"), float("nan"))))
 
 
 class Fold(NamedTuple):
