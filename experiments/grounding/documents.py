@@ -2,14 +2,11 @@
 
 import json
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from guardrail.labelling.answers import AnswerRecord
 from guardrail.labelling.questions import parse_questions
 from guardrail.models.prompt import Prompt
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["Prompts", "prompts_of"]
 
@@ -27,16 +24,16 @@ class Prompts(NamedTuple):
     without: Prompt
 
 
-def prompts_of(record: AnswerRecord) -> Prompts | None:
-    """The prompts of an answer; None where its question has no document.
+def prompts_of(fields: Mapping[str, Any]) -> Prompts | None:
+    """The prompts of a question's line; None where it has no document.
 
     A document is the ``context`` of a line, the part of a system message behind its instructions, or what
     stands before the blank line in the user's first message.
     """
-    if isinstance(record.fields.get("context"), str):
-        rest = {name: value for name, value in record.fields.items() if name != "context"}
-        return Prompts(_prompt(record.fields), _prompt(rest))
-    messages = record.fields.get("messages")
+    if isinstance(fields.get("context"), str):
+        rest = {name: value for name, value in fields.items() if name != "context"}
+        return Prompts(_prompt(fields), _prompt(rest))
+    messages = fields.get("messages")
     if not isinstance(messages, list):
         return None
     first = messages[0]
@@ -52,6 +49,6 @@ def prompts_of(record: AnswerRecord) -> Prompts | None:
     return Prompts(messages, [{**first, "content": left}, *messages[1:]])
 
 
-def _prompt(fields: "Mapping[str, object]") -> Prompt:
+def _prompt(fields: Mapping[str, Any]) -> Prompt:
     (question,) = parse_questions([json.dumps(dict(fields))], judge_needs_answers=False).usable
     return question.prompt

@@ -72,7 +72,7 @@ def read_file(path: Path, cache: Path, open_model: Callable[[], LocalModel], *, 
     found = [
         (record, prompts)
         for record in read_answers(path).records
-        if record.correct is not None and (prompts := prompts_of(record)) is not None
+        if record.correct is not None and (prompts := prompts_of(record.fields)) is not None
     ]
     records = [record for record, _ in found]
     name = path.name.split(".")[0]
