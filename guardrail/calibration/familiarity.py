@@ -10,14 +10,17 @@ Repeated questions are no fresh evidence: traffic that asks one question again a
 of different ones, and is called so.
 """
 
+import json
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from hashlib import sha256
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError
 
+from guardrail.calibration.guarantees import NO_STATES
 from guardrail.calibration.profile import Profile
 from guardrail.calibration.reference_states import ReferenceStates
 from guardrail.calibration.two_sample import TwoSampleTest
@@ -26,7 +29,7 @@ from guardrail.scoring.uncertainty import HiddenState
 from guardrail.utils.record_store import FrozenModel
 from guardrail.utils.threads import ForkSafeLock
 
-__all__ = ["ENOUGH", "LIMIT", "MOST_STREAMS", "NO_STATES", "Familiarity", "FamiliarityStatus", "Streams"]
+__all__ = ["ENOUGH", "LIMIT", "MOST_STREAMS", "Familiarity", "FamiliarityStatus", "Streams"]
 
 
 # Answers compared without an alarm from which traffic is familiar: a change as large as that between kinds of
@@ -34,11 +37,9 @@ __all__ = ["ENOUGH", "LIMIT", "MOST_STREAMS", "NO_STATES", "Familiarity", "Famil
 ENOUGH = 50
 # E-value at which an alarm is raised: at most 1 in 100 streams without a change ever reaches it.
 LIMIT = 100.0
-# Streams that are kept; of more, the one that was longest without an answer is forgotten.
+# Streams that are kept; of more, the one without an alarm that was longest without an answer is forgotten.
 MOST_STREAMS = 256
 _VERSION = 1
-
-NO_STATES = "the profile keeps no states to compare the questions with (guardrail calibrate keeps some)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +143,11 @@ class _StreamStates(FrozenModel):
     profile: str
     patterns: tuple[str, ...]
     streams: Annotated[tuple[_StreamState, ...], Field(max_length=MOST_STREAMS)]
+    sha256: str
 
 
 class Streams:
-    """The streams of an app, each with a familiarity of its own. Safe to share among threads.
+    """The streams of an app, each with a familiarity of its own. Safe to share among threads and guards.
 
     Args:
         profile: The profile; it keeps states.
@@ -178,7 +180,9 @@ class Streams:
             known = self._streams.pop(stream, None) or Familiarity(self._profile, _name(stream))
             self._streams[stream] = known
             if len(self._streams) > MOST_STREAMS:
-                self._streams.popitem(last=False)
+                # Whoever has many names must not be rid of an alarm by using the others.
+                calm = (name for name, one in self._streams.items() if one.status().familiar != "unlike")
+                del self._streams[next(calm, next(iter(self._streams)))]
         return known.observe(hidden)
 
     def status(self, tags: Iterable[str]) -> FamiliarityStatus:
@@ -187,10 +191,20 @@ class Streams:
             known = self._streams.get(self.stream_of(tags))
         return known.status() if known else FamiliarityStatus("untried", 0, 0.0)
 
+    def is_of(self, profile: Profile, patterns: Sequence[str]) -> bool:
+        """Whether these are the streams of this profile, divided by these tags."""
+        return self._digest == profile.digest and self._patterns == tuple(patterns)
+
+    def known(self) -> list[tuple[str, ...]]:
+        """What is known of each stream that is no longer untried: its tags, after how familiar it is."""
+        with self._lock:
+            found = [(one.status().familiar, *tags) for tags, one in self._streams.items()]
+        return sorted(one for one in found if one[0] != "untried")
+
     def as_plain(self) -> dict[str, Any]:
         """All streams as plain values for JSON, to survive restarts of a service."""
         with self._lock:
-            return {
+            values = {
                 "version": _VERSION,
                 "profile": self._digest,
                 "patterns": list(self._patterns),
@@ -198,32 +212,35 @@ class Streams:
                     {"tags": list(tags), "compared": one.as_plain()} for tags, one in self._streams.items()
                 ],
             }
+        plain = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return {**values, "sha256": sha256(plain.encode()).hexdigest()}
 
     @classmethod
     def from_plain(cls, profile: Profile, patterns: Sequence[str], values: Mapping[str, Any]) -> Self:
         """The streams with the state returned by :meth:`as_plain`.
 
         Raises:
-            ProfileError: The state is invalid, or of another profile.
+            ProfileError: The state is invalid, was altered, or is of another profile.
             CalibrationError: The profile keeps no states.
         """
-        streams = cls(profile, patterns)
         try:
             states = _StreamStates.model_validate(values)
         except ValidationError as error:
             raise ProfileError(f"The state of familiarity cannot be read: {_first(error)}.") from error
+        streams = cls(profile, states.patterns)
         if states.profile != streams._digest:
             raise ProfileError(
                 "The state of familiarity is of another profile. Start without it: what is known of the "
                 "traffic does not hold for this one."
             )
-        known = {
-            one.tags: Familiarity.from_plain(profile, one.compared, _name(one.tags)) for one in states.streams
-        }
+        streams._streams.update(
+            (one.tags, Familiarity.from_plain(profile, one.compared, _name(one.tags)))
+            for one in states.streams
+        )
+        if streams.as_plain()["sha256"] != states.sha256:
+            raise ProfileError("The state of familiarity cannot be read: it was altered since it was kept.")
         # Divided otherwise, a stream of the same name is of other requests: it is untried.
-        if states.patterns == streams._patterns:
-            streams._streams.update(known)
-        return streams
+        return streams if streams.is_of(profile, patterns) else cls(profile, patterns)
 
 
 def _name(stream: tuple[str, ...]) -> str:

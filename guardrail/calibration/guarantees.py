@@ -10,10 +10,21 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from guardrail.utils.record_store import FrozenModel
 
-__all__ = ["GENERAL", "MOST_ANSWERS", "MOST_KINDS", "CertifiedThreshold", "Guarantee", "divided", "kinds_in"]
+__all__ = [
+    "GENERAL",
+    "MOST_ANSWERS",
+    "MOST_KINDS",
+    "NO_STATES",
+    "CertifiedThreshold",
+    "Guarantee",
+    "divided",
+    "kinds_in",
+]
 
 # Why a profile for other people's traffic certifies nothing in an app.
 GENERAL = "the profile is a general one, and only one of your own questions certifies (guardrail calibrate)"
+# Why one that keeps no hidden states does not: it is never known whether traffic is like its questions.
+NO_STATES = "the profile keeps no states to compare the questions with (guardrail calibrate keeps some)"
 
 
 # More than anybody labels; limited because checking a certificate takes time.

@@ -98,7 +98,8 @@ class Monitor:
         self._errors = {
             one.guarantee: (one.threshold, ErrorEProcess(one.max_error))
             for one in profile.certified
-            if one.threshold is not None
+            # The promise of a kind has another threshold, and an outcome does not tell its kind.
+            if one.threshold is not None and not one.kind
         }
 
     def observe(self, answer: Observation | Assessment | Mapping[str, Any] | _Guarded) -> DriftStatus:

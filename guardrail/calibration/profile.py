@@ -11,19 +11,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Self
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    JsonValue,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, JsonValue, ValidationError, model_validator
 
 from guardrail.calibration.calibrators import Adapted, Calibrator, ReferenceDistribution, VennAbers
 from guardrail.calibration.confidence import ConfidenceModel
 from guardrail.calibration.consistency import contradiction_in
 from guardrail.calibration.domain import Domain
-from guardrail.calibration.guarantees import MOST_ANSWERS, CertifiedThreshold, Guarantee
+from guardrail.calibration.guarantees import GENERAL, MOST_ANSWERS, NO_STATES, CertifiedThreshold, Guarantee
 from guardrail.calibration.reference_states import ReferenceStates
 from guardrail.errors import ForeignProfileError, ProfileError
 from guardrail.labelling.provenance import Author, name_problem, same_name
@@ -180,6 +174,11 @@ class Profile(FrozenModel):
         return isinstance(self.calibrator, Adapted)
 
     @property
+    def certifies_nothing(self) -> str:
+        """Why it accepts no answer of an app under any guarantee, in words; empty if it may."""
+        return GENERAL if self.is_general else NO_STATES if self.states is None else ""
+
+    @property
     def depths(self) -> tuple[float, ...]:
         """Depths of the layers whose hidden states it needs: one, or none."""
         probe = self.confidence_model.probe if self.confidence_model else None
@@ -303,14 +302,14 @@ class Profile(FrozenModel):
 
         Where guarantees are certified by kind, one whose kind is named is held to the promise of that kind
         alone: the pooled promise holds for the mix, and may be broken in a single kind. A kind that the
-        profile does not know, or for which nothing could be certified, has none.
+        profile does not know, for which nothing could be certified, or that has no name, has none.
         """
         asked = dict.fromkeys(one.guarantee for one in self.certified)
         named = kinds if any(one.kind for one in self.certified) else frozenset()
         return tuple(
             guarantee
             for guarantee in asked
-            if all(self._is_accepted(score, guarantee, kind) for kind in named or ("",))
+            if "" not in named and all(self._is_accepted(score, guarantee, kind) for kind in named or ("",))
         )
 
     def _is_accepted(self, score: float, guarantee: Guarantee, kind: str) -> bool:

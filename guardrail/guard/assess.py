@@ -7,8 +7,8 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, get_args
 
 from guardrail.calibration.domain import Difference
-from guardrail.calibration.familiarity import NO_STATES, FamiliarityStatus, Streams
-from guardrail.calibration.guarantees import GENERAL, kinds_in
+from guardrail.calibration.familiarity import FamiliarityStatus, Streams
+from guardrail.calibration.guarantees import GENERAL, NO_STATES, kinds_in
 from guardrail.calibration.held_out import builtin_profiles
 from guardrail.calibration.profile import Assessment, Guarantee, Profile, read_profile
 from guardrail.errors import CalibrationError, ForeignProfileError, GuardrailError, ProfileError
@@ -250,17 +250,17 @@ def _uncertified(
 
 
 def _drawn_otherwise(profile: Profile, job: Job, sampling: Sampling | None) -> list[Difference]:
-    """How an answer was drawn otherwise than those of a profile; nothing of one from elsewhere is known."""
-    if job.response is not None:
-        return []
+    """How an answer was drawn otherwise than those of a profile; of one from elsewhere as far as is known."""
     made, used = profile.making.generation, sampling or Sampling()
+    if job.response is not None:
+        known = {} if job.temperature is None else {"temperature": job.temperature}
+    else:
+        names = ("temperature", "top_p") if used.temperature else ("temperature",)
+        known = {name: getattr(used, name) for name in names}
     return [
-        Difference(
-            name,
-            f"the profile is of answers at {name} {made[name]}, and this is one at {getattr(used, name)}",
-        )
-        for name in (("temperature", "top_p") if used.temperature else ("temperature",))
-        if made.get(name, getattr(used, name)) != getattr(used, name)
+        Difference(name, f"the profile is of answers at {name} {made[name]}, and this is one at {value}")
+        for name, value in known.items()
+        if made.get(name, value) != value
     ]
 
 

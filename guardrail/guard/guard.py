@@ -20,6 +20,7 @@ from guardrail.policy.model import Policy
 from guardrail.utils.text import takes_no_others
 
 if TYPE_CHECKING:
+    from guardrail.calibration.familiarity import Streams
     from guardrail.guard.answer import GuardedAnswer
     from guardrail.guard.history import History
     from guardrail.models.loading import LoadOptions
@@ -61,7 +62,8 @@ class Guard:
         chat_template_kwargs: Arguments of the model's chat template, over those of the policy and of the
             model, such as ``{"enable_thinking": False}``.
         familiarity: What an earlier guard of the same profile knew of the traffic
-            (:attr:`familiarity`), to go on from there.
+            (:attr:`familiarity`), to go on from there; or the :attr:`streams` of another guard, to learn
+            together.
 
     Raises:
         ProfileError: The policy's profile cannot be read, or ``familiarity`` is invalid or of another one;
@@ -79,7 +81,7 @@ class Guard:
         batch_size: int = 1,
         sentences: bool = False,
         chat_template_kwargs: Mapping[str, Any] | None = None,
-        familiarity: Mapping[str, Any] | None = None,
+        familiarity: "Mapping[str, Any] | Streams | None" = None,
     ) -> None:
         if batch_size < 1:
             raise OptionError(f"batch_size is {batch_size}; it is at least 1.")
@@ -117,6 +119,11 @@ class Guard:
         return self._pipeline.profile_digest
 
     @property
+    def streams(self) -> "Streams | None":
+        """The streams of traffic, which learn with every answer; None as for :attr:`familiarity`."""
+        return self._pipeline.streams
+
+    @property
     def familiarity(self) -> dict[str, Any] | None:
         """What is known of the traffic so far, stream by stream, as plain values for JSON.
 
@@ -139,7 +146,7 @@ class Guard:
         batch_size: int = 1,
         sentences: bool = False,
         chat_template_kwargs: Mapping[str, Any] | None = None,
-        familiarity: Mapping[str, Any] | None = None,
+        familiarity: "Mapping[str, Any] | Streams | None" = None,
     ) -> Self:
         """Make a guard of a policy's file.
 
@@ -252,10 +259,11 @@ class Guard:
         tags: Iterable[str] = (),
         tool_calls: Iterable[str | CalledTool] = (),
         answered_by: str | Author | None = None,
+        temperature: float | None = None,
     ) -> "GuardedAnswer":
         """Decide on a response that was produced elsewhere: by the same weights, unless another is named.
 
-        It is taken to be generated as the profile's answers were: greedily, or at their temperature. What
+        It is taken to be generated as the profile's answers were, unless ``temperature`` says otherwise. What
         another model answered has scores, and a confidence, quantiles and guarantees only where the profile
         is made of that model's answers. Otherwise the policy's ``on_outside_domain`` decides where a rule
         hangs on these.
@@ -270,11 +278,12 @@ class Guard:
                 scored, and has a confidence, by itself.
             answered_by: The name of the model that answered, where it is not the guard's own: as the profile
                 names it (``guardrail calibrate --answered-by``), if it is that one.
+            temperature: At which it was drawn, where that is known.
 
         Raises:
             InvalidInputError: As for :meth:`ask`, or the response cannot be read by this model.
         """
-        job = reading_job(messages, response, tags, finish_reason, tool_calls, answered_by)
+        job = reading_job(messages, response, tags, finish_reason, tool_calls, answered_by, temperature)
         return self._pipeline.run([job])[0]
 
     def judge_batch(
@@ -327,9 +336,10 @@ class Guard:
         tags: Iterable[str] = (),
         tool_calls: Iterable[str | CalledTool] = (),
         answered_by: str | Author | None = None,
+        temperature: float | None = None,
     ) -> "GuardedAnswer":
         """As :meth:`judge`, beside the event loop; see :meth:`aask`."""
-        job = reading_job(messages, response, tags, finish_reason, tool_calls, answered_by)
+        job = reading_job(messages, response, tags, finish_reason, tool_calls, answered_by, temperature)
         return (await self._pipeline.arun([job]))[0]
 
     async def ajudge_batch(

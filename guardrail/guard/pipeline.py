@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from guardrail.calibration.familiarity import NO_STATES, Streams
+from guardrail.calibration.familiarity import Streams
+from guardrail.calibration.guarantees import NO_STATES
 from guardrail.errors import ProfileError
 from guardrail.escalation.case import Answered, Case, Escalation
 from guardrail.escalation.routing import aescalate, escalate, open_routes
@@ -38,7 +39,7 @@ class Pipeline:
         targets: Mapping[str, Any] | None,
         batch_size: int,
         sentences: bool,
-        familiarity: Mapping[str, Any] | None = None,
+        familiarity: Mapping[str, Any] | Streams | None = None,
     ) -> None:
         self._policy = policy
         self._digest = policy.digest
@@ -58,6 +59,11 @@ class Pipeline:
     def profile_digest(self) -> str | None:
         """SHA-256 of the profile in use."""
         return self._resolved.digest
+
+    @property
+    def streams(self) -> Streams | None:
+        """The streams of traffic; None where no profile keeps states."""
+        return self._streams
 
     @property
     def familiarity(self) -> dict[str, Any] | None:
@@ -243,7 +249,7 @@ class Pipeline:
 
 
 def _streams(
-    profile: "Profile | None", patterns: Sequence[str], known: Mapping[str, Any] | None
+    profile: "Profile | None", patterns: Sequence[str], known: Mapping[str, Any] | Streams | None
 ) -> Streams | None:
     """The streams of traffic; None where there is nothing to compare it with.
 
@@ -251,10 +257,13 @@ def _streams(
         ProfileError: What is known of them is invalid, or of another profile.
     """
     if profile is None or profile.states is None:
-        if known is not None:
+        if known is not None and not isinstance(known, Streams):
             why = "there is no profile" if profile is None else NO_STATES
             raise ProfileError(f"Nothing can be known of the traffic: {why}.")
         return None
+    if isinstance(known, Streams):
+        # Those of another profile say nothing of this one: the traffic is untried.
+        return known if known.is_of(profile, patterns) else Streams(profile, patterns)
     return Streams(profile, patterns) if known is None else Streams.from_plain(profile, patterns, known)
 
 

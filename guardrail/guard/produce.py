@@ -90,6 +90,7 @@ class Job:
         messages: What is asked.
         response: An answer that was produced elsewhere, as text or token ids; None to have one generated.
         answered_by: Who gave that one; None for the guard's own model.
+        temperature: At which that one was drawn, if it is known.
         finish_reason: Why that one ended, if it is known.
         tags: What the caller says of the request.
         tool_calls: The tools that the answer calls, by name or with where they stand in it.
@@ -103,6 +104,7 @@ class Job:
     messages: Sequence[Mapping[str, Any]] = field(repr=False)
     response: str | Sequence[int] | None = field(default=None, repr=False)
     answered_by: Author | None = None
+    temperature: float | None = None
     finish_reason: "FinishReason | None" = None
     tags: frozenset[str] = frozenset()
     tool_calls: tuple[str | CalledTool, ...] = ()

@@ -238,6 +238,7 @@ def reading_job(
     finish_reason: "FinishReason | None" = None,
     tool_calls: Iterable[str | CalledTool] = (),
     answered_by: str | Author | None = None,
+    temperature: float | None = None,
 ) -> Job:
     """A response that was produced elsewhere, to be read."""
     if isinstance(tool_calls, str):
@@ -251,6 +252,7 @@ def reading_job(
         response=response,
         finish_reason=finish_reason,
         tool_calls=tuple(tool_calls),
+        temperature=temperature,
     )
 
 

@@ -245,10 +245,12 @@ class ReportedModel(NamedTuple):
     Attributes:
         names: What the answer and the request call it, each name once.
         kind: The class of LangChain's that called it; empty where that is not known.
+        temperature: At which it was asked to draw, if the request says so.
     """
 
     names: tuple[str, ...] = ()
     kind: str = ""
+    temperature: float | None = None
 
     @property
     def shown(self) -> str:
@@ -273,7 +275,18 @@ def reported_model(serialized: Any, metadata: Any, parameters: Any) -> ReportedM
     kind = path[-1] if isinstance(path, list) and path else told.get("name")
     of_run = metadata.get("ls_model_name") if isinstance(metadata, Mapping) else None
     names = [*([of_run] if isinstance(of_run, str) else []), *_names(parameters)]
-    return ReportedModel(_once(names), _clean(kind) if isinstance(kind, str) else "")
+    return ReportedModel(
+        _once(names), _clean(kind) if isinstance(kind, str) else "", _temperature(parameters, metadata)
+    )
+
+
+def _temperature(*sources: Any) -> float | None:
+    for source in sources:
+        for key in ("temperature", "ls_temperature"):
+            value = source.get(key) if isinstance(source, Mapping) else None
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                return float(value)
+    return None
 
 
 def checked_declaration(answered_by: AnsweredBy | None) -> AnsweredBy | None:

@@ -1,6 +1,5 @@
 """A chat model of LangChain with the guard inside: nothing leaves it before the policy decided."""
 
-import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
@@ -22,7 +21,7 @@ from guardrail.langchain.call_options import CallOptions, ConfigCheckedChatModel
 from guardrail.langchain.message_conversion import prompt_of
 from guardrail.langchain.reply import OnAbstain, parsed_by, schema_of, told_to_tracers
 from guardrail.langchain.request import ChatRequest
-from guardrail.langchain.shared_models import Opened, Source, open_source
+from guardrail.langchain.shared_models import Opened, Source, arguments_as_json, open_source
 from guardrail.langchain.tool_parsing import offer
 from guardrail.models.sampling import Sampling
 
@@ -42,9 +41,8 @@ class ChatGuardrail(ConfigCheckedChatModel):
     A message's content is the answer, or the policy's message where the answer is withheld. What the model
     thought before a shown answer is a ``reasoning`` block of ``content_blocks``, and stands where LangChain
     reads it for chat models whose content is a text: ``additional_kwargs["reasoning_content"]``. The verdict
-    is in
-    ``response_metadata["uncertainty"]`` (:func:`~guardrail.langchain.verdicts.verdict_of`), on one chunk of
-    a stream. A withheld draft is not in messages, chunks, callbacks, traces, caches or errors.
+    is in ``response_metadata["uncertainty"]`` (:func:`~guardrail.langchain.verdicts.verdict_of`), on one
+    chunk of a stream. A withheld draft is not in messages, chunks, callbacks, traces, caches or errors.
 
     Streams: with ``streaming: buffer``, a policy's default, nothing is emitted before it is decided. With
     ``streaming: annotate`` text is emitted as it is generated, and the verdict with the last chunk; an answer
@@ -66,8 +64,8 @@ class ChatGuardrail(ConfigCheckedChatModel):
     ``model_name``, ``max_completion_tokens``, ``stop_sequences``, ``request_timeout``; ``max_retries`` is a
     most that is kept, since nothing is retried (``with_retry`` does), and an ``api_key`` opens nothing here.
 
-    A copy shares the weights. A pickle holds names and options alone: what was opened by name is opened anew
-    when it is first used there.
+    A copy shares the weights. A pickle holds names, options and what is known of the traffic: what was
+    opened by name is opened anew when it is first used there.
 
     Attributes:
         model: A model's name (``smollm2-135m``, a folder, a ``.gguf`` file, a hub id) or a ``LocalModel``;
@@ -91,7 +89,9 @@ class ChatGuardrail(ConfigCheckedChatModel):
             ``raise`` (:class:`~guardrail.errors.AbstainedError`, before the first chunk: for
             ``with_fallbacks``).
         targets: Chat models, functions or queues for names of the policy's ``escalation``.
-        policy_tags: What the policy's rules may go by.
+        policy_tags: What the policy's rules, and its ``streams``, may go by. Also for a call.
+        familiarity: What an earlier guard of the same profile knew of the traffic
+            (``chat.guard.familiarity``), to go on from there; then what is known now. Copies learn together.
         batch_size: How many waiting requests are answered together at most.
         streaming: Have ``invoke`` stream inside, so that whoever listens hears the chunks.
         with_draft: Put drafts into verdicts, withheld or not; for debugging.
@@ -118,6 +118,7 @@ class ChatGuardrail(ConfigCheckedChatModel):
     on_abstain: OnAbstain = "message"
     targets: Any = None
     policy_tags: list[str] = Field(default_factory=list)
+    familiarity: Any = None
     batch_size: int = 8
     streaming: bool = False
     with_draft: bool = False
@@ -160,6 +161,7 @@ class ChatGuardrail(ConfigCheckedChatModel):
         del options["default_timeout"]
         return {
             **self._open().identity,
+            "familiarity": self.familiarity.known() if self.familiarity else [],
             **options,
             "with_draft": self.with_draft,
             "output_version": self.output_version,
@@ -200,12 +202,14 @@ class ChatGuardrail(ConfigCheckedChatModel):
             self.dtype,
             self.quantization,
             self.batch_size,
-            _as_json(self.chat_template_kwargs),
+            arguments_as_json(self.chat_template_kwargs),
         )
         # Fields may be set anew, and copies made with others: a guard of another policy must not go on.
-        if self._opened is None or not self._opened.is_of(source):
+        known = self._opened.guard.streams if self._opened else None
+        if self._opened is None or not self._opened.is_of(source) or self.familiarity is not known:
             before = self._opened.model_profile if self._opened else None
-            self._opened = open_source(source)
+            self._opened = open_source(source, self.familiarity)
+            self.familiarity = self._opened.guard.streams
             # Unless a caller gave another: what was said of one model does not hold for the next.
             if self.profile in (None, before):
                 self.profile = self._opened.model_profile
@@ -303,7 +307,7 @@ class ChatGuardrail(ConfigCheckedChatModel):
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         memo = {} if memo is None else memo
-        shared = [*(getattr(self, name) for name in _SHARED), self._opened]
+        shared = [*(getattr(self, name) for name in (*_SHARED, "familiarity")), self._opened]
         return super().__deepcopy__({**memo, **{id(one): one for one in shared}})
 
     def __getstate__(self) -> dict[Any, Any]:
@@ -311,6 +315,8 @@ class ChatGuardrail(ConfigCheckedChatModel):
         state = super().__getstate__()
         # Whoever unpickles it opens the model anew.
         fields = dict(state["__dict__"])
+        if self._opened is not None and fields["familiarity"] is self._opened.guard.streams:
+            fields["familiarity"] = self._opened.guard.familiarity
         if self._opened is not None and fields["profile"] == self._opened.model_profile:
             fields["profile"] = None
         return {**state, "__dict__": fields, "__pydantic_private__": {"_opened": None}}
@@ -386,10 +392,3 @@ class ChatGuardrail(ConfigCheckedChatModel):
         _ = self._options.changed(None, {**kwargs, "strict": strict, "json_schema": form})
         model = self.bind(json_schema=form, **told_to_tracers(schema, method), **kwargs)
         return parsed_by(model, schema, include_raw=include_raw)
-
-
-def _as_json(kwargs: Mapping[str, Any] | None) -> str:
-    try:
-        return json.dumps(kwargs or {}, sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise OptionError(f"chat_template_kwargs holds what is no JSON: {error}.") from error

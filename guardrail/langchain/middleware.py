@@ -103,6 +103,8 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
         answered_by: Who answers, as for :class:`UncertaintyGuard`.
         people: What an escalation to a queue does: ``interrupt``, or ``queue`` to put it there and end.
         tags: What the policy's rules may go by, beside the tags of the run.
+        familiarity: What an earlier middleware of the same profile knew of the traffic
+            (:attr:`familiarity`), to go on from there.
 
     Raises:
         PolicyError: The policy has mistakes; it lists all of them.
@@ -121,6 +123,7 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
         answered_by: AnsweredBy | None = None,
         people: People = "interrupt",
         tags: Iterable[str] = (),
+        familiarity: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if people not in get_args(People):
@@ -132,11 +135,13 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
         self._tags = tuple(tags)
         self._made_by |= {"people": people, "tags": self._tags, "answered_by": answered_by}
         within = targets_within(policy, targets, people)
-        self._guard = UncertaintyGuard(policy, scorer_model, targets=within, answered_by=answered_by)
+        self._guard = UncertaintyGuard(
+            policy, scorer_model, targets=within, answered_by=answered_by, familiarity=familiarity
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         check_keyless(self._made_by["targets"])
-        return self._made_by
+        return {**self._made_by, "familiarity": self.familiarity}
 
     def __setstate__(self, made_by: Mapping[str, Any]) -> None:
         # It is what it was made by.
@@ -150,6 +155,11 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
     def policy(self) -> Policy:
         """What decides."""
         return self._guard.policy
+
+    @property
+    def familiarity(self) -> Mapping[str, Any] | None:
+        """What is known of the traffic, to be kept over a restart; as for :class:`UncertaintyGuard`."""
+        return self._guard.familiarity
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]

@@ -229,6 +229,7 @@ def decide_on_call(
             tags=tags,
             tool_calls=tools,
             answered_by=author,
+            temperature=call.model.temperature,
         )
     except (InvalidInputError, _UncheckedError) as error:
         words = _words(call.messages or ())
@@ -250,6 +251,7 @@ async def adecide_on_call(
             tags=tags,
             tool_calls=tools,
             answered_by=author,
+            temperature=call.model.temperature,
         )
     except (InvalidInputError, _UncheckedError) as error:
         words = _words(call.messages or ())

@@ -29,7 +29,15 @@ if TYPE_CHECKING:
     from guardrail.models.loading import LoadOptions
     from guardrail.models.local import LocalModel
 
-__all__ = ["Opened", "Source", "count_tokens", "model_profile", "open_source", "shared_model"]
+__all__ = [
+    "Opened",
+    "Source",
+    "arguments_as_json",
+    "count_tokens",
+    "model_profile",
+    "open_source",
+    "shared_model",
+]
 
 
 _ANY_QUESTION = {"role": "user", "content": "a"}
@@ -131,8 +139,24 @@ class Opened:
         )
 
 
-def open_source(source: Source) -> Opened:
+def arguments_as_json(kwargs: Mapping[str, Any] | None) -> str:
+    """Arguments of a chat template as a text that can be compared.
+
+    Raises:
+        OptionError: They hold what is no JSON.
+    """
+    try:
+        return json.dumps(kwargs or {}, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"chat_template_kwargs holds what is no JSON: {error}.") from error
+
+
+def open_source(source: Source, familiarity: Any = None) -> Opened:
     """Open the model and its guard.
+
+    Args:
+        source: What they are opened by.
+        familiarity: What is known of the traffic, as for the guard.
 
     Raises:
         OptionError: A model that is open already is to be opened in another way.
@@ -162,6 +186,7 @@ def open_source(source: Source) -> Opened:
         targets=source.targets,
         batch_size=source.batch_size,
         chat_template_kwargs=json.loads(source.chat_template_kwargs),
+        familiarity=familiarity,
     )
     identity = {
         "model": _fingerprint_of(guard.model).as_plain(),

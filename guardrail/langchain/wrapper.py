@@ -99,6 +99,8 @@ class UncertaintyGuard:
             profile holds. It is not believed of an answer whose own metadata names another model.
         trace_drafts: Let tracers (LangSmith's, ``collect_runs``) see everything as it happens, with true
             times, and so every answer, withheld or not.
+        familiarity: What an earlier guard of the same profile knew of the traffic (:attr:`familiarity`), to
+            go on from there.
 
     Raises:
         PolicyError: The policy has mistakes; it lists all of them.
@@ -115,6 +117,7 @@ class UncertaintyGuard:
         targets: Mapping[str, Any] | None = None,
         answered_by: AnsweredBy | None = None,
         trace_drafts: bool = False,
+        familiarity: Mapping[str, Any] | None = None,
     ) -> None:
         if on_abstain not in get_args(ChainOnAbstain):
             raise OptionError(
@@ -129,6 +132,7 @@ class UncertaintyGuard:
         self.trace_drafts = trace_drafts
         self._model = model or self.policy.scorer_model
         self._targets = targets
+        self._familiarity = familiarity
         # A policy that only observes changes nothing in a conversation.
         self.notices = None if self.policy.mode == "observe" else notices_of(self.policy)
         self._opening = ForkSafeLock()
@@ -139,11 +143,19 @@ class UncertaintyGuard:
     def __getstate__(self) -> dict[str, Any]:
         check_keyless(self._targets)
         # Opened anew, and shared where the same is open already.
-        return {**self.__dict__, "_guard": None}
+        return {**self.__dict__, "_guard": None, "_familiarity": self.familiarity}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         # There is nothing in it that is changed.
         return self
+
+    @property
+    def familiarity(self) -> Mapping[str, Any] | None:
+        """What is known of the traffic of all chains, to be kept over a restart, as ``Guard.familiarity``.
+
+        Answers that bring the verdict of a ``ChatGuardrail`` along are among the traffic of that one.
+        """
+        return self._familiarity if self._guard is None else self._guard.familiarity
 
     @property
     def streams_live(self) -> bool:
@@ -257,7 +269,7 @@ class UncertaintyGuard:
 
                 model = self._model or self.policy.model or DEFAULT_MODEL
                 model = shared_model(model, LoadOptions()) if isinstance(model, str) else model
-                self._guard = Guard(self.policy, model, targets=self._targets)
+                self._guard = Guard(self.policy, model, targets=self._targets, familiarity=self._familiarity)
             return self._guard
 
     async def _aopen(self) -> "Guard":

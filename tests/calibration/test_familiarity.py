@@ -16,7 +16,7 @@ from guardrail.calibration.threshold_search import FixedSequence
 from guardrail.errors import CalibrationError, ProfileError
 from guardrail.scoring.uncertainty import HiddenState, Observation
 from tests.support.profiles import a_profile
-from tests.support.states import SIZE, hidden_states, profile_with_states
+from tests.support.states import SIZE, hidden_states, profile_with_states, resealed
 
 
 def test_traffic_is_untried_then_familiar():
@@ -120,6 +120,19 @@ def test_of_too_many_streams_the_one_longest_without_an_answer_is_untried_again(
     assert len(streams.as_plain()["streams"]) == MOST_STREAMS
 
 
+def test_a_stream_with_an_alarm_is_not_forgotten_for_others():
+    streams = Streams(profile_with_states(), ["*"])
+    for theirs in hidden_states(ENOUGH, 2, shift=0.6):
+        streams.observe({"foreign"}, theirs)
+    hidden = hidden_states(1, 1)[0]
+    for at in range(MOST_STREAMS + 3):
+        streams.observe({f"{at}"}, hidden)
+    assert streams.status({"foreign"}).familiar == "unlike"
+    assert [streams.status({f"{at}"}).compared for at in range(5)] == [0, 0, 0, 0, 1]
+    assert streams.known() == [("unlike", "foreign")]
+    assert len(streams.as_plain()["streams"]) == MOST_STREAMS
+
+
 def some_streams(profile):
     streams = Streams(profile, ["t*"])
     for ours, theirs in zip(hidden_states(33, 1), hidden_states(33, 2, shift=0.9), strict=True):
@@ -173,7 +186,30 @@ def test_corrupt_values_are_refused(path, value):
     kept = some_streams(profile).as_plain()
     Streams.from_plain(profile, ["t*"], deepcopy(kept))
     _set(kept, path, value)
-    with pytest.raises(ProfileError, match="cannot be read"):
+    for damaged in (kept, resealed(kept)):
+        with pytest.raises(ProfileError, match="cannot be read"):
+            Streams.from_plain(profile, ["t*"], damaged)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (["streams", 1, "compared", "highest"], 0.5),
+        (["streams", 1, "compared", "capital"], [0.5, 0.5]),
+        (["streams", 0, "tags"], ["t9"]),
+        (["streams", 1], None),
+        (["patterns"], ["*"]),
+        (["sha256"], "0" * 64),
+    ],
+)
+def test_what_was_altered_since_it_was_kept_is_refused(path, value):
+    profile = profile_with_states()
+    kept = some_streams(profile).as_plain()
+    # A store may write whole numbers without a point, and sort keys.
+    kept = json.loads(json.dumps(kept, sort_keys=True).replace(".0,", ","))
+    Streams.from_plain(profile, ["t*"], kept)
+    _set(kept, path, value if value is not None else kept["streams"][0])
+    with pytest.raises(ProfileError, match="altered since it was kept"):
         Streams.from_plain(profile, ["t*"], kept)
 
 

@@ -159,6 +159,15 @@ def test_an_infeasible_guarantee_is_not_watched() -> None:
     assert watched((refused, FEASIBLE)).monitor().status().limit == 3 / 0.01
 
 
+def test_the_promise_of_a_kind_is_not_taken_for_that_of_all() -> None:
+    laxer = FEASIBLE.model_copy(update={"kind": "sum", "threshold": THRESHOLD - 1})
+    monitor = watched((FEASIBLE, laxer)).monitor()
+    assert monitor.status().limit == 3 / 0.01
+    for _ in range(200):
+        status = monitor.outcome(THRESHOLD - 0.01, correct=False)
+    assert not status.drifted
+
+
 def test_live_traffic_is_taken_as_it_comes() -> None:
     profile = watched()
     monitor = profile.monitor()

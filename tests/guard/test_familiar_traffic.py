@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from guardrail.calibration.familiarity import ENOUGH, NO_STATES
-from guardrail.calibration.profile import read_profile
+from guardrail.calibration.familiarity import ENOUGH
+from guardrail.calibration.guarantees import NO_STATES
+from guardrail.calibration.profile import CertifiedThreshold, read_profile
 from guardrail.errors import ProfileError
 from guardrail.guard import Guard
 from guardrail.models.sampling import Sampling
@@ -20,6 +21,7 @@ from tests.support.guards import (
     profile_file,
     tiny,
 )
+from tests.support.states import resealed
 
 CERTIFIED = {
     "id": "certified",
@@ -74,7 +76,7 @@ def test_unlike_traffic_has_nothing_certified_any_more(profile):
     assert guard.judge(ASKED, SAID).action == "pass"
     unlike = copy.deepcopy(guard.familiarity)
     unlike["streams"][0]["compared"]["highest"] = 100.0
-    again = Guard(guard.policy, tiny(), familiarity=unlike)
+    again = Guard(guard.policy, tiny(), familiarity=resealed(unlike))
     answer = again.judge(ASKED, SAID)
     assert (answer.action, answer.familiar, answer.guarantees) == ("abstain", "unlike", ())
     assert "unlike those of the profile" in answer.uncertified
@@ -163,3 +165,34 @@ def test_what_is_known_of_other_traffic_is_refused(profile, tmp_path):
     without = guarded(profile_file(other, states=False)).policy
     with pytest.raises(ProfileError, match="keeps no states"):
         Guard(without, tiny(), familiarity=known)
+
+
+def test_guards_that_are_given_the_streams_of_another_learn_together(profile, tmp_path):
+    guard = Guard(guarded(profile).policy, tiny(), familiarity=familiar_with(read_profile(profile)))
+    other = Guard(guard.policy, tiny(), familiarity=guard.streams)
+    assert other.judge(ASKED, SAID).action == "pass"
+    assert compared(guard) == compared(other) == ENOUGH + 1
+    again = tmp_path / "other"
+    again.mkdir()
+    of_another = Guard(guarded(profile_file(again, intercept=1.0)).policy, tiny(), familiarity=guard.streams)
+    assert of_another.judge(ASKED, SAID).familiar == "untried"
+    without = Guard(guarded(profile_file(again, states=False)).policy, tiny(), familiarity=guard.streams)
+    assert without.judge(ASKED, SAID).familiar is None
+
+
+def test_an_answer_from_elsewhere_that_was_drawn_at_another_temperature_is_not_certified(tmp_path):
+    guard = guarded(profile_file(tmp_path, intercept=2.0, generation={"temperature": 0.0}))
+    for temperature in (None, 0, 0.0):
+        assert guard.judge(ASKED, SAID, temperature=temperature).rule == "certified"
+    for temperature in (0.7, float("nan")):
+        answer = guard.judge(ASKED, SAID, temperature=temperature)
+        assert (answer.action, answer.guarantees, answer.domain) == ("abstain", None, ("temperature",))
+        assert "answers at temperature 0.0" in answer.outside_domain
+
+
+def test_a_tag_that_names_no_kind_is_held_to_no_promise(tmp_path):
+    of_kind = {"kind": "sum", "max_error": 0.1, "confidence": 0.9, "n": 100, "errors": 0, "needed": 22}
+    certified = (CertifiedThreshold(**of_kind, threshold=1.0, accepted=50),)
+    guard = guarded(profile_file(tmp_path, intercept=2.0, certified=certified))
+    said = {tags: guard.judge(ASKED, SAID, tags=tags).action for tags in [(), ("kind:sum",), ("kind:",)]}
+    assert said == {(): "pass", ("kind:sum",): "pass", ("kind:",): "abstain"}

@@ -27,10 +27,11 @@ SAID = "Goethe wrote Faust."
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def policy(folder, of=None, **fields):
+def policy(folder, of=None, generation=None, **fields):
     """A policy whose profile is sure of everything; of the tiny model's answers, or another's."""
     path = folder / "profile.json"
-    write_profile(profile_of(intercept=4.0).model_copy(update={"answered_by": of}), path)
+    made = profile_of(intercept=4.0, generation=generation)
+    write_profile(made.model_copy(update={"answered_by": of}), path)
     values = {"profile": str(path), "on_uncalibrated": "flag", "on_outside_domain": OUTSIDE, **fields}
     return policy_of(CERTIFIED, SURE, WITHHELD, **values).found_at(path)
 
@@ -58,6 +59,25 @@ class Requested(OtherModel):
     """A model that is asked for by a name, and whose answers say nothing of it."""
 
     model: str = "gpt-4o-mini"
+
+
+class Warm(OtherModel):
+    """A model that is asked to draw at a temperature."""
+
+    temperature: float
+
+    @property
+    def _identifying_params(self):
+        return {"temperature": self.temperature}
+
+
+@pytest.mark.parametrize(("temperature", "rule"), [(0.0, "sure"), (0.9, "on_outside_domain")])
+def test_what_is_declared_and_drawn_at_another_temperature_is_outside(tmp_path, temperature, rule):
+    guard = UncertaintyGuard(policy(tmp_path, generation={"temperature": 0.0}), tiny(), answered_by="tiny")
+    model = Warm(messages=[AIMessage(SAID)], temperature=temperature)
+    _, verdict = asked(guard.wrap(PROMPT | model | StrOutputParser()))
+    assert verdict["rule"] == rule
+    assert verdict["domain"] == (["temperature"] if temperature else [])
 
 
 MODELS = {
