@@ -291,7 +291,8 @@ def what_if(policy: Policy, answers: Sequence[KnownAnswer]) -> WhatIf:
 def known_answers(profile: "Profile", held_out: Iterable["HeldOutAnswer"]) -> tuple[KnownAnswer, ...]:
     """A profile's held-out answers as a policy would see them in familiar traffic.
 
-    What a general profile certifies in its report is no guarantee of traffic, and none is met here either.
+    What a profile certifies in its report is no guarantee of traffic where it is a general one or keeps no
+    states, and none is met here either.
     """
     return tuple(_known(profile, answer) for answer in held_out)
 
@@ -299,16 +300,14 @@ def known_answers(profile: "Profile", held_out: Iterable["HeldOutAnswer"]) -> tu
 def _known(profile: "Profile", answer: "HeldOutAnswer") -> KnownAnswer:
     if not answer.response.strip():
         return KnownAnswer(Evidence(error="the answer has no text"), answer.correct)
-    from guardrail.calibration.guarantees import GENERAL
-
     assessment = profile.assess_score(answer.confidence_score, answer.scores)
     evidence = Evidence(
         confidence=assessment.confidence,
         scores=answer.scores,
         quantiles=assessment.quantiles,
-        guarantees=frozenset() if profile.is_general else frozenset(assessment.guarantees),
-        uncertified=GENERAL if profile.is_general else "",
-        familiar="familiar",
+        guarantees=frozenset() if profile.certifies_nothing else frozenset(assessment.guarantees),
+        uncertified=profile.certifies_nothing,
+        familiar=None if profile.states is None else "familiar",
         finish_reason=answer.finish_reason,
     )
     return KnownAnswer(evidence, answer.correct)

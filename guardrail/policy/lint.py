@@ -203,6 +203,10 @@ _NOT_ONES_OWN = (
     "never holds: the profile is a general one, not of your own questions, and certifies nothing; name one "
     "of yours as profile, which guardrail calibrate makes"
 )
+_NEVER_FAMILIAR = (
+    "the profile keeps no states to compare the questions with; make it again with guardrail calibrate, of "
+    "about 100 answers or more to different questions"
+)
 UNKNOWN_FILE = "cannot be named here; name a file with builtin:, or start from a policy that names this one"
 
 
@@ -286,6 +290,8 @@ def _compare(root: Node, node: Node, path: Path, found: Profiled, *, is_auto: bo
             if name in QUANTILES and name not in profile.reference:
                 said = f"the profile has no reference answers for {name!r}"
                 found.mistakes.append(entry.node.mistake(said + did_you_mean(name, profile.reference)))
+        if (familiar := when.get("familiar")) is not None and profile.states is None:
+            found.warnings.append(familiar.mistake(f"is never known: {_NEVER_FAMILIAR}"))
         if certified is None or is_auto:
             continue
         if profile.is_general or path in builtin_profiles().values():
@@ -310,10 +316,14 @@ def _compare_guarantee(node: Node, profile: "Profile", found: Profiled) -> None:
                 f"guardrail calibrate --target-error {wanted.max_error:g} --confidence {wanted.confidence:g}"
             )
         )
-    elif threshold.threshold is None and (kinds := profile.kinds_certified_for(wanted)):
+        return
+    kinds = profile.kinds_certified_for(wanted)
+    if threshold.threshold is None and not kinds:
+        said = f"never holds: the guarantee is infeasible with this profile ({threshold.reason})"
+        found.warnings.append(node.mistake(said))
+    elif profile.states is None:
+        found.warnings.append(node.mistake(f"never holds: {_NEVER_FAMILIAR}"))
+    elif threshold.threshold is None:
         listed = ", ".join(f"kind:{kind}" for kind in kinds)
         said = f"holds for requests with the tag {listed} alone: for others, {threshold.reason}"
-        found.warnings.append(node.mistake(said))
-    elif threshold.threshold is None:
-        said = f"never holds: the guarantee is infeasible with this profile ({threshold.reason})"
         found.warnings.append(node.mistake(said))

@@ -163,6 +163,12 @@ _GENERAL = Statement(
     "A general profile, for other people's traffic: it gives a confidence, and its thresholds accept no "
     "answer of an app. A profile of your own questions certifies (guardrail calibrate).",
 )
+_WITHOUT_STATES = Statement(
+    "caution",
+    "Familiarity",
+    "It keeps no states of its answers, so whether an app's questions are like its own cannot be found out: "
+    "its thresholds accept no answer of an app. A profile of about 100 answers or more keeps some.",
+)
 
 
 def verdict(profile: Profile) -> tuple[Statement, ...]:
@@ -187,10 +193,12 @@ def verdict(profile: Profile) -> tuple[Statement, ...]:
         return (Statement("caution", "Adapted", text),)
     report = profile.report
     parts = (_basis(report), _ranking(report), _probabilities(report), _skill(report))
+    promises = any(one.threshold is not None for one in profile.certified)
     general = (_GENERAL,) if profile.is_general else ()
+    without = (_WITHOUT_STATES,) if promises and not general and profile.states is None else ()
     has_kinds = any(one.kind for one in profile.certified)
     thresholds = (_threshold(row, has_kinds=has_kinds) for row in threshold_rows(profile))
-    return (*(part for part in parts if part), *thresholds, *general)
+    return (*(part for part in parts if part), *thresholds, *general, *without)
 
 
 def _basis(report: Mapping[str, Any]) -> Statement | None:

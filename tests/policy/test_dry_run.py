@@ -9,6 +9,7 @@ from guardrail.policy.dry_run import KnownAnswer, known_answers, what_if
 from guardrail.policy.evidence import Evidence
 from guardrail.policy.load import check_text, load_policy
 from guardrail.policy.model import Policy
+from tests.support.states import states_of
 
 _POLICY = """
 version: 1
@@ -80,7 +81,7 @@ def test_the_shipped_held_out_answers_are_those_of_the_shipped_report(shipped):
 
 def test_a_held_out_answer_is_seen_as_the_guard_would_see_it(shipped):
     profile, held_out = shipped
-    own = profile.model_copy(update={"is_general": False})
+    own = profile.model_copy(update={"is_general": False, "states": states_of()})
     known = known_answers(profile, held_out)
     threshold = profile.certified_for(Guarantee(0.2, 0.95)).threshold
     for one, seen, by_own in zip(held_out, known, known_answers(own, held_out), strict=True):
@@ -118,5 +119,9 @@ def test_no_held_out_answer_of_a_general_profile_meets_a_guarantee(shipped):
         }
     )
     assert what_if(policy, known_answers(profile, held_out)).rules["c"] == 0
-    own = known_answers(profile.model_copy(update={"is_general": False}), held_out)
-    assert what_if(policy, own).rules["c"] > 0
+    own = profile.model_copy(update={"is_general": False, "states": states_of()})
+    assert what_if(policy, known_answers(own, held_out)).rules["c"] > 0
+    # Nor one of a profile by which it is never known whether traffic is familiar.
+    without = known_answers(own.model_copy(update={"states": None}), held_out)
+    assert what_if(policy, without).rules["c"] == 0
+    assert "keeps no states" in without[0].evidence.uncertified

@@ -9,6 +9,7 @@ from guardrail.policy.load import check_policy, load_policy
 from guardrail.policy.yaml_document import builtin_policies
 from tests.support.policy_texts import GOOD, check, mistakes, rules
 from tests.support.profiles import FEASIBLE, INFEASIBLE, MAKING, a_profile
+from tests.support.states import states_of
 
 DEFAULT = "{id: default, action: abstain}"
 BASE = rules(
@@ -272,7 +273,7 @@ def test_a_guarantee_that_holds_for_a_kind_alone_says_for_which(folder):
     )
     enough = MAKING.model_copy(update={"answers": 300, "parts": {"fit": 40, "certify": 80, "report": 20}})
     certified = (INFEASIBLE.model_copy(update={"n": 80}), of_kind)
-    write_profile(a_profile(certified=certified, making=enough), folder / "profile.json")
+    write_profile(a_profile(certified=certified, making=enough, states=states_of()), folder / "profile.json")
     rule = "{id: a, when: {certified: {max_error: 0.05, confidence: 0.95}}, action: pass}"
     checked = check(rules(rule, DEFAULT, profile="profile.json"), folder)
     assert [str(one) for one in checked.warnings] == [
@@ -373,12 +374,42 @@ def test_no_ready_policy_has_a_mistake_or_a_warning_but_that_nothing_is_certifie
 @pytest.mark.parametrize("profile", [None, "auto", "builtin:smollm2-135m", "general.json"])
 def test_a_condition_that_a_general_profile_never_meets_is_warned_of(folder, profile):
     write_profile(a_profile(is_general=True), folder / "general.json")
-    write_profile(a_profile(), folder / "own.json")
+    write_profile(a_profile(states=states_of()), folder / "own.json")
     rule = "{id: a, when: {certified: {max_error: 0.1, confidence: 0.9}}, action: pass}"
     named = {} if profile is None else {"profile": profile}
     (warning,) = check(rules(rule, DEFAULT, **named), folder).warnings
     assert "certifies nothing" in str(warning)
     assert check(rules(rule, DEFAULT, profile="own.json"), folder).warnings == ()
+
+
+def test_a_profile_by_which_no_traffic_can_ever_be_familiar_is_warned_of(folder):
+    write_profile(a_profile(), folder / "without.json")
+    write_profile(a_profile(is_general=True), folder / "general.json")
+    write_profile(a_profile(states=states_of()), folder / "own.json")
+    asked = [
+        "{certified: {max_error: 0.1, confidence: 0.9}}",
+        "{not: {familiar: unlike}, confidence: {gte: 0.5}}",
+        "{certified: {max_error: 0.05, confidence: 0.95}}",
+    ]
+    some = [f"{{id: r{at}, when: {when}, action: flag}}" for at, when in enumerate(asked)]
+
+    def warnings(profile):
+        checked = check(rules(*some, DEFAULT, profile=profile), folder)
+        assert checked.policy is not None
+        return [f"{one.path} {one.text}" for one in checked.warnings]
+
+    first, second, infeasible = warnings("without.json")
+    assert first.startswith("rules[0].when.certified never holds: the profile keeps no states to compare")
+    assert second.startswith("rules[1].when.not.familiar is never known: the profile keeps no states")
+    assert "guardrail calibrate, of about 100 answers or more" in first
+    # One cause is enough for a condition.
+    assert "infeasible" in infeasible
+    assert [one.split(":")[0].split(" ", 1)[1] for one in warnings("general.json")] == [
+        "never holds",
+        "is never known",
+        "never holds",
+    ]
+    assert warnings("own.json") == [infeasible]
 
 
 def test_the_ready_policies_are_those_that_are_promised():

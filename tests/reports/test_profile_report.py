@@ -67,6 +67,14 @@ def test_what_cannot_be_promised_gives_the_reason():
     assert INFEASIBLE.reason in said(calibrated().profile, "No guarantee").text
 
 
+def test_a_promise_that_no_app_is_ever_held_to_says_so():
+    profile = calibrated().profile
+    assert "Familiarity" not in [statement.topic for statement in verdict(profile)]
+    statement = said(profile.model_copy(update={"states": None}), "Familiarity")
+    assert statement.tone == "caution"
+    assert "its thresholds accept no answer of an app" in statement.text
+
+
 def test_a_promise_for_a_kind_and_one_for_the_mix_are_told_apart():
     statements = verdict(calibrated(certified=(FEASIBLE, *OF_KINDS)).profile)
     mix, fact, total = (one.text for one in statements[-3:])

@@ -13,6 +13,7 @@ from guardrail.calibration.profile import CertifiedThreshold, Making, Profile
 from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.scoring.options import ScoringOptions, fingerprint_scorer
 from tests.support.profiles import EVERYTHING
+from tests.support.states import states_of
 
 FEASIBLE = CertifiedThreshold(
     max_error=0.1, confidence=0.9, threshold=2.4, n=300, accepted=98, errors=5, needed=22
@@ -85,6 +86,7 @@ def calibrated(
         domain=EVERYTHING,
         certified=certified,
         reference={"confidence_score": ReferenceDistribution(n=3, values=(0.0, 1.0, 2.0))},
+        states=states_of(depth=0.67),
         report=_report(held_out, certified),
         making=_making(len(held_out.correct), making),
     )
