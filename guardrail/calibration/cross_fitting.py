@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guardrail.calibration.calibrators import Calibrator
-from guardrail.calibration.features import Inputs, Linear, LinearSum, fit_logistic, fit_probe
+from guardrail.calibration.features import Inputs, LinearSum, fit_sum
 from guardrail.calibration.fit_calibrators import fit_calibrator
 from guardrail.calibration.options import CalibratorChoice, InputsChoice
 from guardrail.errors import CalibrationError
@@ -22,12 +22,9 @@ BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 Folds = frozenset[int]
 
-# At most three are ever left out.
+# At most two are ever left out.
 FOLDS = 6
 _NONE: Folds = frozenset()
-# Penalty on squared weights of standardised columns; see fit_logistic.
-_SIGNALS_PENALTY = 10.0
-_PROBE_PENALTY = 30.0
 
 
 class OutOfFoldPredictions(NamedTuple):
@@ -53,7 +50,6 @@ class CrossFit:
         self._correct = correct
         self._fold = fold
         self._sums: dict[Folds, LinearSum] = {}
-        self._probes: dict[Folds, Linear] = {}
 
     def final(self) -> LinearSum:
         """The sum fitted on all folds."""
@@ -93,35 +89,12 @@ class CrossFit:
             # Nothing to learn: lower HybridGrad is surer.
             return LinearSum(0.0, np.array([-float(name == "hybridgrad") for name in names]))
         rows = self._rows(without)
-        signals, correct = self._inputs.signals[rows], self._correct[rows]
-        if self.kind == "signals":
-            fitted = fit_logistic(signals, correct, penalty=_SIGNALS_PENALTY)
-            return LinearSum(fitted.intercept, fitted.weights)
-        columns = np.column_stack([signals, self._probe_values(without)[rows]])
-        fitted = fit_logistic(columns, correct, penalty=_SIGNALS_PENALTY)
-        probe = self._probe(without)
-        return LinearSum(
-            fitted.intercept, fitted.weights[:-1], probe.weights, probe.intercept, float(fitted.weights[-1])
-        )
-
-    def _probe_values(self, without: Folds) -> FloatArray:
-        values = np.full(len(self._fold), np.nan)
-        for fold in self._others(without):
-            probe, here = self._probe(without | {fold}), self._fold == fold
-            values[here] = self._hidden[here] @ probe.weights + probe.intercept
-        return values
-
-    def _probe(self, without: Folds) -> Linear:
-        if without not in self._probes:
-            rows = self._rows(without)
-            self._probes[without] = fit_probe(self._hidden[rows], self._correct[rows], penalty=_PROBE_PENALTY)
-        return self._probes[without]
-
-    @property
-    def _hidden(self) -> NDArray[np.float32]:
-        if self._inputs.hidden is None:
-            raise CalibrationError("A probe needs hidden states, but these answers have none.")
-        return self._inputs.hidden
+        hidden = None
+        if self.kind == "probe":
+            if self._inputs.hidden is None:
+                raise CalibrationError("A probe needs hidden states, but these answers have none.")
+            hidden = self._inputs.hidden[rows]
+        return fit_sum(self._inputs.signals[rows], hidden, self._correct[rows])
 
     def _rows(self, without: Folds) -> IntArray:
         return np.flatnonzero(~np.isin(self._fold, list(without)))

@@ -15,7 +15,7 @@ from guardrail.calibration.options import InputsChoice
 from guardrail.errors import CalibrationError
 from guardrail.scoring.uncertainty import SCORES, Observation
 
-__all__ = ["INPUTS", "Inputs", "Linear", "LinearSum", "available", "fit_logistic", "fit_probe", "read_inputs"]
+__all__ = ["INPUTS", "Inputs", "Linear", "LinearSum", "available", "fit_logistic", "fit_sum", "read_inputs"]
 
 
 FloatArray = NDArray[np.float64]
@@ -51,27 +51,23 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class LinearSum:
-    """A confidence model as arrays: intercept + signals · weights + probe_weight · (hidden · probe + bias).
+    """A confidence model as arrays: intercept + signals · weights + hidden · probe.
 
     Attributes:
         intercept: The constant term.
         weights: A weight for each of the inputs' terms.
         probe: A weight for each value of the hidden state; None without a probe.
-        probe_bias: The probe's constant term.
-        probe_weight: The probe's weight in the sum.
     """
 
     intercept: float
     weights: FloatArray
     probe: FloatArray | None = None
-    probe_bias: float = 0.0
-    probe_weight: float = 0.0
 
     def scores(self, inputs: Inputs, rows: NDArray[np.int64]) -> FloatArray:
         """The sum for these answers."""
         total: FloatArray = self.intercept + inputs.signals[rows] @ self.weights
         if self.probe is not None and inputs.hidden is not None:
-            total += self.probe_weight * (inputs.hidden[rows] @ self.probe + self.probe_bias)
+            total += inputs.hidden[rows] @ self.probe
         return total
 
     def as_model(self, kind: InputsChoice, inputs: Inputs) -> ConfidenceModel:
@@ -82,7 +78,7 @@ class LinearSum:
         ]
         probe = None
         if self.probe is not None:
-            probe = Probe.of(inputs.depth, self.probe.tolist(), self.probe_bias, self.probe_weight)
+            probe = Probe.of(inputs.depth, self.probe.tolist(), bias=0.0)
         return ConfidenceModel.model_validate(
             {
                 "inputs": kind,
@@ -138,8 +134,10 @@ def available(inputs: Inputs, asked: InputsChoice) -> tuple[InputsChoice, ...]:
     return INPUTS if inputs.hidden is not None else INPUTS[:-1]
 
 
-# Directions of the hidden state for the probe: a few hundred answers cannot determine more.
-_COMPONENTS = 24
+# Directions of the hidden state that a probe reads, and the penalty on squared weights (see fit_logistic).
+# docs/explanation/results.md, "Across kinds of questions", has what else was tried.
+_DIRECTIONS = 48
+_PENALTY = 30.0
 
 
 class Linear(NamedTuple):
@@ -149,7 +147,7 @@ class Linear(NamedTuple):
     intercept: float
 
 
-def fit_logistic(x: FloatArray, correct: BoolArray, *, penalty: float) -> Linear:
+def fit_logistic(x: FloatArray, correct: BoolArray, *, penalty: float = _PENALTY) -> Linear:
     """Logistic regression on standardised columns.
 
     Args:
@@ -175,23 +173,50 @@ def fit_logistic(x: FloatArray, correct: BoolArray, *, penalty: float) -> Linear
     return Linear(weights, float(model.intercept_[0] - weights @ centre))
 
 
-def fit_probe(hidden: NDArray[np.float32], correct: BoolArray, *, penalty: float) -> Linear:
-    """Standardise, keep the 24 directions of most variance, and fit a logistic regression on them.
+def fit_sum(signals: FloatArray, hidden: NDArray[np.float32] | None, correct: BoolArray) -> LinearSum:
+    """Fit the weights of scores, and of a hidden state beside them, in one logistic regression.
+
+    Of the hidden state the mean over the response is read, standardised and reduced to the 48 directions of
+    most variance. The state at the last token is not: with it the ranking was worse.
 
     Args:
-        hidden: n × 2d.
+        signals: Scores, n × terms.
+        hidden: [mean, last], n × 2d; None for a sum of scores alone.
         correct: The labels.
-        penalty: As for :func:`fit_logistic`.
 
-    Returns:
-        One weight for each value of the hidden state.
+    Raises:
+        CalibrationError: All labels are the same.
     """
-    centre, spread = hidden.mean(axis=0, dtype=np.float64), hidden.std(axis=0, dtype=np.float64)
+    if hidden is None:
+        fitted = fit_logistic(signals, correct)
+        return LinearSum(fitted.intercept, fitted.weights)
+    mean = hidden[:, : hidden.shape[1] // 2]
+    columns, directions, centre = _principal(mean)
+    fitted = fit_logistic(np.column_stack([signals, columns]), correct)
+    terms = signals.shape[1]
+    of_mean = directions @ fitted.weights[terms:]
+    return LinearSum(
+        float(fitted.intercept - centre @ of_mean),
+        fitted.weights[:terms],
+        np.concatenate([of_mean, np.zeros_like(of_mean)]),
+    )
+
+
+class _Principal(NamedTuple):
+    """Values along k directions (n × k), which are (x − centre) · directions, with directions d × k."""
+
+    values: FloatArray
+    directions: FloatArray
+    centre: FloatArray
+
+
+def _principal(states: NDArray[np.float32]) -> _Principal:
+    """The directions of most variance of standardised states (n × d)."""
+    centre, spread = states.mean(axis=0, dtype=np.float64), states.std(axis=0, dtype=np.float64)
     spread = np.where(spread <= 1e-9 * np.maximum(np.abs(centre), 1.0), np.inf, spread)
-    standardised = ((hidden - centre) / spread).astype(np.float32)
-    count = min(_COMPONENTS, *standardised.shape)
+    standardised = ((states - centre) / spread).astype(np.float32)
+    count = min(_DIRECTIONS, *standardised.shape)
     reduced = PCA(count, svd_solver="randomized", random_state=0).fit(standardised)
-    inner = fit_logistic(reduced.transform(standardised).astype(np.float64), correct, penalty=penalty)
-    by_column = reduced.components_.T @ inner.weights
-    weights = by_column / spread
-    return Linear(weights, float(inner.intercept - reduced.mean_ @ by_column - weights @ centre))
+    # The mean of what was standardised is 0 but for rounding.
+    values = standardised.astype(np.float64) @ reduced.components_.T
+    return _Principal(values, reduced.components_.T / spread[:, None], centre)

@@ -85,7 +85,7 @@ def test_a_sum_folded_into_plain_data_gives_the_same_scores(kind):
     random = np.random.default_rng(0)
     fitted = LinearSum(0.5, random.normal(size=6))
     if kind == "probe":
-        fitted = replace(fitted, probe=random.normal(size=24), probe_bias=-3.0, probe_weight=0.7)
+        fitted = replace(fitted, probe=random.normal(size=24))
     model = fitted.as_model(kind, inputs)
     found = [model.score(observation) for observation in OBSERVATIONS]
     # A probe is kept in float32.

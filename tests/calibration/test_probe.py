@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from guardrail.calibration.features import fit_logistic, fit_probe
+from guardrail.calibration.features import fit_logistic, fit_sum
 from guardrail.errors import CalibrationError
 
 
@@ -25,22 +25,43 @@ def test_the_logistic_is_of_standardised_columns(data):
     np.testing.assert_allclose(x @ ours.weights + ours.intercept, theirs.decision_function(x), atol=1e-4)
 
 
-def test_the_probe_is_standardise_reduce_tell_apart(data):
+@pytest.fixture
+def of_sum(data):
+    """Scores and [mean, last] of hidden states."""
     x, correct = data
-    steps = StandardScaler(), PCA(24), StandardScaler(), LogisticRegression(C=1 / 30)
-    theirs = make_pipeline(*steps).fit(x.astype(np.float64), correct)
-    ours = fit_probe(x, correct, penalty=30.0)
-    assert ours.weights.shape == (60,)
-    found = x.astype(np.float64) @ ours.weights + ours.intercept
-    expected = theirs.decision_function(x.astype(np.float64))
+    return x[:, :3].astype(np.float64), np.hstack([x, x[::-1]]), correct
+
+
+def test_scores_and_directions_of_the_mean_state_are_told_apart_together(of_sum):
+    signals, hidden, correct = of_sum
+    mean = hidden[:, :60].astype(np.float64)
+    reduced = make_pipeline(StandardScaler(), PCA(48)).fit_transform(mean)
+    columns = np.hstack([signals, reduced])
+    theirs = make_pipeline(StandardScaler(), LogisticRegression(C=1 / 30)).fit(columns, correct)
+    ours = fit_sum(signals, hidden, correct)
+    assert ours.probe.shape == (120,)
+    found = ours.intercept + signals @ ours.weights + hidden @ ours.probe
     # The directions of least variance are found at random, and nearly.
-    assert np.corrcoef(found, expected)[0, 1] > 0.99
+    assert np.corrcoef(found, theirs.decision_function(columns))[0, 1] > 0.99
+    assert found.mean() == pytest.approx(theirs.decision_function(columns).mean(), abs=0.05)
+
+
+def test_the_state_at_the_last_token_is_not_read(of_sum):
+    signals, hidden, correct = of_sum
+    assert not fit_sum(signals, hidden, correct).probe[60:].any()
+
+
+def test_without_states_it_is_a_sum_of_scores(of_sum):
+    signals, _, correct = of_sum
+    ours, plain = fit_sum(signals, None, correct), fit_logistic(signals, correct)
+    assert ours.probe is None
+    np.testing.assert_array_equal(ours.weights, plain.weights)
 
 
 def test_a_column_that_never_changes_has_no_weight(data):
     x, correct = data
     x[:, 7] = 1e4
-    assert fit_probe(x, correct, penalty=30.0).weights[7] == 0
+    assert fit_sum(x[:, :2].astype(np.float64), np.hstack([x, x]), correct).probe[7] == 0
     assert fit_logistic(x[:, 5:9].astype(np.float64), correct, penalty=10.0).weights[2] == 0
 
 
@@ -54,9 +75,9 @@ def test_nothing_that_changes_is_the_average(data):
 @pytest.mark.parametrize(("count", "width"), [(12, 60), (200, 8)])
 def test_fewer_answers_or_values_than_directions_are_enough(data, count, width):
     x, correct = data[0][:count, :width], data[1][:count]
-    assert np.isfinite(fit_probe(x, correct, penalty=30.0).weights).all()
+    assert np.isfinite(fit_sum(x[:, :2].astype(np.float64), np.hstack([x, x]), correct).probe).all()
 
 
 def test_answers_of_one_kind_teach_nothing(data):
     with pytest.raises(CalibrationError, match="too few different questions"):
-        fit_probe(data[0], np.ones(200, dtype=bool), penalty=30.0)
+        fit_sum(data[0][:, :2].astype(np.float64), data[0], np.ones(200, dtype=bool))
