@@ -1,4 +1,4 @@
-"""The question set that ships: whole, without repeats, and such that the default judge can tell."""
+"""The questions that ship: whole, without repeats, and such that the default judge can tell."""
 
 from collections import Counter
 from importlib.resources import files
@@ -24,8 +24,22 @@ def test_there_are_enough_of_several_kinds(questions):
         "medium",
         "hard",
     }
-    assert len({question.fields["kind"] for question in questions}) >= 5
+    assert len({question.fields["answer_type"] for question in questions}) >= 5
     assert sum(len(question.accepted) >= 5 for question in questions) >= 50
+
+
+def test_every_kind_is_named_in_its_lines_and_they_can_be_read_as_one_file():
+    folder = files("guardrail") / "data" / "questions"
+    lines: list[str] = []
+    for path in sorted(folder.iterdir(), key=lambda path: path.name):
+        lines += path.read_text(encoding="utf-8").splitlines()
+    parsed = parse_questions(lines)
+    # A question that stands in two files would be refused.
+    assert not parsed.refused
+    counts = Counter(question.fields["kind"] for question in parsed.usable)
+    assert {f"{kind}.jsonl" for kind in counts} == {path.name for path in folder.iterdir()}
+    assert len(counts) == 10
+    assert min(counts.values()) >= 150
 
 
 def test_no_question_is_asked_twice(questions):
