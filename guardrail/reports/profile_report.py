@@ -1,11 +1,11 @@
 """A profile for people: its verdict in sentences, its figures and thresholds."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from guardrail.calibration.profile import CertifiedThreshold, Profile
+from guardrail.calibration.profile import CertifiedThreshold, Guarantee, Profile
 from guardrail.metrics import Figure, figure_of
 from guardrail.reports.formatting import counted, interval, percent, promised, visible
 from guardrail.utils.record_store import FrozenModel
@@ -197,8 +197,10 @@ def verdict(profile: Profile) -> tuple[Statement, ...]:
     general = (_GENERAL,) if profile.is_general else ()
     without = (_WITHOUT_STATES,) if promises and not general and profile.states is None else ()
     has_kinds = any(one.kind for one in profile.certified)
-    thresholds = (_threshold(row, has_kinds=has_kinds) for row in threshold_rows(profile))
-    return (*(part for part in parts if part), *thresholds, *general, *without)
+    rows = [*threshold_rows(profile)]
+    lacking = [row for row in rows if row.certified.kind and row.certified.threshold is None]
+    told = (_threshold(row, has_kinds=has_kinds) for row in rows if row not in lacking)
+    return (*(part for part in parts if part), *told, *_without_threshold(lacking), *general, *without)
 
 
 def _basis(report: Mapping[str, Any]) -> Statement | None:
@@ -289,6 +291,29 @@ def _threshold(row: ThresholdRow, *, has_kinds: bool) -> Statement:
         return Statement("caution", "Guarantee", f"{text}, above the promise, but chance may explain it.")
     text += ", more than chance explains. Do not rely on it; calibrate again."
     return Statement("bad", "Guarantee", text)
+
+
+def _without_threshold(rows: Sequence[ThresholdRow]) -> list[Statement]:
+    """Kinds without a threshold: one statement a promise, since a reason for each would bury the rest."""
+    of_promises: dict[Guarantee, list[ThresholdRow]] = {}
+    for row in rows:
+        of_promises.setdefault(row.certified.guarantee, []).append(row)
+    statements = []
+    for guarantee, several in of_promises.items():
+        if len(several) == 1:
+            statements.append(_threshold(several[0], has_kinds=True))
+            continue
+        kinds = ", ".join(visible(row.certified.kind) for row in several)
+        statements.append(
+            Statement(
+                "bad",
+                "No guarantee",
+                f"No threshold for at most {promised(guarantee.max_error)} wrong with "
+                f"{promised(guarantee.confidence)} confidence of each of these kinds: {kinds}. The profile "
+                "itself has the reasons.",
+            )
+        )
+    return statements
 
 
 def _span(figure: Figure) -> str:

@@ -87,6 +87,14 @@ def test_a_promise_for_a_kind_and_one_for_the_mix_are_told_apart():
     assert "kind" not in alone
 
 
+def test_kinds_without_a_threshold_are_named_together_once_for_each_promise():
+    lacking = OF_KINDS[-1]
+    kinds = [lacking.model_copy(update={"kind": name}) for name in ("sum", "date", "place")]
+    found = verdict(calibrated(certified=(FEASIBLE, OF_KINDS[0], *kinds)).profile)
+    (last,) = [one.text for one in found if one.topic == "No guarantee"]
+    assert "of each of these kinds: sum, date, place." in last
+
+
 def test_answers_of_one_kind_leave_the_ranking_open():
     right = answers(60)
     profile = calibrated(HeldOut(right.scores, right.confidences, (True,) * 60), ()).profile
