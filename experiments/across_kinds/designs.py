@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +76,8 @@ class Design:
         scores: The scores it reads; empty for all.
         penalty: On half the squared weights of standardised columns, against the sum of the losses.
         signs_held: A score may only count in the direction that it should.
-        within: Each kind's mean is subtracted while fitting, and each has an intercept: a contrast within.
+        within: ``intercepts``, one for each kind while fitting, so that a contrast within kinds is learned;
+            ``means``, each kind's mean is subtracted as well; or ``no``, for neither.
         state: ``mean`` over the response, or ``both``, that and the last token.
     """
 
@@ -84,7 +86,7 @@ class Design:
     scores: tuple[str, ...] = ()
     penalty: float = 30.0
     signs_held: bool = False
-    within: bool = False
+    within: Literal["intercepts", "means", "no"] = "intercepts"
     state: str = "mean"
 
     def fit(self, kinds: Sequence[Columns]) -> Callable[[Columns], FloatArray]:
@@ -93,7 +95,7 @@ class Design:
         correct = np.concatenate([one.correct for one in kinds])
 
         def centred(values: FloatArray) -> FloatArray:
-            if not self.within:
+            if self.within != "means":
                 whole: FloatArray = values - values.mean(0)
                 return whole
             return np.concatenate(
@@ -111,7 +113,7 @@ class Design:
             values = (states / spread) @ directions
             to_columns = directions / spread[:, None] / values.std(0)
             x = np.hstack([x, states @ to_columns])
-        groups = kind if self.within else np.zeros_like(kind)
+        groups = np.zeros_like(kind) if self.within == "no" else kind
         held = signals.shape[1] if self.signs_held else 0
         weights, levels = _logistic(x, correct, groups, self.penalty, held)
 
@@ -122,7 +124,7 @@ class Design:
             return total
 
         # Fits of different folds are compared: each must have its level.
-        offset = np.concatenate([ranked(one) for one in kinds]).mean() - levels.mean()
+        offset = np.concatenate([ranked(one) for one in kinds]).mean() - levels[groups].mean()
         return lambda others: ranked(others) - offset
 
     def _signals(self, kind: Columns) -> FloatArray:
@@ -169,9 +171,10 @@ DESIGNS = (
     Design("penalty 10", penalty=10.0),
     Design("penalty 100", penalty=100.0),
     Design("signs held", signs_held=True),
-    Design("signs held, contrast within kinds", signs_held=True, within=True),
-    Design("two entropies and 32 directions", 32, _ENTROPIES, signs_held=True, within=True),
-    Design("two entropies and 96 directions", 96, _ENTROPIES, signs_held=True, within=True),
+    Design("no contrast within kinds", within="no"),
+    Design("signs held, means of kinds subtracted", signs_held=True, within="means"),
+    Design("two entropies and 32 directions", 32, _ENTROPIES, signs_held=True, within="means"),
+    Design("two entropies and 96 directions", 96, _ENTROPIES, signs_held=True, within="means"),
     Design("four scores and 48 directions", scores=_FEW),
     Design(
         "no gradients",

@@ -1,7 +1,7 @@
 """Labelled answers of several kinds of questions, and what their files say of each."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +46,15 @@ class Kind:
 
 def read_kind(path: Path) -> Kind:
     """Read a file of answers that ``guardrail calibrate`` kept; those without a label are left out."""
+    name = path.name.split(".")[0]
     records = sorted(read_answers(path).records, key=lambda record: record.digest)
-    answers = [answer for record in records if (answer := record.labelled())]
+    # A file is a kind, whatever its lines say.
+    answers = [replace(answer, kind=name) for record in records if (answer := record.labelled())]
     groups = group_names(answers)
     names = sorted(set(groups))
     places = dict(zip(names, np.random.default_rng(0).permutation(len(names)) % FOLDS, strict=True))
     return Kind(
-        name=path.name.split(".")[0],
+        name=name,
         answers=answers,
         correct=np.array([answer.correct for answer in answers]),
         fold=np.array([places[group] for group in groups]),

@@ -94,7 +94,7 @@ class CrossFit:
             if self._inputs.hidden is None:
                 raise CalibrationError("A probe needs hidden states, but these answers have none.")
             hidden = self._inputs.hidden[rows]
-        return fit_sum(self._inputs.signals[rows], hidden, self._correct[rows])
+        return fit_sum(self._inputs.signals[rows], hidden, self._correct[rows], self._inputs.kinds[rows])
 
     def _rows(self, without: Folds) -> IntArray:
         return np.flatnonzero(~np.isin(self._fold, list(without)))

@@ -36,17 +36,19 @@ class Inputs:
         signals: Their values (n × terms).
         hidden: [mean, last] of the hidden state (n × 2d); None if answers lack it or differ in depth.
         depth: Depth of the hidden state.
+        kinds: Number of the kind of question, 0 for those that name none (n).
     """
 
     terms: tuple[Term, ...]
     signals: FloatArray
     hidden: NDArray[np.float32] | None
     depth: float
+    kinds: NDArray[np.int64]
 
     def take(self, rows: NDArray[np.int64]) -> "Inputs":
         """The rows of some answers."""
         hidden = None if self.hidden is None else self.hidden[rows]
-        return replace(self, signals=self.signals[rows], hidden=hidden)
+        return replace(self, signals=self.signals[rows], hidden=hidden, kinds=self.kinds[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,12 @@ class LinearSum:
         )
 
 
-def read_inputs(observations: Sequence[Observation]) -> Inputs:
+def read_inputs(observations: Sequence[Observation], kinds: Sequence[str] = ()) -> Inputs:
     """Arrange the observations as features.
+
+    Args:
+        observations: What a pass told of each answer.
+        kinds: Kind of question of each, empty for those that name none; by default none does.
 
     Raises:
         CalibrationError: HybridGrad is missing or not finite in one of them.
@@ -115,7 +121,9 @@ def read_inputs(observations: Sequence[Observation]) -> Inputs:
         hidden, depth = np.array(rows, dtype=np.float32), states[0].depth if states[0] else 0.0
         if not np.isfinite(hidden).all():
             raise CalibrationError("The hidden state of an answer is not finite. Leave that answer out.")
-    return Inputs(tuple(terms), np.array(columns, dtype=np.float64).T, hidden, depth)
+    numbers = {kind: at for at, kind in enumerate(["", *sorted({*kinds} - {""})])}
+    of_each = np.array([numbers[kind] for kind in kinds or [""] * len(observations)], dtype=np.int64)
+    return Inputs(tuple(terms), np.array(columns, dtype=np.float64).T, hidden, depth, of_each)
 
 
 def available(inputs: Inputs, asked: InputsChoice) -> tuple[InputsChoice, ...]:
@@ -138,6 +146,9 @@ def available(inputs: Inputs, asked: InputsChoice) -> tuple[InputsChoice, ...]:
 # docs/explanation/results.md, "Across kinds of questions", has what else was tried.
 _DIRECTIONS = 48
 _PENALTY = 30.0
+# The intercept of a kind is hardly held back; one of fewer answers has none of its own.
+_PENALTY_OF_KINDS = 0.3
+_LEAST_OF_A_KIND = 20
 
 
 class Linear(NamedTuple):
@@ -147,13 +158,17 @@ class Linear(NamedTuple):
     intercept: float
 
 
-def fit_logistic(x: FloatArray, correct: BoolArray, *, penalty: float = _PENALTY) -> Linear:
+def fit_logistic(
+    x: FloatArray, correct: BoolArray, *, penalty: float = _PENALTY, beside: FloatArray | None = None
+) -> Linear:
     """Logistic regression on standardised columns.
 
     Args:
         x: n × m; a constant column gets no weight.
         correct: The labels.
         penalty: Penalty on half the squared weights relative to the summed loss (1/C).
+        beside: Further columns of mean 0, which are fitted beside the others, nearly without a penalty, and
+            left out of what is returned (n × k).
 
     Raises:
         CalibrationError: All labels are the same.
@@ -168,38 +183,61 @@ def fit_logistic(x: FloatArray, correct: BoolArray, *, penalty: float = _PENALTY
     flat = spread <= 1e-9 * np.maximum(np.abs(centre), 1.0)
     spread = np.where(flat, 1.0, spread)
     standardised = np.where(flat, 0.0, (x - centre) / spread)
+    if beside is not None:
+        standardised = np.hstack([standardised, beside * np.sqrt(penalty / _PENALTY_OF_KINDS)])
     model = LogisticRegression(C=1 / penalty, max_iter=1000).fit(standardised, correct)
-    weights = np.where(flat, 0.0, model.coef_[0] / spread)
+    weights = np.where(flat, 0.0, model.coef_[0][: x.shape[1]] / spread)
     return Linear(weights, float(model.intercept_[0] - weights @ centre))
 
 
-def fit_sum(signals: FloatArray, hidden: NDArray[np.float32] | None, correct: BoolArray) -> LinearSum:
+def fit_sum(
+    signals: FloatArray,
+    hidden: NDArray[np.float32] | None,
+    correct: BoolArray,
+    kinds: NDArray[np.int64] | None = None,
+) -> LinearSum:
     """Fit the weights of scores, and of a hidden state beside them, in one logistic regression.
 
     Of the hidden state the mean over the response is read, standardised and reduced to the 48 directions of
     most variance. The state at the last token is not: with it the ranking was worse.
 
+    Each kind of question has an intercept of its own while fitting, so that what is learned tells right from
+    wrong within a kind, and not one kind from another: that is what holds for further kinds. The sum has
+    their mean.
+
     Args:
         signals: Scores, n × terms.
         hidden: [mean, last], n × 2d; None for a sum of scores alone.
         correct: The labels.
+        kinds: Number of each answer's kind (n); None if all are of one.
 
     Raises:
         CalibrationError: All labels are the same.
     """
+    terms = signals.shape[1]
+    of_kinds = _intercepts(np.zeros_like(correct, dtype=np.int64) if kinds is None else kinds, correct)
     if hidden is None:
-        fitted = fit_logistic(signals, correct)
+        fitted = fit_logistic(signals, correct, beside=of_kinds)
         return LinearSum(fitted.intercept, fitted.weights)
     mean = hidden[:, : hidden.shape[1] // 2]
     columns, directions, centre = _principal(mean)
-    fitted = fit_logistic(np.column_stack([signals, columns]), correct)
-    terms = signals.shape[1]
+    fitted = fit_logistic(np.column_stack([signals, columns]), correct, beside=of_kinds)
     of_mean = directions @ fitted.weights[terms:]
     return LinearSum(
         float(fitted.intercept - centre @ of_mean),
         fitted.weights[:terms],
         np.concatenate([of_mean, np.zeros_like(of_mean)]),
     )
+
+
+def _intercepts(kinds: NDArray[np.int64], correct: BoolArray) -> FloatArray:
+    """A column for each kind that can have an intercept of its own, of mean 0 (n × kinds)."""
+    columns = []
+    for kind in np.unique(kinds)[1:]:
+        here = kinds == kind
+        if here.sum() >= _LEAST_OF_A_KIND and 0 < correct[here].sum() < here.sum():
+            columns.append(here - here.mean())
+    return np.array(columns, dtype=np.float64).reshape(len(columns), len(kinds)).T
 
 
 class _Principal(NamedTuple):

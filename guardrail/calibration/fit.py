@@ -202,7 +202,7 @@ def fit_profile(
     correct = np.array([answer.correct for answer in answers], dtype=bool)
     parts = split(answers, options.shares, options.seed)
     # Inputs that every answer has, in any part; labels are not looked at.
-    inputs = read_inputs([answer.observation for answer in answers])
+    inputs = read_inputs([answer.observation for answer in answers], [answer.kind for answer in answers])
     learned = _learn(inputs.take(parts.fit), [answers[at] for at in parts.fit], options)
 
     def judged(part: NDArray[np.int64]) -> HeldOut:

@@ -81,3 +81,39 @@ def test_fewer_answers_or_values_than_directions_are_enough(data, count, width):
 def test_answers_of_one_kind_teach_nothing(data):
     with pytest.raises(CalibrationError, match="too few different questions"):
         fit_sum(data[0][:, :2].astype(np.float64), data[0], np.ones(200, dtype=bool))
+
+
+def _kinds_of_different_level(count=900):
+    """Three kinds: which is which decides of the level, and one value of the state tells within a kind."""
+    random = np.random.default_rng(3)
+    kinds = np.arange(count) % 3
+    tells = random.normal(size=count)
+    correct = random.random(count) < 1 / (1 + np.exp(-(1.5 * tells + 3.0 * (kinds - 1))))
+    hidden = random.normal(size=(count, 40)).astype(np.float32)
+    hidden[:, 0], hidden[:, 1] = tells, 2 * kinds + 0.1 * hidden[:, 1]
+    return random.normal(size=(count, 2)), hidden, correct, kinds
+
+
+def test_what_only_tells_one_kind_from_another_is_not_learned():
+    signals, hidden, correct, kinds = _kinds_of_different_level()
+    within = fit_sum(signals, hidden, correct, kinds).probe
+    pooled = fit_sum(signals, hidden, correct).probe
+    assert abs(within[1]) < 0.2 * abs(pooled[1])
+    assert within[0] > 0.8 * pooled[0] > 0
+
+
+def test_a_kind_that_is_too_small_or_all_right_has_no_intercept_of_its_own():
+    signals, hidden, correct, _ = _kinds_of_different_level()
+    right = np.flatnonzero(correct)[:40]
+    kinds = np.zeros(len(correct), dtype=np.int64)
+    kinds[right] = 1
+    kinds[np.flatnonzero(~correct)[:5]] = 2
+    one = fit_sum(signals, hidden, correct)
+    np.testing.assert_array_equal(fit_sum(signals, hidden, correct, kinds).probe, one.probe)
+
+
+def test_the_level_of_the_sum_is_that_of_all_kinds_together():
+    signals, hidden, correct, kinds = _kinds_of_different_level()
+    fitted = fit_sum(signals, hidden, correct, kinds)
+    scores = fitted.intercept + signals @ fitted.weights + hidden @ fitted.probe
+    assert scores.mean() == pytest.approx(np.log(correct.mean() / (1 - correct.mean())), abs=0.5)

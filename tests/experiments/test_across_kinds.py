@@ -24,9 +24,15 @@ def kind(seed, count=150, told=1.5):
 
 
 def test_the_first_design_is_what_the_library_fits():
-    (design, one) = DESIGNS[0], kind(0)
-    ours = design.fit([one])(one)
-    theirs = fit_sum(one.signals, np.hstack([one.mean, one.last]).astype(np.float32), one.correct)
+    several = [kind(0), kind(1, told=3.0)]
+    one = several[0]
+    ours = DESIGNS[0].fit(several)(one)
+    theirs = fit_sum(
+        np.concatenate([each.signals for each in several]),
+        np.concatenate([np.hstack([each.mean, each.last]) for each in several]).astype(np.float32),
+        np.concatenate([each.correct for each in several]),
+        np.repeat([0, 1], 150),
+    )
     expected = (
         theirs.intercept + one.signals @ theirs.weights + np.hstack([one.mean, one.last]) @ theirs.probe
     )
