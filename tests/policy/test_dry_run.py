@@ -9,6 +9,7 @@ from guardrail.policy.dry_run import KnownAnswer, known_answers, what_if
 from guardrail.policy.evidence import Evidence
 from guardrail.policy.load import check_text, load_policy
 from guardrail.policy.model import Policy
+from tests.support.report_examples import FEASIBLE
 from tests.support.states import states_of
 
 _POLICY = """
@@ -74,24 +75,31 @@ def test_the_shipped_held_out_answers_are_those_of_the_shipped_report(shipped):
 
     profile, held_out = shipped
     right = [one.correct for one in held_out]
-    assert len(held_out) == profile.report["n"] == 208
+    assert len(held_out) == profile.report["n"] == 325
     assert float(auroc([one.confidence_score for one in held_out], right)) == profile.report["auroc"]["value"]
     assert float(brier([one.confidence for one in held_out], right)) == profile.report["brier"]["value"]
 
 
-def test_a_held_out_answer_is_seen_as_the_guard_would_see_it(shipped):
+@pytest.fixture
+def certifying(shipped):
+    """What ships, as if it had certified a threshold; and its held-out answers."""
     profile, held_out = shipped
-    own = profile.model_copy(update={"is_general": False, "states": states_of()})
+    feasible = FEASIBLE.model_copy(update={"max_error": 0.2, "confidence": 0.95, "threshold": 0.7})
+    return profile.model_copy(update={"certified": (feasible,)}), held_out
+
+
+def test_a_held_out_answer_is_seen_as_the_guard_would_see_it(certifying):
+    profile, held_out = certifying
+    own = profile.model_copy(update={"is_general": False})
     known = known_answers(profile, held_out)
-    threshold = profile.certified_for(Guarantee(0.2, 0.95)).threshold
     for one, seen, by_own in zip(held_out, known, known_answers(own, held_out), strict=True):
         assert seen.evidence.confidence == pytest.approx(one.confidence)
-        assert (Guarantee(0.2, 0.95) in by_own.evidence.guarantees) == (one.confidence_score >= threshold)
+        assert (Guarantee(0.2, 0.95) in by_own.evidence.guarantees) == (one.confidence_score >= 0.7)
         # What ships is a general profile, by which the guard meets no guarantee.
         assert seen.evidence.guarantees == frozenset()
         assert "general one" in seen.evidence.uncertified
     found = what_if(load_policy("builtin:default"), known)
-    assert sum(found.actions.values()) == 208
+    assert sum(found.actions.values()) == 325
     assert found.actions["escalate"] == 0
 
 
@@ -104,8 +112,8 @@ def test_an_answer_that_shows_nothing_is_not_counted_as_shown(shipped):
     assert [decide(policy(), one.evidence).action for one in known] == ["pass", "abstain"]
 
 
-def test_no_held_out_answer_of_a_general_profile_meets_a_guarantee(shipped):
-    profile, held_out = shipped
+def test_no_held_out_answer_of_a_general_profile_meets_a_guarantee(certifying):
+    profile, held_out = certifying
     certified = {"max_error": 0.2, "confidence": 0.95}
     assert any(profile.assess_score(one.confidence_score, one.scores).guarantees for one in held_out)
     policy = Policy.model_validate(
