@@ -21,6 +21,7 @@ from experiments.across_kinds.confidences import (
     Assessed,
     Judged,
     adapted,
+    alone,
     assess,
     at_home,
     made_of,
@@ -45,9 +46,14 @@ def main() -> None:
     arguments = parser.parse_args()
     kinds = [read_kind(path) for path in arguments.answers]
     tables = [_described(kinds), _designs(kinds, DESIGNS[: arguments.designs]), _confidences(kinds, kinds)]
+    tables.append(_alone(kinds))
     if arguments.confirm:
         confirming = [read_kind(path) for path in arguments.confirm]
-        tables += [_described(confirming), _confidences(confirming, [*kinds, *confirming])]
+        tables += [
+            _described(confirming),
+            _confidences(confirming, [*kinds, *confirming]),
+            _alone(confirming),
+        ]
     arguments.output.mkdir(parents=True, exist_ok=True)
     text = "\n\n".join(tables) + "\n"
     (arguments.output / "across-kinds.md").write_text(text, encoding="utf-8")
@@ -166,6 +172,24 @@ def _confidences(kinds: Sequence[Kind], every: Sequence[Kind]) -> str:
         f"({np.mean([brier_base_rate(*pair) for pair in together]):.3f})",
     ]
     lines.append(f"| **all** | {sum(len(one.answers) for one in kinds)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _alone(kinds: Sequence[Kind]) -> str:
+    """What profiles say of each kind that were made of its other folds alone, as a user makes one."""
+    found = [alone(one) for one in kinds]
+    lines = [
+        f"| kind, by a profile of it alone | n | above {BASE} | calibration error (if perfect) "
+        "| Brier (base rate) |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for one, told in zip(kinds, found, strict=True):
+        cells = [_one_interval(told.score, one), _error(told), _brier(told)]
+        lines.append(f"| {one.name} | {len(one.answers)} | {' | '.join(cells)} |")
+    base, right = [-one.score(BASE) for one in kinds], [one.correct for one in kinds]
+    pooled = _together(found)
+    cells = [_interval([one.score for one in found], base, right), _error(pooled), _brier(pooled)]
+    lines.append(f"| **all** | {len(pooled.correct)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

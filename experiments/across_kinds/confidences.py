@@ -8,11 +8,15 @@ from numpy.typing import NDArray
 
 from experiments.across_kinds.reading import FOLDS, Kind, profile_of
 from guardrail.calibration.adapt import adapt_profile
+from guardrail.calibration.cross_fitting import FOLDS as INNER_FOLDS
+from guardrail.calibration.cross_fitting import CrossFit, select
+from guardrail.calibration.features import available, read_inputs
 from guardrail.calibration.options import MakingSource
 from guardrail.calibration.profile import Profile
+from guardrail.calibration.splits import draw, group_numbers
 from guardrail.labelling.answers import LabelledAnswer
 
-__all__ = ["ADAPTED_BY", "Assessed", "Judged", "adapted", "assess", "at_home", "made_of"]
+__all__ = ["ADAPTED_BY", "Assessed", "Judged", "adapted", "alone", "assess", "at_home", "made_of"]
 
 FloatArray = NDArray[np.float64]
 ADAPTED_BY = 30
@@ -44,6 +48,27 @@ def at_home(kinds: Sequence[Kind], every: Sequence[Kind]) -> list[Assessed]:
             here = one.fold == fold
             assessed = assess(profile, _where(one, here))
             values.score[here], values.confidence[here] = assessed.score, assessed.confidence
+    return found
+
+
+def alone(kind: Kind) -> Assessed:
+    """Each answer of a kind by what is learned of the other folds of this kind alone.
+
+    These are too few for a whole profile: they are all fitted on, as the fit part of a profile is.
+    """
+    inputs = read_inputs([answer.observation for answer in kind.answers])
+    groups = group_numbers(kind.answers)
+    found = Assessed(np.empty(len(groups)), np.empty(len(groups)), kind.correct)
+    for fold in range(FOLDS):
+        rows, here = np.flatnonzero(kind.fold != fold), np.flatnonzero(kind.fold == fold)
+        correct, of_groups = kind.correct[rows], groups[rows]
+        inner = draw(of_groups, correct, [1] * INNER_FOLDS, np.random.default_rng([0, 1]))
+        fits = {name: CrossFit(name, inputs.take(rows), correct, inner) for name in available(inputs, "auto")}
+        chosen = select(fits, "auto", correct, of_groups)
+        fit = fits[chosen.inputs]
+        calibrator = fit.calibrator(chosen.calibrator)
+        found.score[here] = fit.final().scores(inputs, here)
+        found.confidence[here] = [calibrator.probability(score) for score in found.score[here].tolist()]
     return found
 
 
