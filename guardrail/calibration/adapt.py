@@ -19,8 +19,9 @@ from guardrail.calibration.calibrate import ProfileRequest
 from guardrail.calibration.calibrators import Adapted, logit_of
 from guardrail.calibration.domain import Domain
 from guardrail.calibration.fit import distributions
+from guardrail.calibration.making import Making
 from guardrail.calibration.options import FitOptions, MakingSource
-from guardrail.calibration.profile import Making, Profile
+from guardrail.calibration.profile import Profile
 from guardrail.calibration.reference_states import ReferenceStates
 from guardrail.calibration.splits import one_of_each
 from guardrail.errors import CalibrationError, ForeignProfileError
@@ -82,6 +83,7 @@ def adapting_request(
             scoring=profile.scorer.options(),
             depth=depths[0] if depths else DEFAULT_DEPTH,
             batch_size=batch_size,
+            keep_positions=False,
         ),
         fit=FitOptions(),
         answers=answers,
@@ -105,7 +107,9 @@ def adapt(profile: Profile, collected: Collected[AnswerRecord], labels: str | Pa
         RecordError: The file cannot be read.
     """
     labels = Path(labels)
-    made = collected.records[0].provenance
+    scored = (record.scored_at(profile.scorer.semantic_token) for record in collected.records)
+    records = sorted(scored, key=lambda record: record.digest)
+    made = records[0].provenance
     profile.check(made.model, made.scorer)
     author = Author(made.answered_by) if made.answered_by else None
     if outside := profile.outside_domain(author, made.model.name):
@@ -116,7 +120,6 @@ def adapt(profile: Profile, collected: Collected[AnswerRecord], labels: str | Pa
         judge=collected.judge,
         generation=made.generation,
     )
-    records = sorted(collected.records, key=lambda record: record.digest)
     return adapt_profile(profile, [one for record in records if (one := record.labelled())], making)
 
 

@@ -71,6 +71,9 @@ def _contradictions(profile: "Profile") -> Iterator[str]:
     # Without labels nothing was judged, and all answers are in the last part.
     if profile.is_calibrated and sum(parts.values()) > making.answers:
         yield f"its parts have {sum(parts.values())} answers of only {making.answers}"
+    chosen, fitted = making.semantic_token, parts.get("fit", 0)
+    if chosen is not None and chosen.answers != fitted:
+        yield f"its semantic token was chosen by {chosen.answers} answers, but that part has {fitted}"
     certifying = parts.get("certify", 0)
     of_kinds: dict[Guarantee, list[CertifiedThreshold]] = {}
     for one in profile.certified:

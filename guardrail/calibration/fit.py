@@ -1,7 +1,7 @@
 """Fit a profile on labelled answers: confidence model, calibrator, report and reference distributions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -17,9 +17,11 @@ from guardrail.calibration.domain import Domain
 from guardrail.calibration.features import Inputs, available, read_inputs
 from guardrail.calibration.fit_calibrators import MOST_SCORES
 from guardrail.calibration.held_out import HeldOut
+from guardrail.calibration.making import Making
 from guardrail.calibration.options import FitOptions, MakingSource, Shares
-from guardrail.calibration.profile import CertifiedThreshold, Making, Profile
+from guardrail.calibration.profile import CertifiedThreshold, Profile
 from guardrail.calibration.reference_states import ReferenceStates
+from guardrail.calibration.semantic_token_choice import difference_from_expected, with_chosen_token
 from guardrail.calibration.splits import Parts, draw, group_numbers, split
 from guardrail.calibration.threshold_search import plan
 from guardrail.errors import CalibrationError
@@ -201,6 +203,9 @@ def fit_profile(
     options = options or FitOptions()
     correct = np.array([answer.correct for answer in answers], dtype=bool)
     parts = split(answers, options.shares, options.seed)
+    answers, chosen = with_chosen_token(answers, parts.fit, options.seed)
+    if chosen is not None and chosen.position != chosen.expected:
+        scorer = replace(scorer, semantic_token=chosen.position)
     # Inputs that every answer has, in any part; labels are not looked at.
     inputs = read_inputs([answer.observation for answer in answers], [answer.kind for answer in answers])
     learned = _learn(inputs.take(parts.fit), [answers[at] for at in parts.fit], options)
@@ -258,9 +263,11 @@ def fit_profile(
             parts={name: len(part) for name, part in parts._asdict().items()},
             seed=options.seed,
             candidates=learned.candidates,
+            semantic_token=chosen,
         ),
     )
-    return Fitted(profile, held_out, tuple(_notes(options, inputs, parts, learned, len(answers))))
+    notes = _notes(options, inputs, parts, learned, len(answers))
+    return Fitted(profile, held_out, (*notes, *difference_from_expected(chosen)))
 
 
 def reference_profile(

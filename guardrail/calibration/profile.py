@@ -11,13 +11,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Self
 
-from pydantic import AfterValidator, Field, JsonValue, ValidationError, model_validator
+from pydantic import AfterValidator, JsonValue, ValidationError, model_validator
 
 from guardrail.calibration.calibrators import Adapted, Calibrator, ReferenceDistribution, VennAbers
 from guardrail.calibration.confidence import ConfidenceModel
 from guardrail.calibration.consistency import contradiction_in
 from guardrail.calibration.domain import Domain
-from guardrail.calibration.guarantees import GENERAL, MOST_ANSWERS, NO_STATES, CertifiedThreshold, Guarantee
+from guardrail.calibration.guarantees import GENERAL, NO_STATES, CertifiedThreshold, Guarantee
+from guardrail.calibration.making import Making
 from guardrail.calibration.reference_states import ReferenceStates
 from guardrail.errors import ForeignProfileError, ProfileError
 from guardrail.labelling.provenance import Author, name_problem, same_name
@@ -47,39 +48,6 @@ PARTS: tuple[Literal["fit", "certify", "report"], ...] = ("fit", "certify", "rep
 _MOST_BYTES = 256_000_000
 # Not scores of a pass but derived from them; they have a reference distribution too.
 OF_THE_PROFILE = ("confidence", "confidence_score")
-
-
-class Making(FrozenModel):
-    """How a profile was made.
-
-    Attributes:
-        library: Version of guardrail.
-        created: Time in ISO 8601, UTC.
-        questions: Name of the file of questions.
-        questions_sha256: Hash of that file.
-        judge: The judge that labelled the answers, or ``labelled`` if the file did.
-        correct: Number of answers judged correct.
-        answers: Number of answers judged.
-        parts: Number of answers for fitting, certifying and reporting; disjoint.
-        seed: Seed of the split into parts.
-        generation: Arguments that the answers were generated with.
-        candidates: Figures on the fitting part by which inputs and calibrator were chosen.
-        adapted_from: SHA-256 of the profile that was adapted to these answers, with its confidence; None
-            where it was learned from them.
-    """
-
-    library: str
-    created: str
-    questions: str
-    questions_sha256: str
-    judge: str
-    correct: Annotated[int, Field(ge=0)]
-    answers: Annotated[int, Field(ge=0)]
-    parts: Mapping[Literal["fit", "certify", "report"], Annotated[int, Field(ge=0, le=MOST_ANSWERS)]]
-    seed: int
-    generation: Mapping[str, JsonValue] = Field(default_factory=dict)
-    candidates: tuple[Mapping[str, JsonValue], ...] = ()
-    adapted_from: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +125,11 @@ class Profile(FrozenModel):
         needed = PARTS[:1] if self.is_adapted else PARTS
         if self.calibrator is not None and any(self.making.parts.get(part, 0) <= 0 for part in needed):
             raise ValueError("fit, certify and report each need answers")
+        if (chosen := self.making.semantic_token) and self.scorer.semantic_token not in (
+            chosen.position,
+            None if chosen.position == chosen.expected else chosen.position,
+        ):
+            raise ValueError("scorer and making do not agree on the semantic token")
         if any(one.n > self.making.parts.get("certify", 0) for one in self.certified):
             raise ValueError("a threshold was certified on more answers than the certify part has")
         if len(self.depths) > 1:
@@ -202,8 +175,9 @@ class Profile(FrozenModel):
         for name in ("answered_by", "states"):
             if values[name] is None:
                 del values[name]
-        if self.making.adapted_from is None:
-            del values["making"]["adapted_from"]
+        for name in ("adapted_from", "semantic_token"):
+            if values["making"][name] is None:
+                del values["making"][name]
         return values
 
     def certified_for(self, guarantee: Guarantee, kind: str = "") -> CertifiedThreshold | None:

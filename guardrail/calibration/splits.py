@@ -229,7 +229,8 @@ def redraw(profile: Profile, records: Iterable[AnswerRecord]) -> tuple[HeldOutAn
         raise CalibrationError("The profile was made without labels, so no part was held out.")
     if profile.is_adapted:
         raise CalibrationError("The profile was adapted by all of its answers, so no part was held out.")
-    in_order = sorted(records, key=lambda record: record.digest)
+    scored = (record.scored_at(profile.scorer.semantic_token) for record in records)
+    in_order = sorted(scored, key=lambda record: record.digest)
     labelled = [(record, answer) for record in in_order if (answer := record.labelled())]
     if labelled:
         made = labelled[0][0].provenance

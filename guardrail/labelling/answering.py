@@ -10,6 +10,7 @@ from guardrail.labelling.judge import AnswerToJudge, Judge, judge_answers
 from guardrail.labelling.provenance import Provenance, provenance_of
 from guardrail.labelling.questions import LabelOptions, Question
 from guardrail.scoring.batches import Encoded, Failure, Outcome, run_batches
+from guardrail.scoring.candidate_positions import POSITIONS, CandidatePositions, PromptEnd
 from guardrail.scoring.options import ScorerFingerprint
 from guardrail.scoring.score import no_answer, score_batch
 from guardrail.scoring.uncertainty import HiddenState
@@ -51,6 +52,7 @@ def label(
     provenance: Provenance[ScorerFingerprint] | None = None,
     output: RecordStore | None = None,
     done: int = 0,
+    end: PromptEnd | None = None,
     progress: ProgressCallback | None = None,
 ) -> Iterator[AnswerRecord | Failure]:
     """Answer, score and judge questions in batches; each comes out as soon as its batch is done.
@@ -68,13 +70,15 @@ def label(
         provenance: What the records say of how they were made, where that is known already.
         output: Each record is appended to it before it comes out.
         done: How many were done before, for the progress.
+        end: Where t* may be in the model's prompts, to keep with each answer what it can be chosen by; None
+            to keep nothing.
         progress: Told after each batch.
     """
     options = options or LabelOptions()
     provenance = provenance or provenance_of(options, model)
 
     def judged(outcomes: Sequence[Outcome[Question, _ScoredAnswer]]) -> list[AnswerRecord | Failure]:
-        records = _judged(outcomes, judge, options, provenance)
+        records = _judged(outcomes, judge, options, provenance, end)
         for record in records:
             if output is not None and isinstance(record, AnswerRecord):
                 output.append(record.as_plain())
@@ -84,7 +88,7 @@ def label(
         model,
         questions,
         lambda question: encode_question(model, question, options.system),
-        lambda jobs: _answer(model, jobs, options),
+        lambda jobs: _answer(model, jobs, options, POSITIONS if end else 0),
         judged,
         batch_size=options.batch_size,
         max_tokens=options.sampling.max_tokens,
@@ -153,11 +157,11 @@ def response_of(question: Question, trace: "Trace") -> str:
 
 
 def _answer(
-    model: "LocalModel", jobs: Sequence[Encoded[Question]], options: LabelOptions
+    model: "LocalModel", jobs: Sequence[Encoded[Question]], options: LabelOptions, positions: int
 ) -> list[_ScoredAnswer]:
     traces = answer_traces(model, jobs, options.sampling, options.depth)
     answered = [trace for trace in traces if trace.has_answer]
-    scores = iter(score_batch(model, answered, options.scoring))
+    scores = iter(score_batch(model, answered, options.scoring, positions=positions))
     return [
         _ScoredAnswer(job.item, trace, next(scores) if trace.has_answer else None)
         for job, trace in zip(jobs, traces, strict=True)
@@ -169,6 +173,7 @@ def _judged(
     judge: Judge,
     options: LabelOptions,
     provenance: Provenance[ScorerFingerprint],
+    end: PromptEnd | None,
 ) -> list[AnswerRecord | Failure]:
     answers = [result for _, result in outcomes if not isinstance(result, GuardrailError)]
     cases = [
@@ -196,8 +201,14 @@ def _judged(
                 hidden=hidden_state(trace, options.depth) if uncertainty else None,
                 provenance=provenance,
                 digest=question.digest,
+                positions=_candidates(uncertainty, end) if uncertainty and end else None,
             )
         )
         # One without an answer was not scored, and still holds what scoring would have let go of.
         trace.release()
     return records
+
+
+def _candidates(uncertainty: "Uncertainty", end: PromptEnd) -> CandidatePositions:
+    position = uncertainty.semantic_token.position
+    return CandidatePositions(uncertainty.semgrad_at, end.among, position, end.preservation)

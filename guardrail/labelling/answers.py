@@ -14,6 +14,7 @@ from guardrail.labelling.provenance import Provenance, name_problem
 from guardrail.labelling.questions import ANSWER_FIELDS, question_text
 from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.scoring.batches import Failure
+from guardrail.scoring.candidate_positions import CandidatePositions
 from guardrail.scoring.options import ScorerFingerprint
 from guardrail.scoring.uncertainty import HiddenState, Observation
 from guardrail.utils.json_lines import json_object, shown, text_of
@@ -56,6 +57,7 @@ class LabelledAnswer:
         group: Name of the conversation, passage or paraphrases that it belongs to; answers of one group stay
             in one part of the data. Empty for the question itself.
         kind: Kind of question, for guarantees of each kind; empty for none.
+        positions: Where else SemGrad could be taken; None where that was not kept.
     """
 
     observation: Observation
@@ -65,6 +67,7 @@ class LabelledAnswer:
     facts: AnswerFacts = SINGLE_QUESTION
     group: str = ""
     kind: str = ""
+    positions: CandidatePositions | None = None
 
 
 class Judgement(NamedTuple):
@@ -99,6 +102,7 @@ class AnswerRecord:
         hidden: Its hidden state at one depth, if it was kept.
         provenance: What made it.
         digest: The question's digest.
+        positions: Where else SemGrad could be taken; None where that was not kept.
     """
 
     fields: Mapping[str, Any]
@@ -111,6 +115,7 @@ class AnswerRecord:
     hidden: HiddenState | None
     provenance: Provenance[ScorerFingerprint]
     digest: str
+    positions: CandidatePositions | None = None
 
     @property
     def question(self) -> str:
@@ -152,6 +157,16 @@ class AnswerRecord:
         kept = self.fields if fields is None else fields
         return replace(self, correct=judgement.correct, judgement=judgement, fields=kept)
 
+    def scored_at(self, position: int | None) -> "AnswerRecord":
+        """The same answer, scored at another semantic token; as it is where that was not kept."""
+        scorer, kept = self.provenance.scorer, self.positions
+        if position is None or position == scorer.semantic_token:
+            return self
+        if kept is None or -position > len(kept.semgrad):
+            return self
+        made = replace(self.provenance, scorer=replace(scorer, semantic_token=position))
+        return replace(self, scores=kept.scores_at(position, self.scores), provenance=made)
+
     def labelled(self, kind: str = "kind") -> LabelledAnswer | None:
         """The answer with its label; None where it has none, and does not count.
 
@@ -168,6 +183,7 @@ class AnswerRecord:
             self.facts,
             group=_name(self.fields.get("group")),
             kind=_name(self.fields.get(kind)),
+            positions=self.positions,
         )
 
     def as_plain(self) -> dict[str, Any]:
@@ -191,11 +207,14 @@ class AnswerRecord:
                 model=_ModelLine.model_validate(provenance.model, from_attributes=True),
                 scorer=provenance.scorer,
                 generation=dict(provenance.generation),
+                positions=self.positions,
             ),
             hidden=self.hidden,
         )
-        # Where it was the model itself, nobody is named, as in files of before anybody else could be.
-        unnamed = {"answered_by"} if provenance.answered_by is None else set()
+        # What is not there is not named, as in files of before it could be.
+        unnamed: dict[str, Any] = {} if provenance.answered_by else {"answered_by": True}
+        if self.positions is None:
+            unnamed["scoring"] = {"positions"}
         return {**self.fields, **line.model_dump(exclude=unnamed)}
 
 
@@ -220,6 +239,7 @@ class _ScoringLine(FrozenModel):
     model: _ModelLine
     scorer: ScorerFingerprint
     generation: dict[str, Any]
+    positions: CandidatePositions | None = None
 
 
 class _AnswerLine(FrozenModel):
@@ -257,6 +277,7 @@ class _AnswerLine(FrozenModel):
             hidden=self.hidden,
             provenance=Provenance(model, scoring.scorer, scoring.generation, self.answered_by),
             digest=scoring.line,
+            positions=scoring.positions,
         )
 
 

@@ -21,6 +21,7 @@ from guardrail.labelling.matching import ContainsJudge
 from guardrail.labelling.provenance import provenance_of
 from guardrail.labelling.questions import LabelOptions, Question, Questions, accepted_answers
 from guardrail.scoring.batches import Failure, exit_status_of
+from guardrail.scoring.candidate_positions import PromptEnd, prompt_end
 from guardrail.utils.json_lines import as_json
 from guardrail.utils.record_store import RecordStore
 from guardrail.utils.threads import ProgressCallback
@@ -193,7 +194,7 @@ def collect(
             name.
         options: How to answer and score. If they name no t*, it is that of the stored answers; or else what
             is known of the model (:func:`guardrail.scoring.semantic_tokens.with_known_token`), or the rule
-            for its chat template.
+            for its chat template; and with each answer is kept what another t* can be chosen by.
         model_name: The name of the model; None to trust that of stored answers.
         recheck: Open the model and compare it even if its name is the same and no answer is missing.
         overwrite: Start afresh, whatever the file holds.
@@ -213,6 +214,9 @@ def collect(
         )
         asked = {question.digest: question for question in questions.usable}
         kept = [record for digest, record in stored.items() if digest in asked]
+        is_named = options.scoring.semantic_token is not None and not options.scoring.known
+        if is_named or any(record.scores and record.positions is None for record in kept):
+            options = replace(options, keep_positions=False)
         if kept and options.scoring.semantic_token is None:
             position = kept[0].provenance.scorer.semantic_token
             options = replace(options, scoring=replace(options.scoring, semantic_token=position))
@@ -241,6 +245,9 @@ def collect(
     if not results:
         raise no_answers("Not one question was answered", failures, "calibrate with")
     records = [results[question.digest] for question in questions.usable if question.digest in results]
+    if is_named:
+        # Nothing is to be chosen, whatever an earlier run kept to choose by.
+        records = [replace(record, positions=None) for record in records]
     return Collected(records, sorted(failures), len(kept), len(again))
 
 
@@ -262,6 +269,10 @@ def _answered(
         options = replace(options, scoring=with_known_token(options.scoring, model))
     provenance = provenance_of(options, model)
     check_answers((one.provenance.difference(provenance) for one in kept), store.path, _OTHER_FILE)
+    end = None
+    if questions and options.keep_positions:
+        known = next((one.positions for one in kept if one.positions), None)
+        end = PromptEnd(known.among, known.preservation) if known else prompt_end(model, progress)
     return label(
         model,
         questions,
@@ -270,6 +281,7 @@ def _answered(
         provenance=provenance,
         output=store,
         done=len(kept),
+        end=end,
         progress=progress,
     )
 

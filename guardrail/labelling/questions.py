@@ -53,6 +53,7 @@ class LabelOptions:
         answered_by: Author of the answers, if not the model.
         chat_template_kwargs: Arguments of the chat template that the model was opened with; stored answers
             with other arguments are not resumed.
+        keep_positions: Keep with each answer what t* can be chosen by, where ``scoring`` names none.
 
     Raises:
         OptionError: The batch size is less than 1.
@@ -65,6 +66,7 @@ class LabelOptions:
     batch_size: int = 16
     answered_by: str | None = None
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    keep_positions: bool = True
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from guardrail.models.prompt import EncodedPrompt
 
-# How many of a prompt's last columns are kept at least: a t* that is tried out is near the one expected.
-SHORTEST_TAIL = 8
+# How many of a prompt's last columns are kept at least: those among which t* is looked for.
+SHORTEST_TAIL = 10
 
 
 class Run(NamedTuple):

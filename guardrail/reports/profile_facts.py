@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from guardrail.calibration.calibrators import Calibrator, Isotonic, Platt, VennAbers
+from guardrail.calibration.making import SemanticTokenChoice
 from guardrail.calibration.profile import Profile
 from guardrail.reports.formatting import counted, percent, short, shown, visible
 
@@ -71,10 +72,35 @@ def making_facts(profile: Profile) -> Iterator[Fact]:
             f"{parts.get('fit', 0):,} for fitting, {parts.get('certify', 0):,} for certifying thresholds, "
             f"{parts.get('report', 0):,} held out for this report; drawn with seed {making.seed}",
         )
+    if making.semantic_token is not None:
+        yield Fact("Semantic token", " ".join(_semantic_token(making.semantic_token)))
     if not profile.is_calibrated:
         yield Fact("Answers", f"{counted(making.answers, 'answer')}, not judged")
     if making.generation:
         yield Fact("Answers generated with", shown(making.generation))
+
+
+def _semantic_token(choice: SemanticTokenChoice) -> Iterator[str]:
+    """How t* was chosen, in sentences."""
+    by_position = {one.position: one for one in choice.candidates}
+    chosen = by_position[choice.position]
+    best = max((one for one in choice.candidates if one is not chosen), key=lambda one: one.auroc)
+    where = "as expected" if choice.position == choice.expected else f"{choice.expected} was expected"
+    yield (
+        f"{choice.position} ({where}), by {counted(choice.answers, 'label')}: AUROC of HybridGrad "
+        f"{chosen.auroc:.3f} there, {by_position[choice.expected].auroc:.3f} at {choice.expected}, "
+        f"{best.auroc:.3f} at the best other, {best.position}."
+    )
+    if (found := choice.cross_fitted) is not None:
+        yield (
+            f"Cross-fitted, the choice gives {found.auroc:.3f}, {found.above_expected:+.3f} against the "
+            f"expected token (standard error {found.standard_error:.3f})."
+        )
+    if (said := choice.preservation) is not None:
+        yield (
+            f"Paraphrases say {said.position}, by {said.margin:.3f} before {said.runner_up} "
+            f"({said.low:.3f} to {said.high:.3f}; {counted(said.queries, 'question')})."
+        )
 
 
 def domain_facts(profile: Profile) -> Iterator[Fact]:

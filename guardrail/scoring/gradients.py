@@ -63,6 +63,7 @@ class Batch:
         states: The states to run.
         rows: Row of each part among them.
         columns: Column of each part's t*.
+        others: Further columns of each part's prompt at which SemGrad is wanted.
         row_of: Row of each of the N predicted tokens, part after part.
         step_of: Step of each within its response.
         predictions: The same N positions as the head saw them.
@@ -72,13 +73,24 @@ class Batch:
     states: "CachedActivations"
     rows: list[int]
     columns: list[int]
+    others: list[range]
     row_of: Tensor
     step_of: Tensor
     predictions: HeadInputs
 
+    @property
+    def start(self) -> int:
+        """The first column at which SemGrad is wanted of any part."""
+        return min([*self.columns, *(others.start for others in self.others if others)])
 
-def lay_out(traces: Sequence[Trace], options: ScoringOptions) -> Batch:
+
+def lay_out(traces: Sequence[Trace], options: ScoringOptions, positions: int = 0) -> Batch:
     """Lay out the traces of one kept batch, in the order given.
+
+    Args:
+        traces: The responses.
+        options: How they are scored.
+        positions: At how many of each prompt's last positions SemGrad is wanted besides t*.
 
     Raises:
         ScoringError: Their states were released.
@@ -86,7 +98,7 @@ def lay_out(traces: Sequence[Trace], options: ScoringOptions) -> Batch:
     states = _cached_activations(traces[0])
     parts = [ScoredSpan(trace, Span(trace.answer_start, len(trace.response_ids))) for trace in traces]
     rows = [trace.kept.row if trace.kept else 0 for trace in traces]
-    return _laid_out(parts, states, rows, states, rows, options)
+    return _laid_out(parts, states, rows, states, rows, options, positions)
 
 
 def lay_out_segments(
@@ -128,6 +140,7 @@ def _laid_out(
     kept: "CachedActivations",
     kept_rows: list[int],
     options: ScoringOptions,
+    positions: int = 0,
 ) -> Batch:
     """Lay out parts in ``rows`` of the states to run; they were predicted in ``kept_rows`` of those kept."""
     if kept.log_normalizers is None:
@@ -155,8 +168,10 @@ def _laid_out(
         weights=torch.tensor(weights, dtype=dtype, device=device),
         even_weights=torch.tensor(even, dtype=dtype, device=device) if options.exgrad else None,
     )
-    columns = [kept.prompt_width + (options.semantic_token or part.trace.semantic_token) for part in parts]
-    return Batch(parts, states, rows, columns, row_of, kept_at % width, predictions)
+    end = kept.prompt_width
+    columns = [end + (options.semantic_token or part.trace.semantic_token) for part in parts]
+    others = [range(end - min(positions, len(part.trace.prompt_ids)), end) for part in parts]
+    return Batch(parts, states, rows, columns, others, row_of, kept_at % width, predictions)
 
 
 # Gᵀ·H of a block should stay in the cache of a core; a device with its own memory wants larger products.

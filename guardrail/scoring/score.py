@@ -6,6 +6,7 @@ with the full one.
 
 import time
 from collections.abc import Sequence
+from itertools import chain
 from math import exp, isfinite
 from typing import NamedTuple
 
@@ -175,12 +176,11 @@ def differentiable(
         )
     if reason:
         return ScoringPass(run_whole(*arguments, layers), "full", reason)
-    start = min(batch.columns)
-    if not bool(batch.states.mask[:, start].all()):
+    if not bool(batch.states.mask[:, batch.start].all()):
         return ScoringPass(
             run_whole(*arguments, layers), "full", "a prompt of the batch begins after t* of another"
         )
-    run = replay(*arguments, start, layers)
+    run = replay(*arguments, batch.start, layers)
     if run is None:
         return ScoringPass(run_whole(*arguments, layers), "full", "its cache cannot be run again from t*")
     return ScoringPass(run, "truncated", "")
@@ -213,10 +213,12 @@ def score_batch(
     options: ScoringOptions | None = None,
     *,
     release: bool = True,
+    positions: int = 0,
 ) -> list[Uncertainty]:
     """Score several responses; those that were generated or read together share one backward pass.
 
-    Arguments and errors are those of :func:`score`.
+    Arguments and errors are those of :func:`score`. With ``positions``, SemGrad is given at so many of each
+    prompt's last positions as well (``Uncertainty.semgrad_at``), by the same pass, begun at the earliest.
     """
     options = options or ScoringOptions()
     for trace in traces:
@@ -224,9 +226,8 @@ def score_batch(
     results: dict[int, Uncertainty] = {}
     with model.alone():
         for indices, group in _groups(model, traces):
-            results |= dict(
-                zip(indices, score_laid_out(model, lay_out(group, options), options), strict=True)
-            )
+            batch = lay_out(group, options, positions)
+            results |= dict(zip(indices, score_laid_out(model, batch, options), strict=True))
             if release:
                 for index in indices:
                     traces[index].release()
@@ -265,11 +266,14 @@ def score_laid_out(model: LocalModel, batch: Batch, options: ScoringOptions) -> 
     by_final[batch.row_of, batch.step_of] = head.by_input
     if options.include_tied_embedding and (shared := embedding_gradients(model, batch, by_final)):
         head = head_gradients(model.anatomy.head, batch.predictions, options.norm, by_head_output, shared)
-    sizes = semgrad(taken.run, by_final, layers, batch.rows, batch.columns, options.norm)
+    wanted = [(t, *others) for t, others in zip(batch.columns, batch.others, strict=True)]
+    rows = [row for row, columns in zip(batch.rows, wanted, strict=True) for _ in columns]
+    sizes = iter(semgrad(taken.run, by_final, layers, rows, [*chain(*wanted)], options.norm))
+    by_part = [[next(sizes) for _ in columns] for columns in wanted]
     seconds = time.perf_counter() - began
     exgrad: list[float | None] = [*head.exgrad] or [None] * len(batch.parts)
     return [
-        _assembled(model, part, options, taken, seconds, sizes[i], head.paragrad[i], exgrad[i])
+        _assembled(model, part, options, taken, seconds, by_part[i], head.paragrad[i], exgrad[i])
         for i, part in enumerate(batch.parts)
     ]
 
@@ -293,10 +297,11 @@ def _assembled(
     options: ScoringOptions,
     taken: ScoringPass,
     seconds: float,
-    semgrad: float,
+    semgrads: Sequence[float],
     paragrad: float,
     exgrad: float | None,
 ) -> Uncertainty:
+    semgrad, *others = semgrads
     trace, tokens = part.trace, slice(*part.span)
     entropies, log_probabilities = trace.entropies[tokens], trace.log_probabilities[tokens]
     mean_entropy = sum(entropies) / len(entropies)
@@ -331,8 +336,9 @@ def _assembled(
         computation=taken.computation,
         computation_reason=taken.reason,
         score_s=seconds,
+        semgrad_at=tuple(others),
     )
-    for name, value in uncertainty.scores().items():
+    for name, value in (*uncertainty.scores().items(), *(("semgrad", value) for value in others)):
         if not isfinite(value):
             raise ScoringError(f"{name} of this response is {value}; it is not scored.")
     return uncertainty

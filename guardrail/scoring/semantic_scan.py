@@ -14,7 +14,7 @@ from torch import Tensor
 
 from guardrail.errors import OptionError, PromptError
 from guardrail.models.forward import prompt_states
-from guardrail.models.prompt import template_tail
+from guardrail.scoring.candidate_positions import POSITIONS, count_candidates
 from guardrail.scoring.paraphrases import ParaphrasedQuery
 from guardrail.utils.threads import report
 
@@ -150,7 +150,7 @@ def _resampled(states: QueryStates, seed: int) -> NDArray[np.float64]:
     return np.concatenate([preservation(states, part).mean(1) for part in parts])
 
 
-DEFAULT_TOKENS = 10
+DEFAULT_TOKENS = POSITIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,8 +261,7 @@ def scan(
     owners = np.repeat(np.arange(len(usable)), [1 + len(query.paraphrases) for query in usable])
     states = _query_states(model, prompts, owners, tokens, batch_size, progress)
     upper = slice(model.anatomy.upper_half[0], None)
-    in_template = len(template_tail(model.tokenizer, model.chat_template_kwargs))
-    candidates = min(tokens, in_template + 1) if in_template else tokens
+    candidates = count_candidates(model, tokens)
     return Scan(
         model=model.name,
         scores=preservation(states),

@@ -104,6 +104,7 @@ class Uncertainty:
         computation: ``truncated`` or ``full``: the backward pass that gave the gradients.
         computation_reason: Why it was the full one; empty where it was not.
         score_s: Seconds that scoring took for the batch that this response was in.
+        semgrad_at: SemGrad at the prompt's last positions, up to −1, where that was asked for.
     """
 
     hybridgrad: float
@@ -122,6 +123,7 @@ class Uncertainty:
     computation: Computation
     computation_reason: str
     score_s: float
+    semgrad_at: tuple[float, ...] = ()
 
     def scores(self) -> Mapping[str, float]:
         """Every score by its name, without those that were not asked for."""

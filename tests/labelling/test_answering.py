@@ -114,9 +114,12 @@ def test_each_record_is_in_the_file_before_it_comes_out(model, one_thread, tmp_p
 def test_a_window_is_sorted_by_length_and_forms_are_not_mixed(model, one_thread, monkeypatch):
     seen = []
     answer = labelling._answer
-    monkeypatch.setattr(
-        labelling, "_answer", lambda m, jobs, o: seen.append([j.length for j in jobs]) or answer(m, jobs, o)
-    )
+
+    def noted(model, jobs, *others):
+        seen.append([job.length for job in jobs])
+        return answer(model, jobs, *others)
+
+    monkeypatch.setattr(labelling, "_answer", noted)
     lines = [{"question": "Who?" * n} for n in (4, 1, 3, 2)]
     lines += [{"question": "a", "response": "I" * n, "correct": True} for n in (3, 1)]
     list(label(model, questions(*lines), ContainsJudge(), OPTIONS))
@@ -160,10 +163,10 @@ def test_only_the_guilty_question_of_a_batch_goes_without(one_thread):
 def test_a_batch_that_does_not_fit_in_memory_is_done_one_by_one(model, one_thread, monkeypatch, error):
     score_batch = labelling.score_batch
 
-    def exhausted(model, traces, options):
+    def exhausted(model, traces, options, **others):
         if len(traces) > 1 or "Where" in model.tokenizer.decode(traces[0].prompt_ids):
             raise error
-        return score_batch(model, traces, options)
+        return score_batch(model, traces, options, **others)
 
     monkeypatch.setattr(labelling, "score_batch", exhausted)
     results = list(label(model, questions(*MIXED), ContainsJudge(), OPTIONS))
