@@ -15,6 +15,7 @@ from guardrail.cli.common import print_error, say, without_orders
 from guardrail.cli.demo import demo
 from guardrail.cli.evaluate import evaluate
 from guardrail.cli.score import score
+from guardrail.cli.serve import serve
 from guardrail.cli.sps import sps
 from guardrail.errors import GuardrailError
 
@@ -69,6 +70,7 @@ app.command()(calibrate)
 app.command()(evaluate)
 app.command()(bench)
 app.command()(demo)
+app.command()(serve)
 app.command()(sps)
 app.add_typer(models.app, name="models")
 app.add_typer(policy.app, name="policy")

@@ -162,7 +162,7 @@ class ChatRequest:
 
     def chunks(self) -> Iterator[ChatGenerationChunk]:
         """What a stream of the answer is made of: one chunk, or the draft as it grows."""
-        if not self._is_live():
+        if not self.is_live():
             yield self.ask().last_chunk()
             return
         told = ""
@@ -173,7 +173,7 @@ class ChatRequest:
 
     async def achunks(self) -> AsyncGenerator[ChatGenerationChunk]:
         """The same within an event loop."""
-        if not self._is_live():
+        if not self.is_live():
             yield (await self.aask()).last_chunk()
             return
         told = ""
@@ -182,7 +182,7 @@ class ChatRequest:
                 yield piece.last_chunk(told) if isinstance(piece, Shown) else _chunk(piece)
                 told += piece if isinstance(piece, str) else ""
 
-    def _is_live(self) -> bool:
+    def is_live(self) -> bool:
         """Whether the draft may be shown before it is decided on: never where a rule could withhold it."""
         policy = self._guard.policy
         if policy.streaming != "annotate" or self._options.tools:

@@ -1,0 +1,304 @@
+"""The server's app: its routes, and what each asks the guard."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from pathlib import PurePath
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from guardrail import __version__
+from guardrail.escalation.verdict import AnswerDocument, Verdict
+from guardrail.guard.guard import Guard
+from guardrail.langchain.call_options import CallOptions
+from guardrail.langchain.message_conversion import prompt_of
+from guardrail.langchain.reply import Shown, told_of_schema
+from guardrail.langchain.request import ChatRequest, alive
+from guardrail.server.admission import Admission, while_connected
+from guardrail.server.api_keys import ApiKeys
+from guardrail.server.chat_completions import (
+    CompletionChunks,
+    completion,
+    messages_of,
+    options_of,
+    verdict_headers,
+)
+from guardrail.server.event_streams import DONE, KEEP_ALIVE, EventStream, Feed, event
+from guardrail.server.http_boundary import LOCAL_HOSTS, HttpBoundary, failure_told, note
+from guardrail.server.http_errors import ApiError, error_response
+from guardrail.server.openai_protocol import ChatCompletionRequest, JudgeRequest
+from guardrail.server.server_settings import ServerSettings
+
+__all__ = ["create_app"]
+
+Asked = TypeVar("Asked", bound=BaseModel)
+# What a stream is made of: pieces of a draft that may be shown at once, and what may be seen of the answer.
+_Piece = str | Shown
+
+
+def create_app(guard: Guard, settings: ServerSettings, keys: ApiKeys | None = None) -> FastAPI:
+    """The app that serves a guard.
+
+    Args:
+        guard: The guard.
+        settings: Limits, and the names that the server answers to.
+        keys: Who is let in; None for anybody.
+    """
+    app = FastAPI(title="guardrail", version=__version__, docs_url=None, redoc_url=None)
+    service = _Service(guard, settings)
+    app.add_api_route("/healthz", service.healthz, methods=["GET"])
+    app.add_api_route("/readyz", service.readyz, methods=["GET"])
+    app.add_api_route("/v1/models", service.models, methods=["GET"])
+    app.add_api_route("/v1/models/{name:path}", service.model, methods=["GET"])
+    for path, endpoint, body in (
+        ("/v1/chat/completions", service.chat_completions, ChatCompletionRequest),
+        ("/v1/guardrail/judge", service.judge, JudgeRequest),
+    ):
+        described = {"content": {"application/json": {"schema": _reference(body)}}, "required": True}
+        app.add_api_route(path, endpoint, methods=["POST"], openapi_extra={"requestBody": described})
+    app.add_exception_handler(HTTPException, _no_route)
+    hosts = settings.allowed_hosts if not settings.is_local else (*LOCAL_HOSTS, *settings.allowed_hosts)
+    app.add_middleware(HttpBoundary, keys=keys, hosts=hosts, max_body_bytes=settings.max_body_bytes)
+    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+    return app
+
+
+class _Service:
+    """The guard as the routes ask it.
+
+    Args:
+        guard: The guard.
+        settings: Limits.
+    """
+
+    def __init__(self, guard: Guard, settings: ServerSettings) -> None:
+        self._guard, self._settings = guard, settings
+        self._name = _served_name(guard.model.name)
+        self._began = int(time.time())
+        self._admission = Admission(settings.max_waiting)
+
+    async def healthz(self) -> Response:
+        """Whether the process answers."""
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(self) -> Response:
+        """Whether requests can be answered: weights and profile were loaded before the server listened."""
+        return JSONResponse({"status": "ready", "model": self._name, "waiting": self._admission.inside})
+
+    async def models(self) -> Response:
+        """The one model that is served."""
+        return JSONResponse({"object": "list", "data": [self._described()]})
+
+    async def model(self, name: str) -> Response:
+        """The served model by its name."""
+        self._check_model(name)
+        return JSONResponse(self._described())
+
+    async def chat_completions(self, request: Request) -> Response:
+        """Answer a conversation, as OpenAI's chat completions do."""
+        asked = await self._read(request, ChatCompletionRequest)
+        self._check_model(asked.model)
+        options = options_of(asked, self._guard.sampling, self._settings.max_output_tokens)
+        identity = f"chatcmpl-{_request_id(request)}"
+        if asked.stream:
+            return await self._streamed(request, asked, options, identity)
+        place = self._admission.enter()
+        try:
+            shown = await while_connected(request, self._shown(asked, options))
+        finally:
+            place.leave()
+        _note_verdict(request, shown.verdict)
+        return JSONResponse(completion(shown, identity, self._name), headers=verdict_headers(shown.verdict))
+
+    async def judge(self, request: Request) -> Response:
+        """Decide on a response that was produced elsewhere."""
+        asked = await self._read(request, JudgeRequest)
+        if asked.model is not None:
+            self._check_model(asked.model)
+        place = self._admission.enter()
+        try:
+            document = await while_connected(request, self._judged(asked))
+        finally:
+            place.leave()
+        _note_verdict(request, document)
+        return JSONResponse(document, headers=verdict_headers(document))
+
+    async def _shown(self, asked: ChatCompletionRequest, options: CallOptions) -> Shown:
+        async with self._limit():
+            return await (await self._chat(asked, options)).aask()
+
+    async def _judged(self, asked: JudgeRequest) -> AnswerDocument:
+        prompt = prompt_of(messages_of(asked.messages))
+        async with self._limit():
+            await asyncio.to_thread(self._check_prompt, prompt, ())
+            await asyncio.to_thread(self._check_response, asked.response)
+            answer = await self._guard.ajudge(
+                prompt, asked.response, finish_reason=asked.finish_reason, answered_by=asked.answered_by
+            )
+        return answer.as_document()
+
+    async def _streamed(
+        self, request: Request, asked: ChatCompletionRequest, options: CallOptions, identity: str
+    ) -> Response:
+        place = self._admission.enter()
+
+        async def work(tell: Callable[[_Piece], None]) -> None:
+            async with self._limit():
+                await self._tell(asked, options, tell)
+
+        feed = Feed[_Piece](work, place.leave)
+        include_usage = bool(asked.stream_options and asked.stream_options.include_usage)
+        chunks = CompletionChunks(identity, self._name, include_usage=include_usage)
+        try:
+            # What is refused, or fails, at once has a status of its own.
+            first = await while_connected(request, feed.next(self._settings.keep_alive))
+        except BaseException:
+            feed.close()
+            raise
+        headers = verdict_headers(first.verdict) if isinstance(first, Shown) else {}
+        return EventStream(self._events(request, chunks, feed, first), feed, headers)
+
+    async def _tell(
+        self, asked: ChatCompletionRequest, options: CallOptions, tell: Callable[[_Piece], None]
+    ) -> None:
+        chat = await self._chat(asked, options)
+        if not chat.is_live():
+            tell(await chat.aask())
+            return
+        async with aclosing(alive(chat.aask)) as pieces:
+            async for piece in pieces:
+                tell(piece)
+
+    async def _events(
+        self, request: Request, chunks: CompletionChunks, feed: Feed[_Piece], piece: _Piece | None
+    ) -> AsyncIterator[str]:
+        note(request.scope, stream=True, outcome="stream not complete")
+        try:
+            while not isinstance(piece, Shown):
+                if piece is None:
+                    yield KEEP_ALIVE
+                else:
+                    for chunk in chunks.piece(piece):
+                        yield event(chunk)
+                piece = await feed.next(self._settings.keep_alive)
+        except Exception as error:  # noqa: BLE001  (told as the stream's last event)
+            yield event(failure_told(error, _request_id(request)).as_plain())
+            return
+        for chunk in chunks.last(piece):
+            yield event(chunk)
+        _note_verdict(request, piece.verdict)
+        note(request.scope, outcome="complete")
+        yield DONE
+
+    async def _chat(self, asked: ChatCompletionRequest, options: CallOptions) -> ChatRequest:
+        messages = messages_of(asked.messages)
+        prompt = prompt_of(messages)
+        if options.json_schema is not None:
+            prompt = told_of_schema(prompt, options.json_schema)
+        await asyncio.to_thread(self._check_prompt, prompt, options.tools)
+        # A schema may take long to make a grammar of.
+        return await asyncio.to_thread(ChatRequest, self._guard, messages, options, with_draft=False)
+
+    def _check_prompt(self, prompt: Any, tools: Any) -> None:
+        most = self._settings.max_prompt_tokens
+        if most is None:
+            return
+        count = len(self._guard.model.encode_prompt(self._guard.spoken(prompt).messages, tools).ids)
+        if count > most:
+            raise ApiError(
+                400,
+                f"The prompt has {count} tokens; this server reads prompts of at most {most}.",
+                param="messages",
+                code="context_length_exceeded",
+            )
+
+    def _check_response(self, response: str | list[int]) -> None:
+        ids = self._guard.model.token_ids(response) if isinstance(response, str) else response
+        most = self._settings.max_output_tokens
+        if len(ids) > most:
+            raise ApiError(
+                400,
+                f"The response has {len(ids)} tokens; this server reads responses of at most {most}.",
+                param="response",
+                code="invalid_value",
+            )
+
+    def _limit(self) -> asyncio.Timeout:
+        return asyncio.timeout(self._settings.request_timeout)
+
+    async def _read(self, request: Request, kind: type[Asked]) -> Asked:
+        sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if sent != "application/json":
+            raise ApiError(415, "Send the body as JSON: Content-Type: application/json.")
+        try:
+            async with self._limit():
+                body = await request.body()
+        except TimeoutError:
+            raise ApiError(408, "The body did not come in time.", code="timeout") from None
+        return kind.model_validate_json(body)
+
+    def _check_model(self, name: str) -> None:
+        if name != self._name:
+            raise ApiError(
+                404,
+                f"There is no model of this name here; {self._name!r} is served.",
+                param="model",
+                code="model_not_found",
+            )
+
+    def _described(self) -> dict[str, Any]:
+        return {"id": self._name, "object": "model", "created": self._began, "owned_by": "guardrail"}
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    """The response where no route takes a request. What routes raise is for the boundary."""
+    if not isinstance(error, HTTPException):
+        raise error
+    status = error.status_code
+    words = {404: "There is nothing at this path.", 405: "This path has no such method."}
+    told = ApiError(status, words.get(status, "The request cannot be read."), headers=error.headers)
+    return error_response(told)
+
+
+def _note_verdict(request: Request, verdict: Verdict) -> None:
+    note(
+        request.scope,
+        action=verdict["action"],
+        rule=verdict["rule"],
+        enforced=verdict["enforced"],
+        confidence=verdict["confidence"],
+        # By which the decision log and a queue's ticket know it.
+        decision=verdict["request"],
+        usage=verdict["usage"],
+    )
+
+
+def _request_id(request: Request) -> str:
+    return str(request.state.request_id)
+
+
+def _served_name(name: str) -> str:
+    """What clients call the model: not by where it lies on this machine."""
+    is_path = name.startswith((".", "~")) or PurePath(name).is_absolute()
+    return PurePath(name).name if is_path else name
+
+
+def _reference(body: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{body.__name__}"}
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI description, with the bodies that the routes read for themselves."""
+    described: dict[str, Any] = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    schemas = described.setdefault("components", {}).setdefault("schemas", {})
+    for body in (ChatCompletionRequest, JudgeRequest):
+        schema: Mapping[str, Any] = body.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= schema.get("$defs", {})
+        schemas[body.__name__] = {key: value for key, value in schema.items() if key != "$defs"}
+    return described

@@ -1,0 +1,144 @@
+"""What every request passes first: id, host name, key and size are checked, and a line is logged."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from guardrail.server.api_keys import ApiKeys
+from guardrail.server.http_errors import ApiError, as_api_error, error_response
+from guardrail.server.json_logging import LOGGER
+
+__all__ = ["LOCAL_HOSTS", "HttpBoundary", "failure_told", "note"]
+
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+# What a supervisor asks, which has no key.
+_OPEN_PATHS = ("/healthz", "/readyz")
+_REQUEST_ID = "request_id"
+_FACTS = "log_facts"
+
+
+def note(scope: Scope, **facts: Any) -> None:
+    """Add facts to the line that a request logs: numbers and names, never a text.
+
+    Args:
+        scope: Of the request.
+        facts: What is known.
+    """
+    scope["state"][_FACTS].update(facts)
+
+
+def failure_told(error: Exception, request_id: str) -> ApiError:
+    """What the client is told of an error; one of the server's own is logged.
+
+    Args:
+        error: What was raised.
+        request_id: By which the log knows the request.
+    """
+    told = as_api_error(error, request_id)
+    if told.status >= 500:
+        LOGGER.error("request failed", exc_info=error, extra={"facts": {_REQUEST_ID: request_id}})
+    return told
+
+
+class HttpBoundary:
+    """Stands before the app. Whatever is raised within it ends as an error that says nothing of a request.
+
+    Args:
+        app: The app.
+        keys: Who is let in; None for anybody.
+        hosts: Names that requests may be addressed to, without ports; none for any. A page that is open in a
+            browser can point its own name at this machine, and would be let in otherwise.
+        max_body_bytes: Largest body.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, keys: ApiKeys | None, hosts: Sequence[str], max_body_bytes: int
+    ) -> None:
+        self._app, self._keys, self._hosts, self._most = app, keys, hosts, max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id, began = uuid4().hex, time.perf_counter()
+        scope["state"] = {**scope.get("state", {}), _REQUEST_ID: request_id, _FACTS: {}}
+        status = 0
+        got = 0
+
+        async def limited() -> Message:
+            nonlocal got
+            message = await receive()
+            got += len(message.get("body", b""))
+            if got > self._most:
+                raise self._too_large()
+            return message
+
+        async def told(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                headers["x-content-type-options"] = "nosniff"
+                headers["cache-control"] = "no-store"
+            await send(message)
+
+        try:
+            self._check(scope)
+            await self._app(scope, limited, told)
+        except Exception as error:  # noqa: BLE001  (told as an error, whatever it is)
+            told_error = failure_told(error, request_id)
+            # A response that began is cut off by the server, since it is not complete.
+            if not status:
+                await error_response(told_error)(scope, receive, told)
+        finally:
+            self._log(scope, status, time.perf_counter() - began)
+
+    def _check(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        if self._hosts and _without_port(headers.get("host", "")) not in self._hosts:
+            raise ApiError(
+                421,
+                "The server does not answer to this host name; whoever runs it can add it by --allowed-host.",
+                code="unknown_host",
+            )
+        if self._keys is not None and scope["path"] not in _OPEN_PATHS:
+            sent = headers.getlist("authorization")
+            if len(sent) != 1 or not self._keys.admits(sent[0].encode("latin-1")):
+                raise ApiError(
+                    401,
+                    "There is no key, or not one that this server knows: Authorization: Bearer KEY.",
+                    kind="authentication_error",
+                    code="invalid_api_key",
+                    headers={"www-authenticate": "Bearer"},
+                )
+        length = headers.get("content-length", "0")
+        if length.isdecimal() and int(length) > self._most:
+            raise self._too_large()
+
+    def _too_large(self) -> ApiError:
+        message = f"The body is larger than the {self._most} bytes that this server reads."
+        return ApiError(413, message, code="body_too_large", headers={"connection": "close"})
+
+    def _log(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", None)
+        facts = {
+            _REQUEST_ID: scope["state"][_REQUEST_ID],
+            "method": scope["method"] if route else None,
+            # Not the path that was sent, which may be any text.
+            "route": route,
+            "status": status or None,
+            "seconds": round(seconds, 4),
+            **scope["state"][_FACTS],
+        }
+        LOGGER.info("request", extra={"facts": facts})
+
+
+def _without_port(host: str) -> str:
+    name, colon, port = host.lower().rpartition(":")
+    return name if colon and port.isdecimal() and not name.endswith(":") else host.lower()

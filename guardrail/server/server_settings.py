@@ -1,0 +1,107 @@
+"""Settings of the server: options of ``guardrail serve``, each also as an environment variable."""
+
+import os
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+
+from guardrail.errors import OptionError
+
+__all__ = ["ServerSettings", "read_settings"]
+
+_PREFIX = "GUARDRAIL_"
+# Ignoring one of these would serve something else than was asked for.
+_NOT_YET = ("UPSTREAM",)
+
+
+class ServerSettings(BaseSettings):
+    """What the server serves, to whom, and how much of it.
+
+    Attributes:
+        policy: Path of a policy, or ``builtin:NAME``.
+        model: The model that answers; the policy's own, and otherwise the built-in, if not given.
+        host: Address to listen on.
+        port: Port to listen on; 0 for a free one.
+        api_key_file: File with the keys that clients may use, one a line.
+        insecure: Listen on an address that other machines reach, without keys.
+        allowed_hosts: Names by which the server may be addressed; in the environment with commas between.
+        batch_size: Most waiting requests that are answered together.
+        max_body_bytes: Largest body of a request, in bytes.
+        max_prompt_tokens: Longest prompt, in tokens; None for what the model's context holds.
+        max_output_tokens: Longest answer that may be asked for, in tokens.
+        max_waiting: Most requests that run and wait at once; further ones are told to come again.
+        request_timeout: Seconds until an answer must have been decided on, waiting and escalation included.
+        keep_alive: Seconds after which a silent stream sends a comment.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, hide_input_in_errors=True, extra="forbid")
+
+    policy: str = "builtin:default"
+    model: str | None = None
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    api_key_file: Path | None = None
+    insecure: bool = False
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    batch_size: Annotated[int, Field(ge=1)] = 8
+    max_body_bytes: Annotated[int, Field(ge=1)] = 1_000_000
+    max_prompt_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_output_tokens: Annotated[int, Field(ge=1)] = 1024
+    max_waiting: Annotated[int, Field(ge=1)] = 64
+    request_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 120.0
+    keep_alive: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _with_commas(cls, value: Any) -> Any:
+        return tuple(part.strip().lower() for part in value.split(",")) if isinstance(value, str) else value
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the address."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def read_settings(given: Mapping[str, Any]) -> ServerSettings:
+    """Read the settings: what is given counts before the environment, and that before the defaults.
+
+    Args:
+        given: Settings by name; None gives nothing.
+
+    Raises:
+        OptionError: A setting is out of its range or not known; or other machines could reach the server
+            without a key.
+    """
+    for name in _NOT_YET:
+        if _PREFIX + name in os.environ:
+            raise OptionError(f"{_PREFIX}{name} is set, but this version cannot follow it. Unset it.")
+    try:
+        settings = ServerSettings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise OptionError("\n".join(_mistakes(error))) from None
+    except SettingsError as error:
+        raise OptionError(str(error)) from None
+    if not settings.is_local and settings.api_key_file is None and not settings.insecure:
+        raise OptionError(
+            f"Other machines can reach {settings.host}, so clients need keys: give --api-key-file FILE, with "
+            "a key a line, or --insecure to let anybody ask."
+        )
+    return settings
+
+
+def _mistakes(error: ValidationError) -> list[str]:
+    mistakes = []
+    for one in error.errors(include_url=False, include_input=False):
+        name = str(one["loc"][0]) if one["loc"] else "settings"
+        option = f"--{name.replace('_', '-')} ({_PREFIX}{name.upper()})"
+        mistakes.append(f"{option}: {one['msg']}.")
+    return mistakes

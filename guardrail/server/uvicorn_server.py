@@ -1,0 +1,81 @@
+"""Runs the server: everything that can be wrong is known before it listens."""
+
+import math
+import socket
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from guardrail.errors import OptionError
+from guardrail.guard.guard import Guard
+from guardrail.policy.load import load_policy
+from guardrail.server.api_keys import ApiKeys
+from guardrail.server.app import create_app
+from guardrail.server.json_logging import LOGGER, log_as_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from guardrail.server.server_settings import ServerSettings
+    from guardrail.utils.threads import ProgressCallback
+
+__all__ = ["run_server"]
+
+
+def run_server(
+    settings: "ServerSettings", progress: "Callable[[], AbstractContextManager[ProgressCallback]]"
+) -> None:
+    """Serve until SIGTERM or SIGINT, then answer what was asked, and end.
+
+    Args:
+        settings: What is served.
+        progress: Shows downloads, until the server listens.
+
+    Raises:
+        PolicyError: The policy has mistakes.
+        OptionError: The file of keys cannot be used, or the address cannot be had.
+        GuardrailError: The model cannot be opened, or its profile or a target cannot be used.
+    """
+    policy = load_policy(settings.policy)
+    keys = None if settings.api_key_file is None else ApiKeys.from_file(settings.api_key_file)
+    with _bound(settings.host, settings.port) as listener:
+        with progress() as told:
+            guard = Guard.from_policy(policy, settings.model, batch_size=settings.batch_size, progress=told)
+        log_as_json()
+        host, port = listener.getsockname()[:2]
+        facts = {"host": host, "port": port, "policy": policy.name, "keys": keys is not None}
+        LOGGER.info("serving", extra={"facts": facts})
+        uvicorn.Server(
+            uvicorn.Config(
+                create_app(guard, settings, keys),
+                # The log is ours: uvicorn's own would write paths and the words of errors.
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                ws="none",
+                timeout_graceful_shutdown=math.ceil(settings.request_timeout) + 5,
+            )
+        ).run(sockets=[listener])
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket on an address, which nobody can connect to before the server listens on it."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise OptionError(
+            f"The server cannot listen on {host} port {port}: {error.strerror or error}. Choose another by "
+            "--host and --port."
+        ) from error
+    return listener
