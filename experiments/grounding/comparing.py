@@ -5,17 +5,21 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from guardrail.calibration.features import fit_logistic, fit_probe
+from guardrail.calibration.features import fit_logistic
 from guardrail.metrics.intervals import divide, draws, middle
 
 __all__ = ["PENALTY", "Fold", "Measured", "Ranking", "folds", "measured", "out_of_fold"]
 
 FloatArray = NDArray[np.float64]
 _FOLDS, _REPEATS = 5, 10
-# As ``guardrail calibrate`` fits them.
-PENALTY, _PROBE_PENALTY = 10.0, 30.0
+# As ``guardrail calibrate`` fitted them when this was measured; its probe is now fitted with the scores.
+PENALTY, _PROBE_PENALTY, _DIRECTIONS = 10.0, 30.0, 24
 
 
 class Measured(NamedTuple):
@@ -124,8 +128,20 @@ def _probe(
     values = np.zeros(len(correct))
     inner = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0)
     for seen, unseen in inner.split(train, correct[train], groups[train]):
-        probe = fit_probe(hidden[train[seen]], correct[train[seen]], penalty=_PROBE_PENALTY)
-        values[train[unseen]] = hidden[train[unseen]] @ probe.weights + probe.intercept
-    probe = fit_probe(hidden[train], correct[train], penalty=_PROBE_PENALTY)
-    values[test] = hidden[test] @ probe.weights + probe.intercept
+        values[train[unseen]] = _logits(hidden, correct, train[seen], train[unseen])
+    values[test] = _logits(hidden, correct, train, test)
     return values
+
+
+def _logits(
+    hidden: NDArray[np.float32],
+    correct: NDArray[np.bool_],
+    train: NDArray[np.int64],
+    test: NDArray[np.int64],
+) -> FloatArray:
+    """Logits of a logistic regression on the directions of most variance."""
+    directions = PCA(min(_DIRECTIONS, len(train), hidden.shape[1]), svd_solver="randomized", random_state=0)
+    logistic = LogisticRegression(C=1 / _PROBE_PENALTY, max_iter=1000)
+    probe = make_pipeline(StandardScaler(), directions, StandardScaler(), logistic)
+    logits: FloatArray = probe.fit(hidden[train], correct[train]).decision_function(hidden[test])
+    return logits

@@ -37,7 +37,8 @@ IntArray = NDArray[np.int64]
 Value = TypeVar("Value")
 
 # A position is taken for the expected one where it is better by more than so many standard errors. With one,
-# halves of 88 answers left the right position in 21 of 100 draws and lost a point of AUROC; with two, a tenth.
+# halves of 88 answers left the right position in 21 of 100 draws and lost a point of AUROC; with two, a tenth
+# of a point.
 _STANDARD_ERRORS = 2.0
 
 
