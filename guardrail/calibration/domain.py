@@ -22,8 +22,10 @@ __all__ = ["Difference", "Domain", "Span"]
 
 # A value that fewer answers had than this share is outside: too few to say how sure the model is with it.
 _LEAST_SHARE = 0.02
-# From so many different system messages on, none of which most answers had, any other counts as one of them.
+# From so many different system messages on, none of which most answers had, any other counts as one of them,
+# where the answers under one are this share of all: a few say nothing of system messages in general.
 _VARIED = 10
+_VARIED_SHARE = 0.2
 # A prompt or an answer may be so much longer or shorter than any that was seen.
 _SLACK = 2.0
 _MOST_VALUES = 64
@@ -140,7 +142,8 @@ class Domain(FrozenModel):
             return None
         under_one = self.answers - self.system.get("", 0)
         most = max((count for name, count in self.system.items() if name), default=0)
-        if system and self.systems >= _VARIED and self._is_common(under_one) and 2 * most < under_one:
+        is_varied = self.systems >= _VARIED and under_one >= _VARIED_SHARE * self.answers
+        if system and is_varied and 2 * most < under_one:
             return None
         if not system:
             return Difference("system", "the profile is of answers under a system message, here is none")

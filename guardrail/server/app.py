@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from guardrail import __version__
 from guardrail.escalation.verdict import AnswerDocument, Verdict
 from guardrail.guard.guard import Guard
+from guardrail.labelling.provenance import Author
 from guardrail.langchain.call_options import CallOptions
 from guardrail.langchain.message_conversion import prompt_of
 from guardrail.langchain.reply import Shown, told_of_schema
@@ -38,6 +39,8 @@ from guardrail.server.server_settings import ServerSettings
 __all__ = ["create_app"]
 
 Asked = TypeVar("Asked", bound=BaseModel)
+# Whose response it is that a client sends to be decided on, and names nobody for: it may be anybody's.
+UNDECLARED = Author("a model that the request does not name", "name it by model or answered_by")
 # What a stream is made of: pieces of a draft that may be shown at once, and what may be seen of the answer.
 _Piece = str | Shown
 
@@ -138,8 +141,12 @@ class _Service:
         async with self._limit():
             await asyncio.to_thread(self._check_prompt, prompt, ())
             await asyncio.to_thread(self._check_response, asked.response)
+            unnamed = asked.model is None and asked.answered_by is None
             answer = await self._guard.ajudge(
-                prompt, asked.response, finish_reason=asked.finish_reason, answered_by=asked.answered_by
+                prompt,
+                asked.response,
+                finish_reason=asked.finish_reason,
+                answered_by=UNDECLARED if unnamed else asked.answered_by,
             )
         return answer.as_document()
 

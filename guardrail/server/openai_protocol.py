@@ -226,7 +226,7 @@ class JudgeRequest(_Strict):
     """The body of ``POST /v1/guardrail/judge``: a response that was produced elsewhere, to be decided on.
 
     Attributes:
-        model: The served model's name, if it is given.
+        model: The served model's name, where it is that one which answered.
         messages: What was asked.
         response: What was answered, as a text or token ids.
         finish_reason: Why it ended, if that is known.

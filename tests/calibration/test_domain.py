@@ -76,6 +76,10 @@ def test_many_system_messages_speak_for_others_and_few_for_themselves():
     assert names(many, replace(PLAIN, system="another")) == []
     assert names(many, PLAIN) == ["system"]
     # Nineteen others beside one that nearly all answers had do not.
+    # Twenty different ones, but a twentieth of the answers.
+    rare = Domain.of([replace(PLAIN, system=f"{at}" if at < 20 else "") for at in range(400)])
+    assert names(rare, replace(PLAIN, system="another")) == ["system"]
+    assert names(rare, PLAIN) == []
     lopsided = Domain.of([replace(PLAIN, system=f"{max(0, at - 80)}") for at in range(100)])
     assert names(lopsided, replace(PLAIN, system="another")) == ["system"]
 

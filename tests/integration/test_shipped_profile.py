@@ -1,10 +1,13 @@
 """The profile that ships is one of the built-in model, and tells a likely answer from an unlikely one."""
 
+from dataclasses import replace
+
 import pytest
 
 from guardrail.calibration.held_out import builtin_profile
 from guardrail.calibration.profile import read_profile
 from guardrail.guard import Guard
+from guardrail.labelling.answer_facts import SINGLE_QUESTION
 from guardrail.models.local import LocalModel
 
 
@@ -47,6 +50,13 @@ def test_it_is_a_general_one_of_conversations_too_and_keeps_states(profile):
     assert profile.is_general
     assert profile.states is not None
     assert (profile.domain.turns.low, profile.domain.turns.high) == (1, 3)
+
+
+def test_it_does_not_hold_under_the_system_message_of_an_app(profile):
+    # A twentieth of its answers were given under one, always a document.
+    facts = replace(SINGLE_QUESTION, system="an app's")
+    assert [one.fact for one in profile.domain.differences(facts)] == ["system"]
+    assert profile.domain.differences(SINGLE_QUESTION) == []
 
 
 def test_its_probabilities_beat_the_base_rate_on_answers_held_out(profile):

@@ -8,7 +8,7 @@ import pytest
 
 from guardrail.models.sampling import Sampling
 from tests.support.chat_models import ABSTAIN, calling_model
-from tests.support.guards import ASKED, PASS, guard_of, tiny
+from tests.support.guards import ASKED, PASS, guard_of, profile_file, tiny
 from tests.support.serving import CHAT, QUESTION, Held, serving
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -222,6 +222,19 @@ def test_a_response_of_elsewhere_is_decided_on(passing, abstaining):
     withheld = abstaining.client.post("/v1/guardrail/judge", json=asked)
     assert withheld.json()["answer"] == ABSTAIN["message"]
     assert "Goethe" not in withheld.text
+
+
+def test_a_response_that_nobody_is_named_for_has_no_confidence(tmp_path):
+    guard = guard_of(PASS, profile=profile_file(tmp_path))
+    asked = {"messages": QUESTION, "response": "Goethe wrote it."}
+    with serving(guard=guard) as served:
+        unnamed, own, foreign = (
+            served.client.post("/v1/guardrail/judge", json={**asked, **named}).json()
+            for named in ({}, {"model": "tiny"}, {"answered_by": "gpt-4o"})
+        )
+    assert own["confidence"] is not None
+    assert (unnamed["confidence"], foreign["confidence"]) == (None, None)
+    assert (unnamed["guarantees"], foreign["guarantees"]) == (None, None)
 
 
 def test_models_and_health_are_told(passing):
