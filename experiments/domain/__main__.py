@@ -4,15 +4,15 @@
 
 Takes the answers that ``guardrail calibrate`` kept of questions asked one by one. Of all but the last 120,
 profiles are made on several splits; the last 120 questions are asked again in other ways (``variants.py``),
-and each profile says how sure it is of those answers. Writes ``domain.md``, and keeps the answers beside it,
-so that the same command goes on where it stopped.
+and each profile says how sure it is of those answers; with ``--others``, of answers to questions of other
+kinds as well. Writes ``domain.md``, and keeps the answers beside it, so that the same command goes on where
+it stopped.
 """
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--asked", type=int, default=120, help="questions that are asked in each way")
     parser.add_argument("--only", nargs="*", help="names of variants")
+    parser.add_argument("--others", nargs="*", type=Path, default=(), help="kept answers to other questions")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     records = sorted(
@@ -65,7 +66,15 @@ def main() -> None:
             model = model or LocalModel.load(arguments.model)
             _ask(model, variant, asked, home, home[0].provenance.scorer.options(), kept)
         answers = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
-        lines.append(_row(variant, answers, profiles))
+        judged = [one for one in answers if one["correct"] is not None]
+        states = [HiddenState(DEFAULT_DEPTH, one["mean"], one["last"]) for one in judged]
+        observations = [Observation(one["scores"], state) for one, state in zip(judged, states, strict=True)]
+        lines.append(_row(variant.name, observations, [one["correct"] for one in judged], profiles))
+        print(lines[-1], flush=True)
+    for path in arguments.others:
+        others = [one for one in read_answers(path).records if one.correct is not None]
+        kind, labels = path.name.partition(".")[0], [bool(one.correct) for one in others]
+        lines.append(_row(kind, [one.observation for one in others], labels, profiles))
         print(lines[-1], flush=True)
     (arguments.output / "domain.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -143,12 +152,10 @@ def _ask(
     kept.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def _row(variant: Variant, answers: Sequence[Mapping[str, Any]], profiles: Sequence[Profile]) -> str:
-    judged = [one for one in answers if one["correct"] is not None]
-    correct = np.array([one["correct"] for one in judged])
-    observations = [
-        Observation(one["scores"], HiddenState(DEFAULT_DEPTH, one["mean"], one["last"])) for one in judged
-    ]
+def _row(
+    name: str, observations: Sequence[Observation], labels: Sequence[bool], profiles: Sequence[Profile]
+) -> str:
+    correct = np.array(labels)
     assessed = [[profile.assess(one) for one in observations] for profile in profiles]
     confidences = np.array([[one.confidence for one in row] for row in assessed])
     scores = np.array([[one.confidence_score for one in row] for row in assessed])
@@ -168,7 +175,7 @@ def _row(variant: Variant, answers: Sequence[Mapping[str, Any]], profiles: Seque
         ]
     ranks = np.mean([auroc(row, correct) for row in scores])
     cells = [
-        variant.name,
+        name,
         f"{100 * correct.mean():.0f} % of {len(correct)}",
         f"{100 * confidences.mean():.0f} %",
         f"{np.mean(errors):.3f} ({np.mean(perfect):.3f})",

@@ -38,12 +38,10 @@ class Difference(NamedTuple):
         fact: Name of the fact, as in :class:`~guardrail.labelling.answer_facts.AnswerFacts` or
             :class:`~guardrail.models.sampling.Sampling`.
         words: The difference in words.
-        keeps_confidence: Whether the confidence holds all the same, and guarantees alone do not.
     """
 
     fact: str
     words: str
-    keeps_confidence: bool = False
 
 
 class Span(FrozenModel):
@@ -134,8 +132,7 @@ class Domain(FrozenModel):
         if self.turns.low <= turns <= self.turns.high:
             return None
         many = "single questions" if self.turns.high == 1 else f"conversations of {self.turns} turns"
-        # Measured: earlier turns by themselves cost the confidence little. They cost the guarantee.
-        return Difference("turns", f"the profile is of {many}, this is turn {turns}", keeps_confidence=True)
+        return Difference("turns", f"the profile is of {many}, this is turn {turns}")
 
     def _system(self, system: str) -> Difference | None:
         if self._is_common(self.system.get(system, 0)):

@@ -136,14 +136,14 @@ def assess(
         repeats = (notices or notices_of(policy)).repeated_in(produced.draft or "")
         if resolved.profile is not None and not outside:
             differences = _differences(resolved.profile, job, produced, sampling)
-            outside = "; ".join(one.words for one in differences if not one.keeps_confidence)
+            outside = "; ".join(one.words for one in differences)
         if not error and resolved.profile is not None and not outside:
             assessment = _sound_assessment(resolved.profile, produced, kinds_in(job.tags))
-            if streams is not None and produced.observation and not differences and not repeats:
+            if streams is not None and produced.observation and not repeats:
                 streams.observe(job.tags, produced.observation.hidden)
         familiarity = None if streams is None else streams.status(job.tags)
         if assessment is not None and resolved.profile is not None and resolved.profile.is_calibrated:
-            uncertified = _uncertified(resolved, differences, familiarity)
+            uncertified = _uncertified(resolved, familiarity)
             guarantees = () if uncertified else assessment.guarantees
     except Exception as problem:  # noqa: BLE001  (recorded; the answer is withheld)
         error, assessment = failure("assess", problem), None
@@ -236,14 +236,10 @@ def _number(value: float | None) -> float:
     return value
 
 
-def _uncertified(
-    resolved: ResolvedProfile, differences: Sequence[Difference], familiarity: FamiliarityStatus | None
-) -> str:
+def _uncertified(resolved: ResolvedProfile, familiarity: FamiliarityStatus | None) -> str:
     """Why no guarantee holds for an answer, whatever its confidence; empty where they do."""
     if resolved.is_general:
         return GENERAL
-    if differences:
-        return "; ".join(one.words for one in differences)
     if familiarity is None:
         return NO_STATES
     return "" if familiarity.familiar == "familiar" else familiarity.words

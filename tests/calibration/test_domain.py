@@ -38,7 +38,6 @@ def test_a_difference_is_named_and_said_in_words(changed, fact, words):
     assert SINGLE.differences(PLAIN) == []
     (difference,) = SINGLE.differences(replace(PLAIN, **changed))
     assert difference.fact == fact
-    assert difference.keeps_confidence is (fact == "turns")
     assert words in difference.words
 
 

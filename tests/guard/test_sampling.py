@@ -49,16 +49,16 @@ def test_a_guarantee_under_a_system_message_holds_under_no_other(tmp_path, syste
         assert answer.domain == (() if holds else ("system",))
 
 
-def test_a_later_turn_keeps_its_confidence_and_has_no_guarantee(tmp_path):
-    domain = EVERYTHING.model_copy(update={"turns": Span(low=1, high=1)})
+@pytest.mark.parametrize("turns", [(1, 1), (3, 9)])
+def test_a_turn_that_the_profile_has_not_seen_has_neither_confidence_nor_guarantee(tmp_path, turns):
+    domain = EVERYTHING.model_copy(update={"turns": Span(low=turns[0], high=turns[1])})
     path = profile_file(tmp_path, intercept=2.0, domain=domain)
-    when = {"certified": {"max_error": 0.1, "confidence": 0.9}}
-    certified = {"id": "certified", "when": when, "action": "pass"}
-    guard = guard_of(certified, {"id": "default", "action": "abstain"}, profile=path)
+    sure = {"id": "sure", "when": {"confidence": {"gte": 0.5}}, "action": "pass"}
+    guard = guard_of(sure, {"id": "default", "action": "abstain"}, profile=path)
     earlier = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
     answer = guard.ask([*earlier, {"role": "user", "content": ASKED}], SHORT)
-    assert answer.confidence > 0.8
-    assert (answer.action, answer.rule, answer.guarantees) == ("abstain", "default", ())
-    assert (answer.domain, answer.outside_domain) == (("turns",), "")
-    assert "the profile is of single questions, this is turn 2" in answer.uncertified
-    assert answer.uncertified in answer.reason
+    assert (answer.action, answer.rule) == ("abstain", "on_outside_domain")
+    assert (answer.confidence, answer.guarantees, answer.domain) == (None, None, ("turns",))
+    of = "single questions" if turns == (1, 1) else "conversations of 3 to 9 turns"
+    assert answer.outside_domain == f"the profile is of {of}, this is turn 2"
+    assert answer.outside_domain in answer.reason
