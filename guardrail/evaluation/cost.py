@@ -48,9 +48,9 @@ class PeakMemory(Protocol):
     """A context manager around a computation.
 
     Attributes:
-        peak_bytes: The most that was held at once inside, beyond what was held before.
-        largest_bytes: Size of the largest single tensor made inside; None where that is not seen.
-        largest_shape: Its shape; None where that is not seen.
+        peak_bytes: Peak memory inside the block, beyond what was held before it.
+        largest_bytes: Size of the largest single tensor allocated inside; None if it cannot be observed.
+        largest_shape: Its shape; None if it cannot be observed.
     """
 
     peak_bytes: int
@@ -67,9 +67,8 @@ class PeakMemory(Protocol):
 def peak_memory(device: torch.device) -> PeakMemory:
     """The meter for a device: the allocator's own on CUDA, a count of tensors elsewhere.
 
-    The count is exact and gives the same number every time, but sees tensors only: what a kernel allocates
-    for itself while it runs (a matrix product's workspace, say) and what the allocator rounds up are not in
-    it.
+    The count is exact and reproducible, but covers tensors only: the workspace a kernel allocates while it
+    runs (for a matrix product, say) and what the allocator rounds up are not included.
     """
     return _AllocatorPeak() if device.type == "cuda" else _TensorPeak()
 
@@ -99,7 +98,7 @@ class _AllocatorPeak:
 
 
 class _TensorPeak(TorchDispatchMode):
-    """By watching every operation: the storages it makes, and when each of them goes."""
+    """By watching every operation: the storages it allocates, and when each is freed."""
 
     def __init__(self) -> None:
         # torch does not annotate it.
@@ -118,7 +117,7 @@ class _TensorPeak(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        # What an operation was given was there before, or is counted; a literal is handed over as an input.
+        # An operation's inputs existed before or are already counted; a literal is passed as an input.
         given: set[int] = set()
         if func is not torch.ops.aten.lift_fresh.default:
             given = {id(tensor.untyped_storage()) for tensor in _tensors((args, kwargs))}
@@ -148,12 +147,12 @@ def _tensors(values: Any) -> list[Tensor]:
 
 
 class Runtime(NamedTuple):
-    """Circumstances of a measurement.
+    """The environment of a measurement.
 
     Attributes:
-        device: Where the model is, as torch calls it.
-        device_name: What that is.
-        dtype: Type the model computes in.
+        device: Torch's name for the device that holds the model.
+        device_name: The device's product name.
+        dtype: Data type of the computation.
         threads: Threads that torch uses for one operation on the CPU.
         cores: Processor cores this process may use.
         torch: Version of torch.
@@ -172,7 +171,7 @@ class Runtime(NamedTuple):
 
 
 def runtime_of(model: LocalModel) -> Runtime:
-    """Look at what a model runs on."""
+    """Describe the environment a model runs in."""
     device = model.model.device
     cuda = device.type == "cuda"
     return Runtime(
@@ -193,11 +192,11 @@ class Extra:
 
     Attributes:
         computation: ``truncated``, or ``full`` where the truncated backward does not hold for the model.
-        extra_s: Median over rounds of what was added: by hooks during generation, and by scoring.
-        ratio: That, by the median of generation alone.
-        peak_bytes: The most memory that scoring held beyond what was held before it.
-        largest_bytes: Largest single tensor that scoring made; None where it cannot be seen (CUDA).
-        largest_shape: Its shape; likewise.
+        extra_s: Median over rounds of the added seconds: the hooks during generation, and scoring.
+        ratio: ``extra_s`` divided by the median of generation alone.
+        peak_bytes: Peak memory of scoring, beyond what was held before it.
+        largest_bytes: Largest single tensor that scoring allocated; None where it cannot be observed (CUDA).
+        largest_shape: Its shape; None likewise.
     """
 
     computation: Computation
@@ -225,8 +224,8 @@ class PromptCost:
         prompt_tokens: The length.
         generation_s: Median of generation alone.
         guard: What the guard adds.
-        full: What it would add by the full backward.
-        rounds: Every round, for a look at their spread.
+        full: What the full backward would add.
+        rounds: Every round, to see their spread.
     """
 
     prompt_tokens: int
@@ -242,9 +241,9 @@ class CostReport:
 
     Attributes:
         model: The model.
-        runtime: What it ran on.
+        runtime: The environment.
         answer_tokens: Length of every answer.
-        prompts: By length of the prompt.
+        prompts: One entry per prompt length.
     """
 
     model: str
@@ -264,19 +263,19 @@ def measure_cost(
 
     Every round generates alone (transformers' ``generate``, no hooks), generates with the guard's hooks, and
     scores that answer by the truncated and by the full backward, for HybridGrad and its parts without ExGrad.
-    What is added is the difference of the two generations of the same round and the scoring. The order
-    alternates, so that a machine that slows down or warms up favours none. One more round before warms up,
-    and memory is measured in a run of its own.
+    The added time is the difference between the two generations of a round plus the scoring. The order
+    alternates, so that a machine that slows down or warms up favours neither. A warm-up round comes
+    first, and memory is measured in a separate run.
 
     Args:
         model: The model.
         prompt_tokens: Lengths of prompts.
-        answer_tokens: Length of every answer, whatever the model would have said.
-        rounds: How many rounds the medians are of.
+        answer_tokens: Length of every answer, forced whatever the model would have said.
+        rounds: Number of rounds that the medians are taken over.
         progress: Told of each round.
 
     Raises:
-        OptionError: A length that is too small, or beyond the model's context.
+        OptionError: A length is too small, or beyond the model's context.
     """
     if rounds < 1:
         raise OptionError(f"rounds is {rounds}; a median needs at least 1.")
@@ -293,12 +292,12 @@ def measure_cost(
 
 
 def prompt_of_length(model: LocalModel, tokens: int, room: int = 0) -> EncodedPrompt:
-    """A question of exactly so many tokens, in the model's chat template with its generation prompt.
+    """A question of exactly this many tokens, in the model's chat template with its generation prompt.
 
     Args:
         model: The model.
         tokens: Length of the prompt.
-        room: How many tokens are to fit behind it.
+        room: Number of tokens that must still fit after it.
 
     Raises:
         OptionError: It is shorter than the chat template alone, or beyond the context.
@@ -311,7 +310,7 @@ def prompt_of_length(model: LocalModel, tokens: int, room: int = 0) -> EncodedPr
         )
     text = _TEXT
     encoded = encode_prompt(model.tokenizer, text)
-    # What the template adds is common to any two questions; between that, ids of the text can be taken out.
+    # What the template adds is common to any two questions; ids of the text in between can be removed.
     other = encode_prompt(model.tokenizer, "Why?")
     head = _in_common(encoded.ids, other.ids)
     tail = _in_common(encoded.ids[head:][::-1], other.ids[head:][::-1])
@@ -394,6 +393,6 @@ def _generation_alone(model: LocalModel, prompt: EncodedPrompt, sampling: Sampli
     began = time.perf_counter()
     inputs = model.tokenizer.pad({"input_ids": [prompt.ids]}, return_tensors="pt").to(model.model.device)
     output = run_generate(model.runnable, inputs["input_ids"], inputs["attention_mask"], sampling)
-    # Fetching the tokens waits for a device that works on its own time.
+    # Fetching the tokens synchronises with an asynchronous device.
     output.sequences.tolist()
     return time.perf_counter() - began

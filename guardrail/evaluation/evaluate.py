@@ -49,24 +49,24 @@ __all__ = ["EvaluationPlan", "EvaluationRequest", "FoundAnswers", "plan_evaluati
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRequest:
-    """Methods to be compared, and on what.
+    """Which methods to compare, and on which questions.
 
     Attributes:
         questions: A file of questions, or the name of a data set.
-        model: What the model is called.
+        model: Name of the model.
         answering: How questions are answered.
         methods: Names of methods and groups of them.
-        nli: A model that tells whether one text follows from another; None for the one that is known.
-        cross_encoder: A model that tells how alike two texts are; None likewise.
+        nli: An NLI model; None for the default one.
+        cross_encoder: A model of text similarity; None for the default one.
         profile: A profile whose confidence is one of the methods; None for none.
         reference: The method that differences are to; None for HybridGrad.
-        judge: Decides what is right, by its name.
-        limit: Most lines that are taken; None for all.
-        output: Where answers are kept; None for a file in this folder, named after the questions.
+        judge: Name of the judge that labels answers right or wrong.
+        limit: Maximum number of lines to read; None for all.
+        output: Where answers are stored; None for a file in the current folder, named after the questions.
         reports: Where reports will be written.
-        seed: What resamples are drawn by.
-        resume: Go on with the answers that are kept already.
-        recheck: Compare the model with that of stored answers, whatever it is called.
+        seed: Seed of the bootstrap.
+        resume: Continue from the answers already stored.
+        recheck: Compare the model with that of the stored answers even if the names are the same.
     """
 
     questions: str
@@ -87,12 +87,12 @@ class EvaluationRequest:
 
 
 class FoundAnswers(NamedTuple):
-    """Answers with all that the methods go by.
+    """Answers with everything that the methods read.
 
     Attributes:
-        answers: They.
+        answers: The answers.
         methods: The methods.
-        needs: What these needed.
+        needs: What the methods needed.
     """
 
     answers: Collected[EvaluatedAnswer]
@@ -102,16 +102,16 @@ class FoundAnswers(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPlan:
-    """A request whose files were read and found to be right, before a model is opened.
+    """A request whose files have been read and validated, before a model is opened.
 
     Attributes:
         request: What is asked for.
-        source: Where the questions are from.
+        source: Where the questions come from.
         questions: The questions.
-        stored: The file that answers are kept in.
-        judge: Decides what is right.
+        stored: The file that stores the answers.
+        judge: Labels answers right or wrong.
         profile: The profile whose confidence is one of the methods; None for none.
-        notes: What a reader of the figures must know besides.
+        notes: What else a reader of the figures must know.
     """
 
     request: EvaluationRequest
@@ -125,17 +125,17 @@ class EvaluationPlan:
     def collect(
         self, open_model: Callable[[], "LocalModel"], progress: ProgressCallback | None = None
     ) -> FoundAnswers:
-        """Collect the answers, and find out what the methods need to know about them.
+        """Collect the answers, with everything the methods need to know about them.
 
         Args:
-            open_model: Opens the model; not called where nothing is missing.
-            progress: Told of each step.
+            open_model: Opens the model; not called if nothing is missing.
+            progress: Called at each step.
 
         Raises:
-            OptionError: The answers that are kept were made by another model or with other options.
+            OptionError: The stored answers come from another model or from other options.
             RecordError: The file holds something else.
-            CalibrationError: There is not one answer.
-            FileInUseError: Another run writes the file.
+            CalibrationError: There are no answers.
+            FileInUseError: Another run is writing the file.
             ForeignProfileError: The profile is of another model.
         """
         request = self.request
@@ -185,7 +185,7 @@ class EvaluationPlan:
 
 
 def plan_evaluation(request: EvaluationRequest) -> EvaluationPlan:
-    """Read what a request names, and refuse what cannot be.
+    """Read the files that a request names, and validate it.
 
     Raises:
         OptionError: An option is wrong, or questions are among those that the profile was made of.
@@ -194,7 +194,7 @@ def plan_evaluation(request: EvaluationRequest) -> EvaluationPlan:
     """
     judge = as_judge(request.judge)
     profile = read_profile(request.profile) if request.profile is not None else None
-    # What is named wrongly is said before a model is opened.
+    # Misspelt names are reported before a model is opened.
     _methods(request, profile)
     ModelReference.parse(request.model)
     source = open_questions(request.questions, request.limit)

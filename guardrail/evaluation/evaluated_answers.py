@@ -1,4 +1,4 @@
-"""An answer with all that methods of evaluation go by, and its line in a file of results."""
+"""An answer with everything that evaluation methods read, and its line in a file of results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,17 +21,17 @@ __all__ = ["Costs", "EvaluatedAnswer", "parse_evaluated"]
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What an answer took, in seconds of its batch by the answers in that.
+    """Cost of an answer; seconds are those of its batch, divided by the answers in it.
 
     Attributes:
-        generate_s: Generating it, with the hooks that keep states for scoring; None where it was given.
-        score_s: Scoring it, by the way of scoring.
+        generate_s: Generating it, with the hooks that keep states for scoring; None if it was given.
+        score_s: Scoring it, by scoring options.
         samples_s: Drawing other answers.
-        asides_s: Asking the model besides.
-        score_bytes: Most memory that scoring this answer alone held beyond what was held before, by the way
-            of scoring; measured on one answer of a run.
-        samples_bytes: Likewise, drawing other answers; None where it was not measured.
-        machine: What it ran on, in words.
+        asides_s: Asking the model further questions.
+        score_bytes: Peak memory of scoring this answer alone, beyond what was held before, by scoring
+            options; measured on one answer of a run.
+        samples_bytes: Likewise for drawing other answers; None if not measured.
+        machine: The machine it ran on, in words.
     """
 
     generate_s: float | None = None
@@ -49,11 +49,11 @@ class EvaluatedAnswer:
 
     Attributes:
         digest: The question's digest.
-        answered: The answer, and what methods go by.
-        accepted: Answers that are right.
-        judgement: Whether it is right, and who said so.
+        answered: The answer, and what methods read.
+        accepted: Accepted answers.
+        judgement: Whether it is right, and which judge said so.
         finish_reason: Why it ended.
-        costs: What it took.
+        costs: What it cost.
         provenance: What made it: model, generation, and how samples were drawn where there are any.
     """
 
@@ -67,16 +67,16 @@ class EvaluatedAnswer:
 
     @property
     def correct(self) -> bool | None:
-        """Whether it is right, by the judge: nobody edits a file of results."""
+        """Whether it is right, by the judge; files of results are not edited by hand."""
         return self.judgement.correct
 
     @property
     def is_corrected(self) -> bool:
-        """Whether a person changed the label, which nobody does here."""
+        """Whether a person changed the label; never here."""
         return False
 
     def judged(self, judgement: Judgement, accepted: Sequence[str]) -> "EvaluatedAnswer":
-        """The same answer, judged anew."""
+        """The same answer with a new judgement."""
         return replace(self, judgement=judgement, accepted=tuple(accepted))
 
     def as_plain(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class _TokensLine(FrozenModel):
 
 
 class _ScoredLine(FrozenModel):
-    """An answer's scores by one way of scoring, and what they took."""
+    """An answer's scores under one set of scoring options, and their cost."""
 
     options: Annotated[ScoringOptions, BeforeValidator(_named_today)]
     scores: dict[str, FiniteFloat]
@@ -144,7 +144,7 @@ class _ScoredLine(FrozenModel):
 
 
 class _CostsLine(FrozenModel):
-    """What an answer took, but for its scores, which say it themselves."""
+    """The cost of an answer, without that of its scores, which they state themselves."""
 
     generate_s: float | None
     samples_s: float
@@ -187,7 +187,7 @@ class _EvaluatedLine(FrozenModel):
     asides: dict[str, FiniteFloat]
     hidden: HiddenState | None
     costs: _CostsLine
-    # Files have had it under this name from the first.
+    # Files have always had it under this name.
     provenance: _ProvenanceLine = Field(alias="maker")
 
     @classmethod
@@ -272,7 +272,7 @@ def parse_evaluated(line: str) -> EvaluatedAnswer:
     """Read a record back.
 
     Raises:
-        RecordError: It is none, or a part of it is missing or was changed.
+        RecordError: It is not a record, or part of it is missing or altered.
     """
     values = json_object(line)
     if not {"scored", "maker", "tokens", "digest"} <= set(values):
@@ -281,5 +281,5 @@ def parse_evaluated(line: str) -> EvaluatedAnswer:
     try:
         return read.record()
     except (TypeError, ValueError) as error:
-        # Columns of unequal length, or a score that there is not.
+        # Columns of unequal length, or an unknown score.
         raise RecordError(f"A part of it is missing or was changed: {error}.") from error

@@ -1,4 +1,4 @@
-"""Methods of telling right from wrong answers, and those that one pass over the answer gives."""
+"""Methods that tell right answers from wrong ones, and those computed from one pass over the answer."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +24,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One answer that was drawn to see what else the model might have said.
+    """One of several answers sampled to see what else the model might have said.
 
     Attributes:
         text: The answer.
@@ -43,21 +43,21 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class AnsweredQuestion:
-    """A question with the answer that is to be told right from wrong, and what methods go by.
+    """A question with the answer to be told right from wrong, and what methods read.
 
     Attributes:
         question: What was asked, as a person reads it.
         messages: What the model read.
         response: The answer.
-        token_ids: Its tokens, with the end of turn if it was generated, and without what was thought before.
+        token_ids: Its tokens, with the end of turn if it was generated, and without the reasoning before it.
         token_texts: The text of each.
         log_probabilities: Log-probability (nats) of each at temperature 1.
-        entropies: Entropy (nats) of the distribution that each was taken from.
-        scored: Its uncertainty by each way of scoring that a method asked for.
+        entropies: Entropy (nats) of the distribution that each was drawn from.
+        scored: Its uncertainty under each set of scoring options that a method asked for.
         samples: Other answers, where a method asked for them.
-        asides: Numbers that came of asking the model besides, by name (such as ``p_true``).
+        asides: Results of further questions to the model, by name (such as ``p_true``).
         hidden: Hidden state over the answer, where a method asked for it.
-        reasoning_ids: Tokens that were thought before the answer, and are given where it is scored.
+        reasoning_ids: Tokens of the reasoning before the answer, part of the context where it is scored.
     """
 
     question: str
@@ -84,16 +84,16 @@ Estimate = Callable[[Sequence[AnsweredQuestion]], Sequence[float]]
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A way of telling how unsure a model was of its answer.
+    """An estimator of how unsure a model was of its answer.
 
     Attributes:
-        name: As it is given to ``--methods``: lower case with underscores.
-        title: As tables show it.
+        name: Its name in ``--methods``: lower case with underscores.
+        title: Its name in tables.
         paper: Where it comes from: authors, year, where it was published.
         estimate: Gives each answer a finite number that goes **up** with uncertainty.
-        options: The ways of scoring that it reads; empty where it reads none.
-        samples: How other answers are drawn for it; None where it needs none.
-        asides: Names of what it has the model asked besides.
+        options: The scoring options whose scores it reads; empty if none.
+        samples: How other answers are sampled for it; None if it needs none.
+        asides: Names of the further questions it needs the model to be asked.
         depth: Fraction of the layers whose hidden state of the answer it reads; None where it reads none.
         similarity: Kind of the second model that it compares texts by: ``nli``, ``cross_encoder``, or none.
         stand_in: What took the place of such a model, or empty. Every table says so.

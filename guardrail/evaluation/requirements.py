@@ -40,17 +40,17 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class EvaluationOptions:
-    """How questions are answered.
+    """Options for answering questions.
 
     Attributes:
-        sampling: How the answers that are judged are generated.
-        system: A system message before every conversation that has none.
-        batch_size: How many questions the model reads at once.
-        samples: How many other answers are drawn, where a method needs them.
+        sampling: How the judged answers are generated.
+        system: A system message for every conversation that has none.
+        batch_size: Number of questions in one batch.
+        samples: Number of other answers to sample, where a method needs them.
         chat_template_kwargs: Arguments of the chat template that the model was opened with.
 
     Raises:
-        OptionError: A number is out of its range.
+        OptionError: A number is out of range.
     """
 
     sampling: Sampling
@@ -78,7 +78,7 @@ class EvaluationOptions:
 
 
 class Missing(NamedTuple):
-    """What is still unknown about an answer: ways of scoring it, samples, asides, a hidden state."""
+    """What is still missing for an answer: scoring options, samples, further questions, a hidden state."""
 
     ways: Sequence[ScoringOptions]
     samples: bool
@@ -87,7 +87,7 @@ class Missing(NamedTuple):
 
     @property
     def is_nothing(self) -> bool:
-        """Whether everything is known."""
+        """Whether nothing is missing."""
         return not (self.ways or self.samples or self.asides or self.hidden)
 
 
@@ -96,11 +96,11 @@ class Needs:
     """What must be known about each answer.
 
     Attributes:
-        ways: Ways of scoring.
-        samples: How other answers are drawn; None to draw none.
-        count: How many are drawn.
+        ways: Scoring options.
+        samples: How other answers are sampled; None for no sampling.
+        count: Number of samples.
         asides: Further questions to the model, by name.
-        depth: Fraction of the layers at which a hidden state is kept; None for none.
+        depth: Depth, as a fraction of the layers, whose hidden state is kept; None for none.
         semantic_token: t* of gradients that name none; None for the rule of the model's chat template.
         generation: Arguments that answers are generated with.
     """
@@ -114,7 +114,7 @@ class Needs:
     generation: Mapping[str, Any]
 
     def missing(self, record: EvaluatedAnswer | None) -> Missing:
-        """What is still unknown about an answer; for None, everything."""
+        """What is still missing for an answer; for None, everything."""
         if record is None:
             return Missing(self.ways, self.samples is not None, self.asides, self.depth is not None)
         answered = record.answered
@@ -126,7 +126,7 @@ class Needs:
         )
 
     def are_met(self, record: EvaluatedAnswer | None) -> bool:
-        """Whether there is an answer, and nothing about it is missing."""
+        """Whether there is an answer with nothing missing."""
         return record is not None and self.missing(record).is_nothing
 
     def provenance(self, model: ModelFingerprint) -> Provenance[ScorerVersion]:
@@ -138,7 +138,7 @@ class Needs:
         return Provenance(model, scorer, self.generation, samples=drawn)
 
     def difference(self, record: EvaluatedAnswer, model: ModelFingerprint | None) -> str:
-        """In words, what keeps a record from being of this run; empty if nothing does.
+        """Why a record cannot belong to this run, in words; empty if it can.
 
         Args:
             record: The record.
@@ -152,11 +152,11 @@ class Needs:
 
 
 def needs_of(methods: Iterable[Method], options: EvaluationOptions, token: int | None = None) -> Needs:
-    """What these methods together need.
+    """What these methods need together.
 
     Args:
         methods: The methods.
-        options: How questions are answered.
+        options: Options for answering questions.
         token: t* of the gradients among them that name none; None for the rule of the model's chat template.
 
     Raises:
@@ -206,13 +206,13 @@ def collect_answers(
         questions: The questions.
         judge: The judge.
         store: The file of results, open.
-        kept: The answers that it holds already: :func:`stored_answers`.
+        kept: The answers that it already holds: :func:`stored_answers`.
         open_model: Opens the model. Not called if nothing is missing and the model has the same name.
-        needs: What is to be known of each answer.
+        needs: What must be known about each answer.
         options: How to answer.
         model_name: The name of the model; None to trust that of stored answers.
         recheck: Open the model and compare it even if its name is the same and nothing is missing.
-        progress: Told of each batch.
+        progress: Called for each batch.
 
     Raises:
         OptionError: Its answers were made by another model or with other arguments, or it cannot be written.
@@ -309,7 +309,7 @@ def _completed(
 
 
 def _start(question: Question) -> str:
-    """How the record of an answer to a question begins."""
+    """The beginning of the record of an answer to a question."""
     return as_json({"question": question.text, "messages": []}).removesuffix("]}")
 
 

@@ -1,4 +1,4 @@
-"""Questions answered, scored in every way that is asked for, and judged, in batches."""
+"""Questions answered, scored with all requested options, and judged, in batches."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,13 +35,13 @@ __all__ = ["evaluate_answers"]
 
 @dataclass(slots=True)
 class _Findings:
-    """What is found out about an answer while its batch is worked on.
+    """What is known about an answer while its batch is processed.
 
     Attributes:
-        job: The question, as the model read it.
-        answered: The answer, and what methods go by.
+        job: The question as the model read it.
+        answered: The answer, and what methods read.
         finish_reason: Why it ended.
-        costs: What it took.
+        costs: What it cost.
     """
 
     job: Encoded[Question]
@@ -50,21 +50,21 @@ class _Findings:
     costs: Costs
 
     def add(self, answered: Mapping[str, Any], costs: Mapping[str, Any]) -> None:
-        """Add what was found out, and what that took."""
+        """Add what was found out, and its cost."""
         self.answered = replace(self.answered, **answered)
         self.costs = replace(self.costs, **costs)
 
 
 class _Evaluation:
-    """A run over questions: what it is told to find out, and what it found out before.
+    """A run over questions: what to find out, and what is already known.
 
     Args:
         model: The model.
-        judge: Decides what is right, where the question does not say.
-        needs: What is to be known of each answer.
+        judge: Labels answers, where the question itself does not say what is right.
+        needs: What must be known about each answer.
         options: How to answer.
         kept: Records of an earlier run, by digest.
-        provenance: What the records say of how they were made.
+        provenance: How the records were made.
     """
 
     def __init__(
@@ -88,13 +88,13 @@ class _Evaluation:
         self._memory_is_measured = drawn and set(needs.ways) <= ways
 
     def encoded(self, question: Question) -> Encoded[Question]:
-        """Encode a question; an answer that is there is read, not given again."""
+        """Encode a question; an existing answer is read, not generated again."""
         job = encode_question(self.model, question, self.options.system)
         record = self.kept.get(question.digest)
         return job if record is None else job._replace(response_ids=record.answered.response_ids)
 
     def found(self, jobs: Sequence[Encoded[Question]]) -> list[_Findings]:
-        """Find out what is missing of each answer of a batch."""
+        """Find out what is missing for each answer of a batch."""
         model, needs = self.model, self.needs
         records = [self.kept.get(job.item.digest) for job in jobs]
         missing = _union([needs.missing(record) for record in records])
@@ -136,7 +136,7 @@ class _Evaluation:
         return found
 
     def judged(self, outcomes: Sequence[Outcome[Question, _Findings]]) -> list[EvaluatedAnswer | Failure]:
-        """Judge the answers of a batch, but for those that were judged before."""
+        """Judge the answers of a batch that were not judged before."""
         found = [result for _, result in outcomes if not isinstance(result, GuardrailError)]
         self._measure_memory(found)
         cases = [
@@ -190,9 +190,9 @@ class _Evaluation:
         return _Findings(job, answered, trace.ended(question.finish_reason), costs)
 
     def _measure_memory(self, found: Sequence[_Findings]) -> None:
-        """Measure, once a run, what each way of scoring, and drawing, holds beyond the answer itself.
+        """Measure, once a run, the memory of each kind of scoring and of sampling beyond the answer itself.
 
-        Each is done once more, for one answer alone.
+        Each is repeated for one answer alone.
         """
         if self._memory_is_measured or not found:
             return
@@ -213,7 +213,7 @@ class _Evaluation:
         one.add({}, {"score_bytes": {**one.costs.score_bytes, **sizes}, "samples_bytes": drawn})
 
     def _provenance_with_samples(self, record: EvaluatedAnswer | None) -> Provenance[ScorerVersion]:
-        """The samples that are there were drawn as they were, also where this run needs none."""
+        """Provenance that keeps how existing samples were drawn, even if this run needs none."""
         if record is None or self.provenance.samples:
             return self.provenance
         return self.provenance.with_samples(record.provenance.samples)
@@ -231,21 +231,21 @@ def evaluate_answers(
     done: int = 0,
     progress: ProgressCallback | None = None,
 ) -> Iterator[EvaluatedAnswer | Failure]:
-    """Answer, score and judge questions; each comes out as soon as its batch is done.
+    """Answer, score and judge questions; each is yielded as soon as its batch is done.
 
-    An answer that an earlier run gave is not given again: what it lacks is added, by teacher forcing. A
-    question that cannot be answered or scored comes out as a failure, and the others go on.
+    An answer of an earlier run is not generated again: what it lacks is added by teacher forcing. A question
+    that cannot be answered or scored is yielded as a failure, and the others go on.
 
     Args:
         model: The model.
         questions: The questions.
-        judge: Decides what is right, where the question does not say.
-        needs: What is to be known of each answer.
+        judge: Labels answers, where the question itself does not say what is right.
+        needs: What must be known about each answer.
         options: How to answer.
         kept: Records of an earlier run, by digest.
-        provenance: What the records say of how they were made.
-        done: How many were done before, for the progress.
-        progress: Told after each batch.
+        provenance: How the records were made.
+        done: Number of questions done before, for the progress.
+        progress: Called after each batch.
     """
     evaluation = _Evaluation(model, judge, needs, options, kept, provenance)
     return run_batches(

@@ -33,14 +33,14 @@ __all__ = [
 # The middle layer, where INSIDE (Chen et al., ICLR 2024) takes its embeddings.
 EMBEDDING_DEPTH = 0.5
 
-# Rows of one run: what a run keeps for scoring grows with them, and is thrown away here.
+# Rows in one run: what a run keeps for scoring grows with them, and is discarded here.
 ROWS_AT_ONCE = 40
 
 
 def draw_samples(
     model: "LocalModel", prompts: Sequence["EncodedPrompt"], sampling: "Sampling", count: int
 ) -> list[tuple[Sample, ...]]:
-    """Draw several answers to each prompt, those of several prompts in one run.
+    """Draw several answers to each prompt, for several prompts in one run.
 
     Args:
         model: The model.
@@ -53,7 +53,7 @@ def draw_samples(
         For each prompt its samples, each with its embedding (d numbers).
 
     Raises:
-        OptionError: A temperature of 0, which gives one answer only, or too small a count.
+        OptionError: The temperature is 0, which gives one answer only, or the count is too small.
         PromptError: A prompt does not fit the context.
         GenerationError: The model gave logits that are not numbers.
     """
@@ -65,7 +65,7 @@ def draw_samples(
     at_once = max(1, ROWS_AT_ONCE // count)
     for first in range(0, len(prompts), at_once):
         rows = [row for prompt in prompts[first : first + at_once] for row in repeat(prompt, count)]
-        # Another run's answers are not drawn by the same noise.
+        # So that two runs do not draw by the same noise.
         traces = model.generate_encoded(rows, sampling.drawn_apart(first), depths=[EMBEDDING_DEPTH])
         samples = [_sample(trace) for trace in traces]
         drawn += [tuple(samples[at : at + count]) for at in range(0, len(samples), count)]
@@ -75,7 +75,7 @@ def draw_samples(
 def _sample(trace: "Trace") -> Sample:
     trace.release()
     (hidden,) = trace.hidden.values()
-    # A sample that was cut off in its reasoning says nothing, and is as likely as what it thought.
+    # A sample cut off in its reasoning has no answer; its likelihood is that of the reasoning.
     start = trace.answer_start if trace.has_answer else 0
     return Sample(
         text=trace.text,
@@ -98,7 +98,7 @@ _AGAIN = (
     "Consider the following question: Q: {question}\nOne answer to question Q is {answer}\n"
     "Provide an answer to the following question: Q: {question}"
 )
-# Answers that share this much of their words are one, as in the paper.
+# Answers that share this much of their words count as the same, as in the paper.
 _SAME_ANSWER = F1Judge(0.25)
 
 
@@ -109,15 +109,15 @@ def ask_asides(
 
     Args:
         model: The model that gave the answers.
-        names: Of what is asked: ``p_true``, ``mutual_information``.
+        names: Names of the questions: ``p_true``, ``mutual_information``.
         answered: The answers, with their samples.
 
     Returns:
-        One mapping an answer, with a number for each name.
+        One mapping per answer, with a number for each name.
 
     Raises:
-        OptionError: There is no such name.
-        PromptError: What is asked does not fit the context.
+        OptionError: A name is unknown.
+        PromptError: A question does not fit the context.
         GenerationError: The model gave logits that are not numbers.
     """
     for name in names:
@@ -128,14 +128,14 @@ def ask_asides(
 
 
 def p_true(model: "LocalModel", answered: Sequence[AnsweredQuestion]) -> list[float]:
-    """P(True): how probable the model finds it to say of its answer that it is true.
+    """P(True): the probability that the model gives to its own answer being true.
 
     Source: Kadavath et al., "Language Models (Mostly) Know What They Know", 2022, with samples shown.
 
     Returns:
         Numbers from 0 to 1.
     """
-    # Behind a chat template a word begins the turn; behind plain text it follows a space.
+    # After a chat template a word begins the turn; after plain text it follows a space.
     true = model.encode_response("True" if model.tokenizer.chat_template else " True", "length")
     prompts = [
         _instead(
@@ -153,16 +153,16 @@ def p_true(model: "LocalModel", answered: Sequence[AnsweredQuestion]) -> list[fl
 
 
 def mutual_information(model: "LocalModel", answered: Sequence[AnsweredQuestion]) -> list[float]:
-    """Mutual information of a first answer and a second that is given after reading the first, nats.
+    """Mutual information (nats) of a first answer and a second one given after reading the first.
 
-    Who knows is not led by an answer that was suggested. The distribution of first answers is that of the
-    samples' likelihoods, of second answers that of the same answers' likelihoods behind each first one.
+    A model that knows is not swayed by a suggested answer. The distribution of first answers is that of the
+    samples' likelihoods; that of second answers, the same answers' likelihoods after each first one.
 
     Source: Abbasi-Yadkori et al., "To Believe or Not to Believe Your LLM", NeurIPS 2024, algorithm 1 with two
     answers and without its stabilising constants, as in the public code of arXiv 2605.04638.
 
     Returns:
-        Numbers from 0 up; 0 where all samples are one answer.
+        Numbers from 0 up; 0 if all samples are the same answer.
     """
     return [_mutual_information(model, one) for one in answered]
 
@@ -185,8 +185,8 @@ def information(first: Any, conditional: Any) -> float:
     """Mutual information of a joint distribution, nats.
 
     Args:
-        first: The first's distribution (n).
-        conditional: The second's behind each first (n × m); rows sum to 1.
+        first: Distribution of the first variable, (n,).
+        conditional: Distribution of the second given each first, (n, m); rows sum to 1.
     """
     joint = first[:, None] * conditional
     second = np.broadcast_to(first @ conditional, joint.shape)
@@ -195,7 +195,7 @@ def information(first: Any, conditional: Any) -> float:
 
 
 def _distinct(one: AnsweredQuestion) -> tuple[list[Sample], Any]:
-    """Samples that are answers of their own, each with the log-likelihood of all that are the same answer."""
+    """The distinct samples, each with the log-likelihood of all samples that are the same answer."""
     members: list[tuple[Sample, list[float]]] = []
     for sample in {sample.text: sample for sample in one.samples}.values():
         found = next((m for m in members if _is_same(one.question, sample, m[0])), None)
@@ -215,7 +215,7 @@ def _instead(model: "LocalModel", one: AnsweredQuestion, asked: str) -> "Encoded
 
 
 def _log_likelihoods(model: "LocalModel", pairs: Sequence[tuple["EncodedPrompt", Sequence[int]]]) -> Any:
-    """Log-likelihood (nats) of each response behind its prompt."""
+    """Log-likelihood (nats) of each response given its prompt."""
     values: list[float] = []
     for first in range(0, len(pairs), QUESTIONS_AT_ONCE):
         prompts, responses = zip(*pairs[first : first + QUESTIONS_AT_ONCE], strict=True)
