@@ -8,21 +8,14 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 from guardrail.server.http_boundary import note
-from guardrail.server.http_errors import ApiError
+from guardrail.server.http_errors import ApiError, client_gone
 
-__all__ = ["Admission", "ClientGoneError", "while_connected"]
+__all__ = ["Admission", "while_connected"]
 
 T = TypeVar("T")
 # How much the latest request says of how long the next will take.
 _WEIGHT = 0.2
 _LONGEST_WAIT_S = 60
-
-
-class ClientGoneError(ApiError):
-    """The client left before there was an answer; nobody is told."""
-
-    def __init__(self) -> None:
-        super().__init__(499, "The client closed the connection.", code="client_closed_request")
 
 
 class Place:
@@ -92,7 +85,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
         work: The work; cancelled where the client leaves, or who waits here is cancelled.
 
     Raises:
-        ClientGoneError: The client left.
+        ApiError: The client left.
     """
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))
@@ -100,7 +93,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             note(request.scope, outcome="client left")
-            raise ClientGoneError
+            raise client_gone()
         return task.result()
     finally:
         for one in (task, gone):

@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from functools import cache
 from pathlib import PurePath
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
@@ -33,12 +33,20 @@ from guardrail.server.chat_completions import (
 from guardrail.server.event_streams import DONE, KEEP_ALIVE, EventStream, Feed, event
 from guardrail.server.http_boundary import LOCAL_HOSTS, HttpBoundary, failure_told, note
 from guardrail.server.http_errors import ApiError, error_response
+from guardrail.server.json_bodies import Asked, read_body
 from guardrail.server.openai_protocol import ChatCompletionRequest, JudgeRequest
+from guardrail.server.openapi_description import describe, described_error, responses
 from guardrail.server.server_settings import ServerSettings
 
 __all__ = ["create_app"]
 
-Asked = TypeVar("Asked", bound=BaseModel)
+# What the routes read for themselves: strictly, and without what FastAPI would make fit.
+_BODIES: dict[str, type[BaseModel]] = {
+    "/v1/chat/completions": ChatCompletionRequest,
+    "/v1/guardrail/judge": JudgeRequest,
+}
+# Seconds for a body, which no honest client needs.
+_BODY_WITHIN = 30.0
 # Whose response it is that a client sends to be decided on, and names nobody for: it may be anybody's.
 UNDECLARED = Author("a model that the request does not name", "name it by model or answered_by")
 # What a stream is made of: pieces of a draft that may be shown at once, and what may be seen of the answer.
@@ -55,20 +63,23 @@ def create_app(guard: Guard, settings: ServerSettings, keys: ApiKeys | None = No
     """
     app = FastAPI(title="guardrail", version=__version__, docs_url=None, redoc_url=None)
     service = _Service(guard, settings)
-    app.add_api_route("/healthz", service.healthz, methods=["GET"])
-    app.add_api_route("/readyz", service.readyz, methods=["GET"])
-    app.add_api_route("/v1/models", service.models, methods=["GET"])
-    app.add_api_route("/v1/models/{name:path}", service.model, methods=["GET"])
-    for path, endpoint, body in (
-        ("/v1/chat/completions", service.chat_completions, ChatCompletionRequest),
-        ("/v1/guardrail/judge", service.judge, JudgeRequest),
+    for path, endpoint, answer in (
+        ("/healthz", service.healthz, None),
+        ("/readyz", service.readyz, None),
+        ("/v1/models", service.models, "Models"),
     ):
-        described = {"content": {"application/json": {"schema": _reference(body)}}, "required": True}
-        app.add_api_route(path, endpoint, methods=["POST"], openapi_extra={"requestBody": described})
+        app.add_api_route(path, endpoint, methods=["GET"], responses=responses(answer))
+    one_model = {**responses("Model"), 404: described_error(404)}
+    app.add_api_route("/v1/models/{name:path}", service.model, methods=["GET"], responses=one_model)
+    completed = responses("ChatCompletion", has_body=True, events=True)
+    app.add_api_route("/v1/chat/completions", service.chat_completions, methods=["POST"], responses=completed)
+    judged = responses("AnswerDocument", has_body=True)
+    app.add_api_route("/v1/guardrail/judge", service.judge, methods=["POST"], responses=judged)
     app.add_exception_handler(HTTPException, _no_route)
     hosts = settings.allowed_hosts if not settings.is_local else (*LOCAL_HOSTS, *settings.allowed_hosts)
     app.add_middleware(HttpBoundary, keys=keys, hosts=hosts, max_body_bytes=settings.max_body_bytes)
-    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+    description = cache(lambda: describe(app, _BODIES, [service.name], has_keys=keys is not None))
+    app.openapi = description  # type: ignore[method-assign]
     return app
 
 
@@ -82,7 +93,7 @@ class _Service:
 
     def __init__(self, guard: Guard, settings: ServerSettings) -> None:
         self._guard, self._settings = guard, settings
-        self._name = _served_name(guard.model.name)
+        self.name = _served_name(guard.model.name)
         self._began = int(time.time())
         self._admission = Admission(settings.max_waiting)
 
@@ -92,7 +103,7 @@ class _Service:
 
     async def readyz(self) -> Response:
         """Whether requests can be answered: weights and profile were loaded before the server listened."""
-        return JSONResponse({"status": "ready", "model": self._name, "waiting": self._admission.inside})
+        return JSONResponse({"status": "ready", "model": self.name, "waiting": self._admission.inside})
 
     async def models(self) -> Response:
         """The one model that is served."""
@@ -117,7 +128,7 @@ class _Service:
         finally:
             place.leave()
         _note_verdict(request, shown.verdict)
-        return JSONResponse(completion(shown, identity, self._name), headers=verdict_headers(shown.verdict))
+        return JSONResponse(completion(shown, identity, self.name), headers=verdict_headers(shown.verdict))
 
     async def judge(self, request: Request) -> Response:
         """Decide on a response that was produced elsewhere."""
@@ -161,7 +172,7 @@ class _Service:
 
         feed = Feed[_Piece](work, place.leave)
         include_usage = bool(asked.stream_options and asked.stream_options.include_usage)
-        chunks = CompletionChunks(identity, self._name, include_usage=include_usage)
+        chunks = CompletionChunks(identity, self.name, include_usage=include_usage)
         try:
             # What is refused, or fails, at once has a status of its own.
             first = await while_connected(request, feed.next(self._settings.keep_alive))
@@ -240,27 +251,19 @@ class _Service:
         return asyncio.timeout(self._settings.request_timeout)
 
     async def _read(self, request: Request, kind: type[Asked]) -> Asked:
-        sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if sent != "application/json":
-            raise ApiError(415, "Send the body as JSON: Content-Type: application/json.")
-        try:
-            async with self._limit():
-                body = await request.body()
-        except TimeoutError:
-            raise ApiError(408, "The body did not come in time.", code="timeout") from None
-        return kind.model_validate_json(body)
+        return await read_body(request, kind, min(_BODY_WITHIN, self._settings.request_timeout))
 
     def _check_model(self, name: str) -> None:
-        if name != self._name:
+        if name != self.name:
             raise ApiError(
                 404,
-                f"There is no model of this name here; {self._name!r} is served.",
+                f"There is no model of this name here; {self.name!r} is served.",
                 param="model",
                 code="model_not_found",
             )
 
     def _described(self) -> dict[str, Any]:
-        return {"id": self._name, "object": "model", "created": self._began, "owned_by": "guardrail"}
+        return {"id": self.name, "object": "model", "created": self._began, "owned_by": "guardrail"}
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
@@ -294,18 +297,3 @@ def _served_name(name: str) -> str:
     """What clients call the model: not by where it lies on this machine."""
     is_path = name.startswith((".", "~")) or PurePath(name).is_absolute()
     return PurePath(name).name if is_path else name
-
-
-def _reference(body: type[BaseModel]) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{body.__name__}"}
-
-
-def _described(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI description, with the bodies that the routes read for themselves."""
-    described: dict[str, Any] = get_openapi(title=app.title, version=app.version, routes=app.routes)
-    schemas = described.setdefault("components", {}).setdefault("schemas", {})
-    for body in (ChatCompletionRequest, JudgeRequest):
-        schema: Mapping[str, Any] = body.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas |= schema.get("$defs", {})
-        schemas[body.__name__] = {key: value for key, value in schema.items() if key != "$defs"}
-    return described

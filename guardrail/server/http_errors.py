@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from guardrail.errors import OptionError, PromptError, ResponseError
 from guardrail.server.openai_protocol import KNOWN_PARAMETERS
 
-__all__ = ["ApiError", "as_api_error", "error_response", "refused"]
+__all__ = ["ApiError", "as_api_error", "client_gone", "error_response", "refused"]
 
 _FIRST_WORD = re.compile(r"[a-z_]+")
 # What pydantic calls the forms of a choice.
@@ -51,6 +52,11 @@ class ApiError(Exception):
         return {"error": told}
 
 
+def client_gone() -> ApiError:
+    """The client left before there was an answer; nobody is told, but the log."""
+    return ApiError(499, "The client closed the connection.", code="client_closed_request")
+
+
 def error_response(error: ApiError) -> JSONResponse:
     """The response that tells a client of an error."""
     return JSONResponse(error.as_plain(), error.status, headers=error.headers)
@@ -77,6 +83,8 @@ def as_api_error(error: BaseException, request_id: str) -> ApiError:
             kind="server_error",
             code="timeout",
         )
+    if isinstance(error, ClientDisconnect):
+        return client_gone()
     if isinstance(error, PromptError):
         return ApiError(400, str(error), param="messages")
     if isinstance(error, ResponseError):

@@ -11,6 +11,7 @@ from guardrail.guard.guard import Guard
 from guardrail.policy.load import load_policy
 from guardrail.server.api_keys import ApiKeys
 from guardrail.server.app import create_app
+from guardrail.server.bounded_connections import BoundedConnection
 from guardrail.server.json_logging import LOGGER, log_as_json
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def run_server(
                 create_app(guard, settings, keys),
                 # The log is ours: uvicorn's own would write paths and the words of errors.
                 log_config=None,
+                http=BoundedConnection,
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,

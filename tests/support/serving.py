@@ -12,6 +12,7 @@ import uvicorn
 
 from guardrail.guard import Guard
 from guardrail.server.app import create_app
+from guardrail.server.bounded_connections import BoundedConnection
 from guardrail.server.json_logging import LOGGER, JsonFormatter
 from guardrail.server.server_settings import ServerSettings
 from tests.support.guards import ASKED, policy_of, tiny
@@ -37,7 +38,7 @@ class Served:
 
 
 @contextmanager
-def serving(*rules, model=None, keys=None, policy=None, guard=None, **settings):
+def serving(*rules, model=None, keys=None, policy=None, guard=None, connection=BoundedConnection, **settings):
     """Serve a policy over the tiny model; ``policy`` is further fields of it."""
     guard = guard or Guard(policy_of(*rules, **(policy or {})), model or tiny(), batch_size=8)
     log = io.StringIO()
@@ -49,7 +50,9 @@ def serving(*rules, model=None, keys=None, policy=None, guard=None, **settings):
     for logger in loggers:
         logger.setLevel(logging.INFO)
     app = create_app(guard, ServerSettings(**settings), keys)
-    config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", server_header=False)
+    config = uvicorn.Config(
+        app, http=connection, log_config=None, access_log=False, ws="none", server_header=False
+    )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
