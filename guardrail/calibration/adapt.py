@@ -84,6 +84,7 @@ def adapting_request(
             depth=depths[0] if depths else DEFAULT_DEPTH,
             batch_size=batch_size,
             keep_positions=False,
+            document_gain=profile.reads_documents,
         ),
         fit=FitOptions(),
         answers=answers,

@@ -159,7 +159,8 @@ class SegmentAssessment:
     Attributes:
         quantiles: Share of the profile's answers below each score, by score.
         uncalibrated_confidence: The confidence of a whole answer with these scores; None if the profile was
-            made without labels, or uses hidden states, which are kept for whole answers only.
+            made without labels, or reads hidden states or the effect of documents, which are had of whole
+            answers only.
     """
 
     quantiles: Mapping[str, float]
@@ -174,6 +175,7 @@ def assess_segment(profile: "Profile", segment: "Uncertainty") -> SegmentAssessm
     """
     scores = {**segment.scores(), "tokens": float(len(segment.tokens))}
     model = profile.confidence_model
-    score = None if model is None or model.probe is not None else model.score(Observation(scores))
+    is_of_parts = model is not None and model.probe is None and not profile.reads_documents
+    score = model.score(Observation(scores)) if model is not None and is_of_parts else None
     assessment = profile.assess_score(score, scores)
     return SegmentAssessment(assessment.quantiles, assessment.confidence)

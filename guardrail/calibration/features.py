@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from guardrail.calibration.confidence import ConfidenceModel, Probe, Term
 from guardrail.calibration.options import InputsChoice
 from guardrail.errors import CalibrationError
-from guardrail.scoring.uncertainty import SCORES, Observation
+from guardrail.scoring.uncertainty import DOCUMENT_GAIN, SCORES, Observation
 
 __all__ = ["INPUTS", "Inputs", "Linear", "LinearSum", "available", "fit_logistic", "fit_sum", "read_inputs"]
 
@@ -24,7 +24,11 @@ BoolArray = NDArray[np.bool_]
 # From simple to rich.
 INPUTS: tuple[InputsChoice, ...] = ("hybridgrad", "signals", "probe")
 # All scores span decades, and so does the answer's length.
-_TRANSFORMS = dict.fromkeys((*SCORES, "tokens"), "log") | {"log_likelihood": "log_negative"}
+_TRANSFORMS = dict.fromkeys((*SCORES, "tokens"), "log") | {
+    "log_likelihood": "log_negative",
+    # Negative where the document made the answer less likely.
+    DOCUMENT_GAIN: "identity",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from guardrail.errors import ForeignProfileError, ProfileError
 from guardrail.labelling.provenance import Author, name_problem, same_name
 from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.scoring.options import ScorerFingerprint
-from guardrail.scoring.uncertainty import Observation
+from guardrail.scoring.uncertainty import DOCUMENT_GAIN, Observation
 from guardrail.utils.files import read_regular, write_whole
 from guardrail.utils.json_lines import readable_json
 from guardrail.utils.record_store import FrozenModel
@@ -156,6 +156,12 @@ class Profile(FrozenModel):
         """Depths of the layers whose hidden states it needs: one, or none."""
         probe = self.confidence_model.probe if self.confidence_model else None
         return tuple({one.depth for one in (probe, self.states) if one is not None})
+
+    @property
+    def reads_documents(self) -> bool:
+        """Whether its confidence reads how much the documents in a prompt moved the answer."""
+        terms = self.confidence_model.terms if self.confidence_model else ()
+        return any(term.score == DOCUMENT_GAIN for term in terms)
 
     @property
     def digest(self) -> str:

@@ -100,6 +100,7 @@ _OF_GENERATION = (
     "top_p",
     "semantic_token",
     "reduction",
+    "document_gain",
 )
 _TARGET_ERRORS = (0.05, 0.1, 0.2, 0.3)
 
@@ -174,6 +175,16 @@ _TopP = Annotated[
     float,
     typer.Option(
         help="Draw from the smallest set of tokens with this much probability.", rich_help_panel=_ANSWERS
+    ),
+]
+_DocumentGain = Annotated[
+    bool,
+    typer.Option(
+        "--document-gain",
+        help="Score how much the document in a prompt moved its answer, as one more score that the "
+        "confidence may read: the context of a question, or what a message declares as its document. Lines "
+        "without one are left out, and the profile holds for no prompt without one.",
+        rich_help_panel=_ANSWERS,
     ),
 ]
 _TargetError = Annotated[
@@ -261,6 +272,7 @@ def calibrate(
     report: _Report = None,
     semantic_token: SemanticToken = None,
     reduction: Reduction = "sum",
+    document_gain: _DocumentGain = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a profile: how likely this model's answers are to be correct, and what may be let through.
@@ -294,6 +306,7 @@ def calibrate(
                 scoring=ScoringOptions(semantic_token=semantic_token, reduction=reduction),
                 batch_size=batch_size,
                 chat_template_kwargs=parse_chat_template_kwargs(chat_template_kwargs),
+                document_gain=document_gain,
             ),
             fit=FitOptions(
                 inputs,

@@ -52,6 +52,8 @@ class VerdictScores(TypedDict):
         log_likelihood: Natural logarithm of the answer's probability; at most 0, and lower is less sure.
         perplexity: Exponential of the mean negative log-probability of a token; at least 1.
         min_token_probability: Probability of the unlikeliest token, 0 to 1; lower is less sure.
+        document_gain: How much the document in the prompt moved the answer, in nats a token; only where a
+            profile reads it.
     """
 
     hybridgrad: float
@@ -64,6 +66,7 @@ class VerdictScores(TypedDict):
     log_likelihood: float
     perplexity: float
     min_token_probability: float
+    document_gain: NotRequired[float]
 
 
 class VerdictSentence(VerdictScores):

@@ -19,6 +19,7 @@ from guardrail.guard.produce import Job, Produced
 from guardrail.guard.tool_calls import AssessedCall, assess_calls, name_of
 from guardrail.labelling.answer_facts import facts_of
 from guardrail.labelling.provenance import same_name
+from guardrail.models.documents import without_documents
 from guardrail.models.fingerprint import fingerprint_model
 from guardrail.models.sampling import Sampling
 from guardrail.policy.decide import decide
@@ -208,7 +209,19 @@ def _differences(
         calls=bool(job.tool_calls or produced.tool_calls),
         constrained=job.controls.processor is not None,
     )
-    return (*profile.domain.differences(facts), *_drawn_otherwise(profile, job, sampling))
+    return (
+        *_without_document(profile, job),
+        *profile.domain.differences(facts),
+        *_drawn_otherwise(profile, job, sampling),
+    )
+
+
+def _without_document(profile: Profile, job: Job) -> list[Difference]:
+    """Where a profile reads how much a document moved an answer, and the prompt declares none."""
+    if not profile.reads_documents or without_documents(job.messages) is not None:
+        return []
+    said = "the profile reads how much a document moved the answer, and this prompt declares none"
+    return [Difference("document", said)]
 
 
 def _sound_assessment(profile: Profile, produced: Produced, kinds: Set[str]) -> Assessment:

@@ -48,7 +48,8 @@ class Pipeline:
         self._resolved = resolve_profile(policy, model)
         profile = self._resolved.profile
         scoring = profile.scorer.options() if profile else ScoringOptions()
-        self._wanted = Wanted(scoring, profile.depths if profile else (), sentences)
+        reads_documents = profile is not None and profile.reads_documents
+        self._wanted = Wanted(scoring, profile.depths if profile else (), sentences, reads_documents)
         self._sampling = sampling_of(profile)
         self._streams = _streams(profile, policy.streams, familiarity)
         self._routes = open_routes(policy.escalation, targets)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from guardrail.errors import InvalidInputError, ScoringError
 from guardrail.escalation.case import is_blank
 from guardrail.guard.answer import failure
+from guardrail.guard.grounding import with_document_gains
 from guardrail.guard.tool_calls import CalledTool, ScoredCall, name_of, scored_calls
 from guardrail.labelling.provenance import Author
 from guardrail.models.decoding import NO_CONTROLS, GenerationControls, decode
@@ -120,11 +121,13 @@ class Wanted(NamedTuple):
         options: How to score it.
         depths: Where hidden states are kept.
         sentences: Whether each of its sentences is scored too.
+        document_gain: Whether it is read once more without the documents that its prompt declares.
     """
 
     options: "ScoringOptions"
     depths: Sequence[float] = ()
     sentences: bool = False
+    document_gain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,13 +196,14 @@ def produce(
                 return [produce(model, [job], sampling, wanted, goes_on)[0] for job in jobs]
             return [_without_answer(jobs[0], failure("answer", error))]
         try:
-            return _all_scored(model, jobs, traces, wanted)
+            produced = _all_scored(model, jobs, traces, wanted)
         except Exception as error:  # noqa: BLE001  (recorded; the answers are withheld)
             return [_without_answer(job, failure("score", error)) for job in jobs]
         finally:
             for trace in traces:
                 if trace is not None:
                     trace.release()
+        return with_document_gains(model, jobs, traces, produced) if wanted.document_gain else produced
 
 
 def _traces(

@@ -15,6 +15,7 @@ from guardrail.guard.produce import Job
 from guardrail.guard.tool_calls import CalledTool
 from guardrail.labelling.provenance import Author, author_of
 from guardrail.models.chat_template import with_text
+from guardrail.models.documents import without_documents
 from guardrail.utils.threads import renew_after_fork
 
 if TYPE_CHECKING:
@@ -228,6 +229,8 @@ def job_of(messages: "Prompt", tags: Iterable[str], answered_by: str | Author | 
     if isinstance(tags, str):
         raise OptionError("tags is a list of texts.")
     asked = [{"role": "user", "content": messages}] if isinstance(messages, str) else with_text(messages)
+    # A document that is declared wrongly is told here, whatever the profile reads.
+    without_documents(asked)
     return Job(id=uuid4().hex, messages=asked, tags=frozenset(tags), answered_by=author_of(answered_by))
 
 

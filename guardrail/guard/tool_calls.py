@@ -150,6 +150,9 @@ def _assess_call(
     if profile.confidence_model is not None and profile.confidence_model.probe is not None:
         why = "the profile reads a hidden state of whole answers, and the call is a part of one"
         return AssessedCall(call.name, None, hybridgrad, why)
+    if profile.reads_documents:
+        why = "the profile reads how much a document moved the whole answer, and the call is a part of one"
+        return AssessedCall(call.name, None, hybridgrad, why)
     if profile.scorer.reduction == "sum":
         why = "the profile's scores are sums over whole answers, and a part of one would look surer"
         return AssessedCall(call.name, None, hybridgrad, why)

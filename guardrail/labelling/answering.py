@@ -4,13 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from guardrail.errors import GuardrailError
+from guardrail.errors import GuardrailError, PromptError
 from guardrail.labelling.answers import AnswerRecord, Judgement
 from guardrail.labelling.judge import AnswerToJudge, Judge, judge_answers
 from guardrail.labelling.provenance import Provenance, provenance_of
 from guardrail.labelling.questions import LabelOptions, Question
 from guardrail.scoring.batches import Encoded, Failure, Outcome, run_batches
 from guardrail.scoring.candidate_positions import POSITIONS, CandidatePositions, PromptEnd
+from guardrail.scoring.document_gain import document_gains
 from guardrail.scoring.options import ScorerFingerprint
 from guardrail.scoring.score import no_answer, score_batch
 from guardrail.scoring.uncertainty import HiddenState
@@ -19,7 +20,7 @@ from guardrail.utils.threads import ProgressCallback
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
-    from guardrail.models.prompt import Prompt
+    from guardrail.models.prompt import EncodedPrompt, Prompt
     from guardrail.models.sampling import Sampling
     from guardrail.models.trace import Trace
     from guardrail.scoring.uncertainty import Uncertainty
@@ -159,13 +160,28 @@ def response_of(question: Question, trace: "Trace") -> str:
 def _answer(
     model: "LocalModel", jobs: Sequence[Encoded[Question]], options: LabelOptions, positions: int
 ) -> list[_ScoredAnswer]:
+    without = [_without_document(model, job.item, options.system) for job in jobs if options.document_gain]
     traces = answer_traces(model, jobs, options.sampling, options.depth)
     answered = [trace for trace in traces if trace.has_answer]
-    scores = iter(score_batch(model, answered, options.scoring, positions=positions))
+    uncertainties = score_batch(model, answered, options.scoring, positions=positions)
+    if without:
+        prompts = [prompt for prompt, trace in zip(without, traces, strict=True) if trace.has_answer]
+        gains = document_gains(model, answered, prompts)
+        uncertainties = [
+            replace(one, document_gain=gain) for one, gain in zip(uncertainties, gains, strict=True)
+        ]
+    scores = iter(uncertainties)
     return [
         _ScoredAnswer(job.item, trace, next(scores) if trace.has_answer else None)
         for job, trace in zip(jobs, traces, strict=True)
     ]
+
+
+def _without_document(model: "LocalModel", question: Question, system: str | None) -> "EncodedPrompt":
+    """The prompt of a question without its document, encoded."""
+    if question.without_document is None:
+        raise PromptError("The question has no document whose effect on the answer could be scored.")
+    return model.encode_prompt(messages_of(question.without_document, system))
 
 
 def _judged(

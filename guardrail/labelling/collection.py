@@ -19,7 +19,7 @@ from guardrail.labelling.answers import (
 from guardrail.labelling.judge import AnswerToJudge, Judge, judge_again
 from guardrail.labelling.matching import ContainsJudge
 from guardrail.labelling.provenance import provenance_of
-from guardrail.labelling.questions import LabelOptions, Question, Questions, accepted_answers
+from guardrail.labelling.questions import LabelOptions, Question, Questions, accepted_answers, grounded
 from guardrail.scoring.batches import Failure, exit_status_of
 from guardrail.scoring.candidate_positions import PromptEnd, prompt_end
 from guardrail.utils.json_lines import as_json
@@ -206,6 +206,8 @@ def collect(
         CalibrationError: No question could be answered.
         FileInUseError: Another run is writing the file.
     """
+    if options.document_gain:
+        questions = grounded(questions)
     if not questions.usable:
         raise no_answers("No line can be used", questions.refused, "calibrate with")
     with RecordStore(Path(path), _DAMAGED) as store:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
 from guardrail.errors import OptionError
 from guardrail.models.fingerprint import ModelFingerprint, difference_in, fingerprint_model
 from guardrail.scoring.options import ScorerFingerprint, fingerprint_scorer
+from guardrail.scoring.uncertainty import DOCUMENT_GAIN
 
 if TYPE_CHECKING:
     from guardrail.labelling.questions import LabelOptions
@@ -105,6 +106,8 @@ def generation_arguments(options: "LabelOptions") -> dict[str, Any]:
         "system_sha256": sha256(system.encode()).hexdigest() if system is not None else None,
         **reasoning,
         **({"chat_template_kwargs": dict(given)} if (given := options.chat_template_kwargs) else {}),
+        # Not of the generation, and answers with it and without must not end up in one file.
+        **({DOCUMENT_GAIN: True} if options.document_gain else {}),
     }
 
 

@@ -12,6 +12,7 @@ from guardrail.errors import OptionError, PromptError, RecordError
 from guardrail.labelling.accepted_answers import Shape, shape_of, unread_answers
 from guardrail.labelling.provenance import author_of, name_problem, same_name
 from guardrail.models.chat_template import part_text, with_text
+from guardrail.models.documents import undeclared, without_documents
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.batches import Failure
 from guardrail.scoring.options import ScoringOptions
@@ -28,6 +29,7 @@ __all__ = [
     "Question",
     "Questions",
     "accepted_answers",
+    "grounded",
     "last_asked",
     "of_one_author",
     "parse_questions",
@@ -54,6 +56,8 @@ class LabelOptions:
         chat_template_kwargs: Arguments of the chat template that the model was opened with; stored answers
             with other arguments are not resumed.
         keep_positions: Keep with each answer what t* can be chosen by, where ``scoring`` names none.
+        document_gain: Score how much the documents of each prompt moved its answer, which takes one more
+            forward pass; questions without a document are refused.
 
     Raises:
         OptionError: The batch size is less than 1.
@@ -67,6 +71,7 @@ class LabelOptions:
     answered_by: str | None = None
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     keep_positions: bool = True
+    document_gain: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -113,6 +118,8 @@ class Question:
         answered_by: Author of the response, if the line says so.
         digest: Identifies the question by its prompt and given response.
         shape: How the line says what is right, such as ``SQuAD``; empty if it does not.
+        without_document: The prompt without its documents: the passage that comes with a question, or what
+            messages declare (:mod:`guardrail.models.documents`); None where it has none.
     """
 
     line: int
@@ -126,6 +133,7 @@ class Question:
     digest: str
     answered_by: str | None = None
     shape: str = ""
+    without_document: "Prompt | None" = None
 
 
 class Questions(NamedTuple):
@@ -176,6 +184,18 @@ def parse_questions(lines: Iterable[str], *, judge_needs_answers: bool = True) -
         else:
             usable[question.digest] = question
     return Questions(list(usable.values()), refused)
+
+
+def grounded(questions: Questions) -> Questions:
+    """The questions with a document in their prompt; the others are refused."""
+    said = (
+        "The line has no document whose effect on the answer could be scored: give one as the context of its "
+        'question, or say in a message which part of it is one ("document").'
+    )
+    without = [one.line for one in questions.usable if one.without_document is None]
+    refused = [Failure(line, said, RecordError.exit_status) for line in without]
+    usable = [one for one in questions.usable if one.without_document is not None]
+    return Questions(usable, sorted([*questions.refused, *refused]))
 
 
 def of_one_author(questions: Questions, answered_by: str | None, model: str) -> tuple[Questions, str | None]:
@@ -290,7 +310,7 @@ def _question(values: Mapping[str, Any], number: int) -> Question:
         raise RecordError(f"finish_reason is {shown(finish_reason)}; it must be {known}.")
     shape = Shape(_LABELLED) if correct is not None else shape_of(values)
     # A given response answered the line's prompt as it is, so no choices or context are added.
-    prompt = _prompt(values, shape if response is None else Shape(shape.name))
+    prompt, without = _prompts(values, shape if response is None else Shape(shape.name))
     accepted = () if correct is not None else accepted_answers(values)
     for answer in accepted:
         text_of(answer, shape.name)
@@ -303,9 +323,10 @@ def _question(values: Mapping[str, Any], number: int) -> Question:
         response=response,
         correct=correct,
         finish_reason=finish_reason,
-        digest=_digest(prompt, response, finish_reason),
+        digest=_digest(prompt, response, finish_reason, without if "messages" in values else None),
         answered_by=None if response is None else _author(values),
         shape=shape.name,
+        without_document=without,
     )
 
 
@@ -328,7 +349,8 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     return dict(values)
 
 
-def _prompt(values: Mapping[str, Any], shape: Shape) -> "Prompt":
+def _prompts(values: Mapping[str, Any], shape: Shape) -> "tuple[Prompt, Prompt | None]":
+    """What the model reads, and the same without its documents; None where it has none."""
     name = next((name for name in _PROMPTS if values.get(name) is not None), None)
     if name is None:
         given = ", ".join(sorted(values)[:8]) or "nothing"
@@ -338,22 +360,32 @@ def _prompt(values: Mapping[str, Any], shape: Shape) -> "Prompt":
         if not text.strip():
             raise RecordError(f"{name} is empty.")
         if name == "prompt":
-            return text
+            return text, None
         choices = "".join(f"\n- {choice}" for choice in shape.choices)
-        parts = [shape.context, f"{text}\n{choices}" if choices else text]
-        return text_of("\n\n".join(filter(None, parts)), name)
+        asked = f"{text}\n{choices}" if choices else text
+        if not shape.context:
+            return text_of(asked, name), None
+        return text_of(f"{shape.context}\n\n{asked}", name), asked
     messages = values["messages"]
     if not isinstance(messages, list):
         raise RecordError(f"messages is {kind_of(messages)}; a list of messages is expected.")
     if not is_text(json.dumps(messages, ensure_ascii=False)):
         raise RecordError("messages contains half a surrogate pair, which is not valid text.")
     try:
-        return with_text(messages)
+        messages = with_text(messages)
+        return undeclared(messages), without_documents(messages)
     except PromptError as error:
         raise RecordError(str(error)) from error
 
 
-def _digest(prompt: "Prompt", response: str | None, finish_reason: "FinishReason | None") -> str:
+def _digest(
+    prompt: "Prompt",
+    response: str | None,
+    finish_reason: "FinishReason | None",
+    without_document: "Prompt | None",
+) -> str:
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-    text = json.dumps([messages, response, finish_reason], sort_keys=True)
+    # Left out where nothing is declared, so that answers from before it could be keep their digest.
+    declared = [] if without_document is None else [without_document]
+    text = json.dumps([messages, response, finish_reason, *declared], sort_keys=True)
     return sha256(text.encode()).hexdigest()[:16]

@@ -16,6 +16,7 @@ from guardrail.models.control_tokens import (
     encode_with,
     without_beginnings,
 )
+from guardrail.models.documents import undeclared
 from guardrail.models.reasoning import answer_of, reasoning_format
 from guardrail.utils.json_lines import is_text, plain_json
 
@@ -211,7 +212,7 @@ def _checked(prompt: Prompt) -> list[dict[str, Any]]:
     if isinstance(prompt, str):
         prompt = [{"role": "user", "content": prompt}]
     messages = []
-    for number, message in enumerate(with_text(prompt), start=1):
+    for number, message in enumerate(undeclared(with_text(prompt)), start=1):
         fields = message if isinstance(message, Mapping) else {}
         role, content = fields.get("role"), fields.get("content")
         if not isinstance(role, str) or not isinstance(content, str):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict, model_validator
 
-from guardrail.scoring.uncertainty import SCORES
+from guardrail.scoring.uncertainty import DOCUMENT_GAIN, SCORES
 from guardrail.utils.record_store import FrozenModel
 
 __all__ = [
@@ -43,6 +43,7 @@ _RANGES: Mapping[str, Range] = {
     "min_token_probability": SHARE,
     "perplexity": Range(1.0, inf),
     "confidence_score": Range(-inf, inf),
+    DOCUMENT_GAIN: Range(-inf, inf),
 }
 
 

@@ -17,6 +17,7 @@ from guardrail.errors import OptionError
 from guardrail.scoring.options import Combination, Computation, ScoringOptions
 
 __all__ = [
+    "DOCUMENT_GAIN",
     "SCORES",
     "HiddenState",
     "Observation",
@@ -46,6 +47,9 @@ SCORES = (
     "perplexity",
     "min_token_probability",
 )
+
+# A score of answers whose prompt declares a document, where a profile reads it.
+DOCUMENT_GAIN = "document_gain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,8 @@ class Uncertainty:
         computation_reason: Why it was the full one; empty where it was not.
         score_s: Seconds that scoring took for the batch that this response was in.
         semgrad_at: SemGrad at the prompt's last positions, up to −1, where that was asked for.
+        document_gain: How much the prompt's documents moved the answer, nats a token, where that was asked
+            for (see :mod:`guardrail.scoring.document_gain`).
     """
 
     hybridgrad: float
@@ -124,10 +130,11 @@ class Uncertainty:
     computation_reason: str
     score_s: float
     semgrad_at: tuple[float, ...] = ()
+    document_gain: float | None = None
 
     def scores(self) -> Mapping[str, float]:
         """Every score by its name, without those that were not asked for."""
-        values = ((name, getattr(self, name)) for name in SCORES)
+        values = ((name, getattr(self, name)) for name in (*SCORES, DOCUMENT_GAIN))
         return {name: value for name, value in values if value is not None}
 
 
