@@ -1,14 +1,13 @@
 """The guard: answers of a local model, each decided on by a policy before anybody sees it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from guardrail.errors import OptionError
 from guardrail.escalation.routing import check_keyless
 from guardrail.guard.pipeline import Pipeline
-from guardrail.guard.scheduler import Response, job_of, jobs_of, reading_job
+from guardrail.guard.scheduler import Response, asking_job, job_of, jobs_of, reading_job
 from guardrail.guard.tool_calls import CalledTool
 from guardrail.labelling.provenance import Author
 from guardrail.models.decoding import NO_CONTROLS, GenerationControls
@@ -212,6 +211,7 @@ class Guard:
         controls: GenerationControls = NO_CONTROLS,
         calls_in: Callable[[str], Iterable[str | CalledTool]] | None = None,
         timeout: float | None = None,
+        request_id: str | None = None,
     ) -> "GuardedAnswer":
         """Answer a question or a conversation.
 
@@ -228,16 +228,18 @@ class Guard:
                 rules. Where it fails, the answer is withheld.
             timeout: Seconds until the model's answer must have been decided on, waiting included; for what
                 an escalation may take, its targets have times of their own.
+            request_id: Id of the request in verdict, log and ticket, 32 hexadecimal digits that no other
+                request has (``uuid4().hex``); made here if not given.
 
         Raises:
             InvalidInputError: Nothing was asked, or the prompt does not fit the context.
             AnswerTimeoutError: The time was up. The model is given up at the next token, unless others were
                 run with it.
             CancelledError: ``controls.goes_on`` said no.
+            OptionError: ``request_id`` is of another form.
         """
-        job = replace(
-            job_of(messages, tags), controls=self._with_template_arguments(controls), calls_in=calls_in
-        )
+        ours = self.model.chat_template_kwargs
+        job = asking_job(messages, tags, controls, ours, calls_in, request_id)
         return self._pipeline.run([job], sampling, timeout)[0]
 
     def ask_batch(
@@ -260,6 +262,7 @@ class Guard:
         tool_calls: Iterable[str | CalledTool] = (),
         answered_by: str | Author | None = None,
         temperature: float | None = None,
+        request_id: str | None = None,
     ) -> "GuardedAnswer":
         """Decide on a response that was produced elsewhere: by the same weights, unless another is named.
 
@@ -279,11 +282,14 @@ class Guard:
             answered_by: The name of the model that answered, where it is not the guard's own: as the profile
                 names it (``guardrail calibrate --answered-by``), if it is that one.
             temperature: At which it was drawn, where that is known.
+            request_id: As for :meth:`ask`.
 
         Raises:
             InvalidInputError: As for :meth:`ask`, or the response cannot be read by this model.
         """
-        job = reading_job(messages, response, tags, finish_reason, tool_calls, answered_by, temperature)
+        job = reading_job(
+            messages, response, tags, finish_reason, tool_calls, answered_by, temperature, request_id
+        )
         return self._pipeline.run([job])[0]
 
     def judge_batch(
@@ -306,15 +312,15 @@ class Guard:
         controls: GenerationControls = NO_CONTROLS,
         calls_in: Callable[[str], Iterable[str | CalledTool]] | None = None,
         timeout: float | None = None,
+        request_id: str | None = None,
     ) -> "GuardedAnswer":
         """As :meth:`ask`, beside the event loop.
 
         A task that is cancelled is free at once. If its request waited, it is not run; if it ran, it is given
         up at the next token, unless others were run with it.
         """
-        job = replace(
-            job_of(messages, tags), controls=self._with_template_arguments(controls), calls_in=calls_in
-        )
+        ours = self.model.chat_template_kwargs
+        job = asking_job(messages, tags, controls, ours, calls_in, request_id)
         return (await self._pipeline.arun([job], sampling, timeout))[0]
 
     async def aask_batch(
@@ -337,9 +343,12 @@ class Guard:
         tool_calls: Iterable[str | CalledTool] = (),
         answered_by: str | Author | None = None,
         temperature: float | None = None,
+        request_id: str | None = None,
     ) -> "GuardedAnswer":
         """As :meth:`judge`, beside the event loop; see :meth:`aask`."""
-        job = reading_job(messages, response, tags, finish_reason, tool_calls, answered_by, temperature)
+        job = reading_job(
+            messages, response, tags, finish_reason, tool_calls, answered_by, temperature, request_id
+        )
         return (await self._pipeline.arun([job]))[0]
 
     async def ajudge_batch(
@@ -353,13 +362,6 @@ class Guard:
         """As :meth:`judge_batch`, beside the event loop; see :meth:`aask`."""
         return await self._pipeline.arun(jobs_of(conversations, tags, responses, answered_by))
 
-    def _with_template_arguments(self, controls: GenerationControls) -> GenerationControls:
-        """The same, with those arguments of the template alone that are others than the guard's."""
-        ours = self.model.chat_template_kwargs
-        given = controls.chat_template_kwargs
-        other = {name: value for name, value in given.items() if name not in ours or ours[name] != value}
-        return controls if other == given else replace(controls, chat_template_kwargs=other)
-
     def refuse(
         self,
         messages: "Prompt",
@@ -368,6 +370,7 @@ class Guard:
         *,
         tags: Iterable[str] = (),
         answered_by: str | Author | None = None,
+        request_id: str | None = None,
     ) -> "GuardedAnswer":
         """Decide, by the policy's ``on_error``, on an answer that cannot be read or scored at all.
 
@@ -377,8 +380,9 @@ class Guard:
             error: Why it cannot be checked: the type of an error and a sentence, without a word of the draft.
             tags: As for :meth:`ask`.
             answered_by: As for :meth:`judge`.
+            request_id: As for :meth:`ask`.
         """
-        return self._pipeline.refuse(job_of(messages, tags, answered_by), draft, error)
+        return self._pipeline.refuse(job_of(messages, tags, answered_by, request_id), draft, error)
 
     async def arefuse(
         self,
@@ -388,6 +392,7 @@ class Guard:
         *,
         tags: Iterable[str] = (),
         answered_by: str | Author | None = None,
+        request_id: str | None = None,
     ) -> "GuardedAnswer":
         """As :meth:`refuse`, beside the event loop."""
-        return await self._pipeline.arefuse(job_of(messages, tags, answered_by), draft, error)
+        return await self._pipeline.arefuse(job_of(messages, tags, answered_by, request_id), draft, error)

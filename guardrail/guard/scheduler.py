@@ -1,13 +1,15 @@
 """The queue of requests for one model, batched where possible; and what a caller asks, as jobs."""
 
+import re
 from asyncio import CancelledError, timeout, wrap_future
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from itertools import islice
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from guardrail.errors import AnswerTimeoutError, OptionError, ResponseError
@@ -20,11 +22,20 @@ from guardrail.utils.threads import renew_after_fork
 
 if TYPE_CHECKING:
     from guardrail.guard.assess import AssessedJob
+    from guardrail.models.decoding import GenerationControls
     from guardrail.models.prompt import Prompt
     from guardrail.models.sampling import Sampling
     from guardrail.models.trace import FinishReason
 
-__all__ = ["QueuedRequest", "RequestQueue", "Response", "job_of", "jobs_of", "reading_job"]
+__all__ = [
+    "QueuedRequest",
+    "RequestQueue",
+    "Response",
+    "asking_job",
+    "job_of",
+    "jobs_of",
+    "reading_job",
+]
 
 
 RunJobs = Callable[[Sequence[Job], "Sampling | None", Callable[[], bool]], "list[AssessedJob]"]
@@ -210,9 +221,10 @@ class RequestQueue:
             for request in batch:
                 self._run_batch([request])
             return
-        of_each = dict(zip((job.id for job in jobs), results, strict=True))
+        # By their order: ids may come from callers, and two that are alike must not swap answers.
+        of_each = iter(results)
         for request in batch:
-            request.future.set_result([of_each[job.id] for job in request.jobs])
+            request.future.set_result([*islice(of_each, len(request.jobs))])
 
 
 def _late(within: float | None) -> AnswerTimeoutError:
@@ -224,14 +236,59 @@ def _late(within: float | None) -> AnswerTimeoutError:
 Response = str | Sequence[int]
 
 
-def job_of(messages: "Prompt", tags: Iterable[str], answered_by: str | Author | None = None) -> Job:
+_REQUEST_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def job_of(
+    messages: "Prompt",
+    tags: Iterable[str],
+    answered_by: str | Author | None = None,
+    request_id: str | None = None,
+) -> Job:
     """A question or a conversation to be answered, or that somebody answered."""
+    if request_id is not None and not (isinstance(request_id, str) and _REQUEST_ID.fullmatch(request_id)):
+        raise OptionError("request_id is 32 hexadecimal digits in lower case, such as uuid4().hex gives.")
     if isinstance(tags, str):
         raise OptionError("tags is a list of texts.")
     asked = [{"role": "user", "content": messages}] if isinstance(messages, str) else with_text(messages)
     # A document that is declared wrongly is told here, whatever the profile reads.
     without_documents(asked)
-    return Job(id=uuid4().hex, messages=asked, tags=frozenset(tags), answered_by=author_of(answered_by))
+    return Job(
+        id=uuid4().hex if request_id is None else request_id,
+        messages=asked,
+        tags=frozenset(tags),
+        answered_by=author_of(answered_by),
+    )
+
+
+def asking_job(
+    messages: "Prompt",
+    tags: Iterable[str],
+    controls: "GenerationControls",
+    template_kwargs: Mapping[str, Any],
+    calls_in: Callable[[str], Iterable[str | CalledTool]] | None = None,
+    request_id: str | None = None,
+) -> Job:
+    """A question or a conversation to be answered, as its caller wants it generated.
+
+    Args:
+        messages: What is asked.
+        tags: What the caller says of it.
+        controls: How to generate; of its arguments of the chat template, those alone are kept that are
+            others than the guard's.
+        template_kwargs: The guard's own arguments of the template.
+        calls_in: Finds the tools that the draft calls.
+        request_id: Id of the request; made here if not given.
+    """
+    given = controls.chat_template_kwargs
+    other = {
+        name: value
+        for name, value in given.items()
+        if name not in template_kwargs or template_kwargs[name] != value
+    }
+    controls = controls if other == given else replace(controls, chat_template_kwargs=other)
+    job = job_of(messages, tags, request_id=request_id)
+    return replace(job, controls=controls, calls_in=calls_in)
 
 
 def reading_job(
@@ -242,6 +299,7 @@ def reading_job(
     tool_calls: Iterable[str | CalledTool] = (),
     answered_by: str | Author | None = None,
     temperature: float | None = None,
+    request_id: str | None = None,
 ) -> Job:
     """A response that was produced elsewhere, to be read."""
     if isinstance(tool_calls, str):
@@ -251,7 +309,7 @@ def reading_job(
     if not isinstance(response, str) and not (is_list and all(isinstance(token, int) for token in response)):
         raise ResponseError("A response is a text, or a list of token ids.")
     return replace(
-        job_of(messages, tags, answered_by),
+        job_of(messages, tags, answered_by, request_id),
         response=response,
         finish_reason=finish_reason,
         tool_calls=tuple(tool_calls),

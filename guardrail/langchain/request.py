@@ -108,6 +108,7 @@ class _Asked(TypedDict):
     controls: "GenerationControls"
     calls_in: "Callable[[str], Iterable[str | CalledTool]] | None"
     timeout: float | None
+    request_id: str | None
 
 
 class ChatRequest:
@@ -119,6 +120,7 @@ class ChatRequest:
         options: The options of the call.
         with_draft: Whether the verdict holds the draft.
         run: The run that it is in a trace, whose metadata tells the verdict.
+        request_id: As for :meth:`~guardrail.guard.guard.Guard.ask`.
 
     Raises:
         PromptError: A message holds what no text model can read.
@@ -133,9 +135,10 @@ class ChatRequest:
         *,
         with_draft: bool,
         run: "BaseRunManager | None" = None,
+        request_id: str | None = None,
     ) -> None:
         self._guard, self._options, self._with_draft = guard, options, with_draft
-        self._messages, self._run = messages, run
+        self._messages, self._run, self._request_id = messages, run, request_id
         self._prompt = prompt_of(messages)
         if options.json_schema is not None:
             self._prompt = told_of_schema(self._prompt, options.json_schema)
@@ -206,6 +209,7 @@ class ChatRequest:
             ),
             calls_in=self._reader.calls_in if options.tools else None,
             timeout=options.timeout,
+            request_id=self._request_id,
         )
 
     def _shown(self, answer: "GuardedAnswer") -> Shown:

@@ -124,7 +124,7 @@ class _Service:
             return await self._streamed(request, asked, options, identity)
         place = self._admission.enter()
         try:
-            shown = await while_connected(request, self._shown(asked, options))
+            shown = await while_connected(request, self._shown(request, asked, options))
         finally:
             place.leave()
         _note_verdict(request, shown.verdict)
@@ -137,17 +137,17 @@ class _Service:
             self._check_model(asked.model)
         place = self._admission.enter()
         try:
-            document = await while_connected(request, self._judged(asked))
+            document = await while_connected(request, self._judged(request, asked))
         finally:
             place.leave()
         _note_verdict(request, document)
         return JSONResponse(document, headers=verdict_headers(document))
 
-    async def _shown(self, asked: ChatCompletionRequest, options: CallOptions) -> Shown:
+    async def _shown(self, request: Request, asked: ChatCompletionRequest, options: CallOptions) -> Shown:
         async with self._limit():
-            return await (await self._chat(asked, options)).aask()
+            return await (await self._chat(request, asked, options)).aask()
 
-    async def _judged(self, asked: JudgeRequest) -> AnswerDocument:
+    async def _judged(self, request: Request, asked: JudgeRequest) -> AnswerDocument:
         prompt = prompt_of(messages_of(asked.messages))
         async with self._limit():
             await asyncio.to_thread(self._check_prompt, prompt, ())
@@ -158,6 +158,7 @@ class _Service:
                 asked.response,
                 finish_reason=asked.finish_reason,
                 answered_by=UNDECLARED if unnamed else asked.answered_by,
+                request_id=_request_id(request),
             )
         return answer.as_document()
 
@@ -168,7 +169,7 @@ class _Service:
 
         async def work(tell: Callable[[_Piece], None]) -> None:
             async with self._limit():
-                await self._tell(asked, options, tell)
+                await self._tell(request, asked, options, tell)
 
         feed = Feed[_Piece](work, place.leave)
         include_usage = bool(asked.stream_options and asked.stream_options.include_usage)
@@ -183,9 +184,13 @@ class _Service:
         return EventStream(self._events(request, chunks, feed, first), feed, headers)
 
     async def _tell(
-        self, asked: ChatCompletionRequest, options: CallOptions, tell: Callable[[_Piece], None]
+        self,
+        request: Request,
+        asked: ChatCompletionRequest,
+        options: CallOptions,
+        tell: Callable[[_Piece], None],
     ) -> None:
-        chat = await self._chat(asked, options)
+        chat = await self._chat(request, asked, options)
         if not chat.is_live():
             tell(await chat.aask())
             return
@@ -214,14 +219,23 @@ class _Service:
         note(request.scope, outcome="complete")
         yield DONE
 
-    async def _chat(self, asked: ChatCompletionRequest, options: CallOptions) -> ChatRequest:
+    async def _chat(
+        self, request: Request, asked: ChatCompletionRequest, options: CallOptions
+    ) -> ChatRequest:
         messages = messages_of(asked.messages)
         prompt = prompt_of(messages)
         if options.json_schema is not None:
             prompt = told_of_schema(prompt, options.json_schema)
         await asyncio.to_thread(self._check_prompt, prompt, options.tools)
         # A schema may take long to make a grammar of.
-        return await asyncio.to_thread(ChatRequest, self._guard, messages, options, with_draft=False)
+        return await asyncio.to_thread(
+            ChatRequest,
+            self._guard,
+            messages,
+            options,
+            with_draft=False,
+            request_id=_request_id(request),
+        )
 
     def _check_prompt(self, prompt: Any, tools: Any) -> None:
         most = self._settings.max_prompt_tokens
@@ -283,8 +297,6 @@ def _note_verdict(request: Request, verdict: Verdict) -> None:
         rule=verdict["rule"],
         enforced=verdict["enforced"],
         confidence=verdict["confidence"],
-        # By which the decision log and a queue's ticket know it.
-        decision=verdict["request"],
         usage=verdict["usage"],
     )
 

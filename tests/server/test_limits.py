@@ -233,6 +233,53 @@ def test_a_log_line_says_what_was_decided_and_not_what_was_said():
     verdict = answer.json()["guardrail"]
     assert line["request_id"] == answer.headers["x-request-id"]
     assert (line["route"], line["status"], line["action"]) == (CHAT, 200, "pass")
-    assert line["decision"] == verdict["request"]
+    assert line["request_id"] == verdict["request"]
     assert line["rule"] == verdict["rule"]
     assert "somebody" not in str(line)
+
+
+def test_there_is_one_id_of_a_request_and_a_clients_own_is_never_it(tmp_path):
+    policy = {"log": {"file": str(tmp_path / "log.jsonl")}}
+    with serving(PASS, policy=policy) as served:
+        forged = "f" * 32
+        own = {"x-client-request-id": "order/17", "x-request-id": forged}
+        seen = [
+            served.client.post(CHAT, json=body, headers=own) for body in (_ASKED, _ASKED | {"stream": True})
+        ]
+        judged = {"messages": QUESTION, "response": "Yes."}
+        seen.append(served.client.post("/v1/guardrail/judge", json=judged, headers=own))
+        ids = [response.headers["x-request-id"] for response in seen]
+        until(lambda: served.log.count('"request"') >= 3)
+        lines = [json.loads(line) for line in served.log.splitlines()]
+    assert len({*ids}) == 3
+    assert forged not in ids
+    assert seen[0].json()["guardrail"]["request"] == ids[0]
+    assert seen[0].json()["id"] == f"chatcmpl-{ids[0]}"
+    assert f'"request":"{ids[1]}"' in seen[1].text
+    assert seen[2].json()["request"] == ids[2]
+    told = [line for line in lines if line["message"] == "request"]
+    assert [line["request_id"] for line in told] == ids
+    assert [line["client_request_id"] for line in told] == ["order/17"] * 3
+    recorded = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["request"] for line in recorded] == ids
+
+
+_ASKED = {"model": "tiny", "messages": QUESTION, "max_tokens": 4}
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        [("x-client-request-id", "two words")],
+        [("x-client-request-id", "a" * 129)],
+        [("x-client-request-id", "")],
+        [("x-client-request-id", 'a","level":"error')],
+        [("x-client-request-id", b"\xff\xfe")],
+        [("x-client-request-id", "one"), ("x-client-request-id", "two")],
+    ],
+)
+def test_what_is_no_clients_id_is_not_written(sent):
+    with serving(PASS) as served:
+        assert served.client.get("/v1/models", headers=sent).status_code == 200
+        until(lambda: '"request"' in served.log)
+        assert "client_request_id" not in served.log
