@@ -40,9 +40,9 @@ def calibrated(run, questions, tmp_path):
 def test_the_command_line_tells_it_of_the_shipped_answers(run):
     said = run("policy", "what-if", "builtin:default", model=None)
     assert said.exit_code == 0
-    assert "325 held-out answers of smollm2-135m" in said.stdout
+    assert "415 held-out answers of smollm2-135m" in said.stdout
     plain = json.loads(run("policy", "what-if", "builtin:default", "--json", model=None).stdout)
-    assert sum(plain["actions"].values()) == plain["answers"] == 325
+    assert sum(plain["actions"].values()) == plain["answers"] == 415
     assert plain["shown"]["error"]["n"] == plain["shown"]["count"]
 
 

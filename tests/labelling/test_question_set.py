@@ -1,5 +1,6 @@
 """The questions that ship: whole, without repeats, and such that the default judge can tell."""
 
+import json
 from collections import Counter
 from importlib.resources import files
 
@@ -38,7 +39,7 @@ def test_every_kind_is_named_in_its_lines_and_they_can_be_read_as_one_file():
     assert not parsed.refused
     counts = Counter(question.fields["kind"] for question in parsed.usable)
     assert {f"{kind}.jsonl" for kind in counts} == {path.name for path in folder.iterdir()}
-    assert len(counts) == 10
+    assert len(counts) == 12
     assert min(counts.values()) >= 150
 
 
@@ -52,3 +53,16 @@ def test_the_default_judge_knows_each_accepted_answer_and_no_other(questions):
         first = judge(question.text, question.accepted[0], question.accepted)
         assert first.correct is True, (question.text, first.reason)
         assert judge(question.text, "I do not know.", question.accepted).correct is False, question.text
+
+
+def test_what_is_asked_in_an_app_is_general_knowledge_that_the_profile_is_not_asked_alone(questions):
+    folder = files("guardrail") / "data" / "questions"
+    alone, others = questions[:320], {question.text for question in questions[320:]}
+    assert not {question.text for question in alone} & others
+    asked: list[str] = []
+    for kind in ("in_an_app", "conversations"):
+        for line in (folder / f"{kind}.jsonl").read_text(encoding="utf-8").splitlines():
+            said = json.loads(line)["messages"][-1]["content"]
+            # A wording stands around the question.
+            asked.append(max((text for text in others if text in said), key=len))
+    assert len(set(asked)) == len(asked) == 486

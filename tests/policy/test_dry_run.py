@@ -75,7 +75,7 @@ def test_the_shipped_held_out_answers_are_those_of_the_shipped_report(shipped):
 
     profile, held_out = shipped
     right = [one.correct for one in held_out]
-    assert len(held_out) == profile.report["n"] == 325
+    assert len(held_out) == profile.report["n"] == 415
     assert float(auroc([one.confidence_score for one in held_out], right)) == profile.report["auroc"]["value"]
     assert float(brier([one.confidence for one in held_out], right)) == profile.report["brier"]["value"]
 
@@ -99,7 +99,7 @@ def test_a_held_out_answer_is_seen_as_the_guard_would_see_it(certifying):
         assert seen.evidence.guarantees == frozenset()
         assert "general one" in seen.evidence.uncertified
     found = what_if(load_policy("builtin:default"), known)
-    assert sum(found.actions.values()) == 325
+    assert sum(found.actions.values()) == 415
     assert found.actions["escalate"] == 0
 
 
