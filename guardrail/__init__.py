@@ -8,6 +8,7 @@
 Importing the package loads neither torch nor transformers; the names below are imported when first used.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from guardrail.scoring.semantic_tokens import with_known_token as with_known_token
     from guardrail.scoring.uncertainty import Uncertainty as Uncertainty
     from guardrail.scoring.uncertainty import combined_scores as combined_scores
+
+# Otherwise Python prints warnings of a library whose app has set up no logging.
+logging.getLogger("guardrail").addHandler(logging.NullHandler())
 
 # Rooms import this name from here, and no other.
 __version__ = "0.1.0"

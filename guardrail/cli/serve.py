@@ -116,6 +116,15 @@ def serve(
             rich_help_panel=_LIMITS,
         ),
     ] = None,
+    telemetry: Annotated[
+        bool | None,
+        typer.Option(
+            "--telemetry/--no-telemetry",
+            help="Record metrics, for GET /metrics, and spans, sent where OTEL_EXPORTER_OTLP_ENDPOINT says; "
+            "where it is installed, if not given.",
+            show_default=False,
+        ),
+    ] = None,
     keep_alive: Annotated[
         float | None,
         typer.Option(
@@ -150,6 +159,7 @@ def serve(
         "max_output_tokens": max_output_tokens,
         "max_waiting": max_waiting,
         "request_timeout": request_timeout,
+        "telemetry": telemetry,
         "keep_alive": keep_alive,
     }
     settings = read_settings(given)

@@ -31,6 +31,7 @@ from guardrail.scoring.options import fingerprint_scorer
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
     from guardrail.policy.model import Policy
+    from guardrail.telemetry.answer_record import StageTime
 
 __all__ = ["ON_ERROR", "AssessedJob", "ResolvedProfile", "assess", "resolve_profile", "sampling_of"]
 
@@ -89,6 +90,8 @@ class AssessedJob:
             where they do.
         familiarity: What is known of the traffic so far, this answer included; None where the profile keeps
             no states.
+        stages: When the stages of the model and of the decision ran.
+        batch_size: How many requests were run together; None where the model did not run.
     """
 
     job: Job
@@ -104,6 +107,8 @@ class AssessedJob:
     differences: tuple[Difference, ...] = ()
     uncertified: str = ""
     familiarity: FamiliarityStatus | None = None
+    stages: "tuple[StageTime, ...]" = ()
+    batch_size: int | None = None
 
 
 def assess(

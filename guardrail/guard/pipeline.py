@@ -1,6 +1,8 @@
 """The guard's stages in order: produce, assess, escalate, record; and what is shown of a decided answer."""
 
 import asyncio
+import logging
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +18,7 @@ from guardrail.guard.assess import ON_ERROR, AssessedJob, assess, resolve_profil
 from guardrail.guard.decision_log import DecisionLog, decision_record
 from guardrail.guard.history import History, notices_of, spoken
 from guardrail.guard.produce import Job, Produced, Wanted, produce
+from guardrail.guard.recording import asked_of, facts_for_telemetry, telemetry_of, timed
 from guardrail.guard.scheduler import QueuedRequest, RequestQueue
 from guardrail.policy.messages import TICKET, render_message
 from guardrail.scoring.options import ScoringOptions
@@ -25,8 +28,11 @@ if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
     from guardrail.models.sampling import Sampling
     from guardrail.policy.model import Policy
+    from guardrail.telemetry.answer_spans import AnswerRecording
 
 __all__ = ["Pipeline"]
+
+LOGGER = logging.getLogger(__name__)
 
 
 class Pipeline:
@@ -55,6 +61,7 @@ class Pipeline:
         self._routes = open_routes(policy.escalation, targets)
         self._log = DecisionLog(policy.log.file, policy.log.text) if policy.log else None
         self._waiting = RequestQueue(self._assess_batch, model.alone, batch_size)
+        self._telemetry = telemetry_of(policy, model.name, self._waiting)
 
     @property
     def profile_digest(self) -> str | None:
@@ -86,23 +93,28 @@ class Pipeline:
     ) -> list[GuardedAnswer]:
         """Answer, or read, and guard a batch."""
         request = QueuedRequest([*map(self._as_spoken, jobs)], sampling or self._sampling)
-        return [self._act_on(assessed) for assessed in self._waiting.result(request, timeout)]
+        with self._telemetry.recorded(asked_of(request.jobs), request.sampling) as recording:
+            assessed = self._waiting.result(request, timeout)
+            return [self._act_on(one, recording) for one in assessed]
 
     async def arun(
         self, jobs: Sequence[Job], sampling: "Sampling | None" = None, timeout: float | None = None
     ) -> list[GuardedAnswer]:
         """As :meth:`run`, within an event loop."""
         request = QueuedRequest([*map(self._as_spoken, jobs)], sampling or self._sampling)
-        assessed = await self._waiting.aresult(request, timeout)
-        return list(await asyncio.gather(*map(self._aact_on, assessed)))
+        with self._telemetry.recorded(asked_of(request.jobs), request.sampling) as recording:
+            assessed = await self._waiting.aresult(request, timeout)
+            return list(await asyncio.gather(*(self._aact_on(one, recording) for one in assessed)))
 
     def refuse(self, job: Job, draft: str | None, error: str) -> GuardedAnswer:
         """Guard an answer that the model cannot read."""
-        return self._act_on(self._refused(job, draft, error))
+        with self._telemetry.recorded(asked_of([job], is_read=True)) as recording:
+            return self._act_on(self._refused(job, draft, error), recording)
 
     async def arefuse(self, job: Job, draft: str | None, error: str) -> GuardedAnswer:
         """As :meth:`refuse`, within an event loop."""
-        return await self._aact_on(self._refused(job, draft, error))
+        with self._telemetry.recorded(asked_of([job], is_read=True)) as recording:
+            return await self._aact_on(self._refused(job, draft, error), recording)
 
     def spoken(self, messages: Sequence[Any]) -> History:
         """A conversation as the model is asked; a policy that only observes changes nothing in it."""
@@ -115,11 +127,15 @@ class Pipeline:
     def _assess_batch(
         self, jobs: Sequence[Job], sampling: "Sampling | None", goes_on: Callable[[], bool]
     ) -> list[AssessedJob]:
+        began = time.time_ns()
         produced = produce(self._model, jobs, sampling, self._wanted, goes_on)
-        return [
-            assess(self._policy, self._resolved, job, one, sampling, self._notices, self._streams)
-            for job, one in zip(jobs, produced, strict=True)
-        ]
+        self._telemetry.ran(len(jobs))
+        assessed = []
+        for job, one in zip(jobs, produced, strict=True):
+            deciding = time.time_ns()
+            decided = assess(self._policy, self._resolved, job, one, sampling, self._notices, self._streams)
+            assessed.append(timed(decided, began, deciding, len(jobs)))
+        return assessed
 
     def _refused(self, job: Job, draft: str | None, error: str) -> AssessedJob:
         produced = Produced(draft=draft, error=error)
@@ -128,18 +144,35 @@ class Pipeline:
             self._policy, self._resolved, spoken_job, produced, notices=self._notices, streams=self._streams
         )
 
-    def _act_on(self, assessed: AssessedJob) -> GuardedAnswer:
+    def _act_on(self, assessed: AssessedJob, recording: "AnswerRecording") -> GuardedAnswer:
         """Escalate where the policy says so, and record what comes of it."""
         escalation = None
         if is_escalated(assessed):
-            escalation = escalate(self._routes, assessed.decision.to or "", self._case(assessed))
-        return self._recorded(assessed, escalation)
+            with recording.stage(assessed.job.id, "escalate"):
+                escalation = escalate(self._routes, assessed.decision.to or "", self._case(assessed))
+        with recording.stage(assessed.job.id, "record"):
+            answer = self._recorded(assessed, escalation)
+        return self._told(answer, assessed, recording)
 
-    async def _aact_on(self, assessed: AssessedJob) -> GuardedAnswer:
+    async def _aact_on(self, assessed: AssessedJob, recording: "AnswerRecording") -> GuardedAnswer:
         escalation = None
         if is_escalated(assessed):
-            escalation = await aescalate(self._routes, assessed.decision.to or "", self._case(assessed))
-        return await asyncio.to_thread(self._recorded, assessed, escalation)
+            with recording.stage(assessed.job.id, "escalate"):
+                escalation = await aescalate(self._routes, assessed.decision.to or "", self._case(assessed))
+        with recording.stage(assessed.job.id, "record"):
+            answer = await asyncio.to_thread(self._recorded, assessed, escalation)
+        return self._told(answer, assessed, recording)
+
+    def _told(
+        self, answer: GuardedAnswer, assessed: AssessedJob, recording: "AnswerRecording"
+    ) -> GuardedAnswer:
+        """The answer, once telemetry and the log of the program know of it."""
+        recording.answered(facts_for_telemetry(answer, assessed))
+        if answer.error:
+            LOGGER.warning("answer %s failed: %s", answer.request, answer.error.partition(":")[0])
+        else:
+            LOGGER.debug("answer %s: %s by rule %s", answer.request, answer.action, answer.rule)
+        return answer
 
     def _recorded(self, assessed: AssessedJob, escalation: Escalation | None) -> GuardedAnswer:
         """The answer, once its decision is in the log; a decision that cannot be recorded is not shown."""

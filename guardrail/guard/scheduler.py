@@ -122,6 +122,11 @@ class RequestQueue:
         """Begin empty: whoever waits, and the thread that serves tasks, is in the other process."""
         self._begin()
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait, those that are run not counted."""
+        return len(self._waiting)
+
     def result(self, request: QueuedRequest, within: float | None = None) -> "list[AssessedJob]":
         """Give what comes of a request, once it is its turn.
 

@@ -68,12 +68,14 @@ class TracedVerdict(TypedDict):
         uncertainty_confidence: Probability that the draft is correct, 0 to 1; None where it is not known.
         uncertainty_rule: Id of the rule that decided.
         uncertainty_enforced: False where the policy only observes.
+        uncertainty_request: Id of the request, as in the decision log and in telemetry.
     """
 
     uncertainty_action: Action
     uncertainty_confidence: float | None
     uncertainty_rule: str
     uncertainty_enforced: bool
+    uncertainty_request: str
 
 
 # Where a verdict has its seal.
@@ -178,6 +180,7 @@ def traced(verdict: Verdict) -> TracedVerdict:
         uncertainty_confidence=verdict.get("confidence"),
         uncertainty_rule=verdict["rule"],
         uncertainty_enforced=verdict["enforced"],
+        uncertainty_request=verdict.get("request", ""),
     )
 
 

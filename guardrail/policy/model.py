@@ -25,6 +25,7 @@ __all__ = [
     "Policy",
     "Rule",
     "Target",
+    "Telemetry",
     "conflict",
 ]
 
@@ -231,6 +232,16 @@ class Log(FrozenModel):
     )
 
 
+class Telemetry(FrozenModel):
+    """What OpenTelemetry is told beside verdicts and numbers; it has no texts without this."""
+
+    texts: Literal["none", "shown", "full"] = Field(
+        default="none",
+        description="What spans have of questions and answers: nothing; the question and the text that is "
+        "shown; or also withheld drafts.",
+    )
+
+
 class Policy(FrozenModel):
     """A policy: what happens to an answer, depending on how sure the model is.
 
@@ -323,6 +334,10 @@ class Policy(FrozenModel):
         "are familiar is found out for each stream by itself. Without it all requests are one stream.",
     )
     log: Log | None = Field(default=None, description="Where decisions are logged; not logged without it.")
+    telemetry: Telemetry | None = Field(
+        default=None,
+        description="What of questions and answers OpenTelemetry is told: nothing without it.",
+    )
 
     _profile_path: Path | None = PrivateAttr(default=None)
     _inherited: tuple[Notice, ...] = PrivateAttr(default=())

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from functools import cache
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from pydantic import BaseModel
@@ -33,10 +33,16 @@ from guardrail.server.chat_completions import (
 from guardrail.server.event_streams import DONE, KEEP_ALIVE, EventStream, Feed, event
 from guardrail.server.http_boundary import LOCAL_HOSTS, HttpBoundary, failure_told, note
 from guardrail.server.http_errors import ApiError, error_response
+from guardrail.server.http_telemetry import HttpTelemetry, PrometheusMetrics
 from guardrail.server.json_bodies import Asked, read_body
 from guardrail.server.openai_protocol import ChatCompletionRequest, JudgeRequest
 from guardrail.server.openapi_description import describe, described_error, responses
 from guardrail.server.server_settings import ServerSettings
+from guardrail.telemetry.instruments import Reading, observe
+from guardrail.telemetry.semantic_conventions import MetricName
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 __all__ = ["create_app"]
 
@@ -53,16 +59,24 @@ UNDECLARED = Author("a model that the request does not name", "name it by model 
 _Piece = str | Shown
 
 
-def create_app(guard: Guard, settings: ServerSettings, keys: ApiKeys | None = None) -> FastAPI:
+def create_app(
+    guard: Guard,
+    settings: ServerSettings,
+    keys: ApiKeys | None = None,
+    metrics: "CollectorRegistry | None" = None,
+) -> FastAPI:
     """The app that serves a guard.
 
     Args:
         guard: The guard.
         settings: Limits, and the names that the server answers to.
         keys: Who is let in; None for anybody.
+        metrics: What Prometheus reads; None for nothing.
     """
     app = FastAPI(title="guardrail", version=__version__, docs_url=None, redoc_url=None)
     service = _Service(guard, settings)
+    metered = PrometheusMetrics(metrics).metrics
+    app.add_api_route("/metrics", metered, methods=["GET"], include_in_schema=False)
     for path, endpoint, answer in (
         ("/healthz", service.healthz, None),
         ("/readyz", service.readyz, None),
@@ -78,6 +92,7 @@ def create_app(guard: Guard, settings: ServerSettings, keys: ApiKeys | None = No
     app.add_exception_handler(HTTPException, _no_route)
     hosts = settings.allowed_hosts if not settings.is_local else (*LOCAL_HOSTS, *settings.allowed_hosts)
     app.add_middleware(HttpBoundary, keys=keys, hosts=hosts, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(HttpTelemetry)
     description = cache(lambda: describe(app, _BODIES, [service.name], has_keys=keys is not None))
     app.openapi = description  # type: ignore[method-assign]
     return app
@@ -96,6 +111,8 @@ class _Service:
         self.name = _served_name(guard.model.name)
         self._began = int(time.time())
         self._admission = Admission(settings.max_waiting)
+        about = "Requests that run and wait."
+        observe(MetricName.HTTP_ADMITTED, self._admission, _inside, unit="{request}", description=about)
 
     async def healthz(self) -> Response:
         """Whether the process answers."""
@@ -299,6 +316,10 @@ def _note_verdict(request: Request, verdict: Verdict) -> None:
         confidence=verdict["confidence"],
         usage=verdict["usage"],
     )
+
+
+def _inside(admission: Admission) -> list[Reading]:
+    return [(float(admission.inside), {})]
 
 
 def _request_id(request: Request) -> str:

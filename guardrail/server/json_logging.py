@@ -11,7 +11,26 @@ __all__ = ["LOGGER", "JsonFormatter", "log_as_json"]
 
 LOGGER = logging.getLogger("guardrail.server")
 # Whose messages are known to hold no text of a request.
-_KNOWN = ("guardrail.server", "uvicorn.error")
+_KNOWN = ("guardrail", "uvicorn.error")
+# Whose loggers say the same with every batch that cannot be sent.
+_REPEATING = "opentelemetry"
+
+
+class OncePerPlace(logging.Filter):
+    """Lets through once what a place in OpenTelemetry's code logs, such as that an exporter is down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[tuple[str, int]] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is written."""
+        if not record.name.startswith(_REPEATING):
+            return True
+        place = (record.pathname, record.lineno)
+        is_new = place not in self._seen
+        self._seen.add(place)
+        return is_new
 
 
 class JsonFormatter(logging.Formatter):
@@ -49,6 +68,7 @@ def log_as_json(stream: TextIO | None = None) -> None:
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter())
+    handler.addFilter(OncePerPlace())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

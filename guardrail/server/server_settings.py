@@ -35,6 +35,7 @@ class ServerSettings(BaseSettings):
         max_output_tokens: Longest answer that may be asked for, in tokens.
         max_waiting: Most requests that run and wait at once; further ones are told to come again.
         request_timeout: Seconds until an answer must have been decided on, waiting and escalation included.
+        telemetry: Whether spans and metrics are recorded; if not given, where the extra is installed.
         keep_alive: Seconds after which a silent stream sends a comment.
     """
 
@@ -53,6 +54,7 @@ class ServerSettings(BaseSettings):
     max_output_tokens: Annotated[int, Field(ge=1)] = 1024
     max_waiting: Annotated[int, Field(ge=1)] = 64
     request_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 120.0
+    telemetry: bool | None = None
     keep_alive: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
 
     @field_validator("allowed_hosts", mode="before")

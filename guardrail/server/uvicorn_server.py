@@ -13,6 +13,7 @@ from guardrail.server.api_keys import ApiKeys
 from guardrail.server.app import create_app
 from guardrail.server.bounded_connections import BoundedConnection
 from guardrail.server.json_logging import LOGGER, log_as_json
+from guardrail.telemetry.exporters import set_up_telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,11 +36,14 @@ def run_server(
 
     Raises:
         PolicyError: The policy has mistakes.
-        OptionError: The file of keys cannot be used, or the address cannot be had.
+        OptionError: The file of keys cannot be used, the address cannot be had, or a variable of
+            OpenTelemetry cannot be followed.
+        MissingDependencyError: Telemetry was asked for, and is not installed.
         GuardrailError: The model cannot be opened, or its profile or a target cannot be used.
     """
     policy = load_policy(settings.policy)
     keys = None if settings.api_key_file is None else ApiKeys.from_file(settings.api_key_file)
+    metrics = set_up_telemetry(required=settings.telemetry)
     with _bound(settings.host, settings.port) as listener:
         with progress() as told:
             guard = Guard.from_policy(policy, settings.model, batch_size=settings.batch_size, progress=told)
@@ -49,7 +53,7 @@ def run_server(
         LOGGER.info("serving", extra={"facts": facts})
         uvicorn.Server(
             uvicorn.Config(
-                create_app(guard, settings, keys),
+                create_app(guard, settings, keys, metrics),
                 # The log is ours: uvicorn's own would write paths and the words of errors.
                 log_config=None,
                 http=BoundedConnection,

@@ -38,7 +38,16 @@ class Served:
 
 
 @contextmanager
-def serving(*rules, model=None, keys=None, policy=None, guard=None, connection=BoundedConnection, **settings):
+def serving(
+    *rules,
+    model=None,
+    keys=None,
+    policy=None,
+    guard=None,
+    metrics=None,
+    connection=BoundedConnection,
+    **settings,
+):
     """Serve a policy over the tiny model; ``policy`` is further fields of it."""
     guard = guard or Guard(policy_of(*rules, **(policy or {})), model or tiny(), batch_size=8)
     log = io.StringIO()
@@ -49,7 +58,7 @@ def serving(*rules, model=None, keys=None, policy=None, guard=None, connection=B
     logging.getLogger().addHandler(handler)
     for logger in loggers:
         logger.setLevel(logging.INFO)
-    app = create_app(guard, ServerSettings(**settings), keys)
+    app = create_app(guard, ServerSettings(**settings), keys, metrics)
     config = uvicorn.Config(
         app, http=connection, log_config=None, access_log=False, ws="none", server_header=False
     )
