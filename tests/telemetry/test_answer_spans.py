@@ -3,6 +3,8 @@
 import asyncio
 import json
 import logging
+import multiprocessing
+import os
 import threading
 import time
 from contextlib import nullcontext
@@ -350,3 +352,31 @@ def test_without_a_provider_an_answer_costs_microseconds():
         once()
         took.append(time.perf_counter() - began)
     assert min(took) < 0.001
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_process_records_what_it_answers():
+    forking = multiprocessing.get_context("fork")
+    receiver, sender = forking.Pipe(duplex=False)
+    with recorded() as known:
+        guard = guard_of(PASS)
+        first = guard.ask(ASKED, SHORT).request
+
+        def ask():
+            answer = guard.ask(ASKED, SHORT)
+            ids = [span.attributes[Attribute.RESPONSE_ID] for span in known.named("chat ")]
+            sender.send((answer.request, ids, known.points(MetricName.ANSWERS)[0][1]))
+
+        process = forking.Process(target=ask, daemon=True)
+        process.start()
+        try:
+            assert receiver.poll(60), "the forked process hangs"
+            second, ids, count = receiver.recv()
+        finally:
+            process.kill()
+            process.join()
+        ours = [span.attributes[Attribute.RESPONSE_ID] for span in known.named("chat ")]
+    assert ids == [first, second]
+    assert count == 2
+    assert ours == [first]
