@@ -24,9 +24,11 @@ from guardrail.cli.common import (
 )
 from guardrail.errors import ForeignProfileError, OptionError
 from guardrail.models.chat_template import parse_chat_template_kwargs
+from guardrail.models.documents import as_grounded
 from guardrail.models.files.reference import DEFAULT_MODEL
 from guardrail.models.sampling import Sampling
 from guardrail.scoring.options import Combination, ScoringOptions
+from guardrail.utils.files import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 _ANSWER = "Answer"
 _POLICY = "Policy"
 _SEGMENTS = "Sentences"
+# Of a document; no context is so long.
+_MOST_BYTES = 8_000_000
 
 
 def ask(
@@ -56,6 +60,15 @@ def ask(
         str | None,
         typer.Option(
             help="A system message before the question.", callback=readable, rich_help_panel=_ANSWER
+        ),
+    ] = None,
+    document: Annotated[
+        Path | None,
+        typer.Option(
+            help="A text to answer by. It stands before the question, declared as a document for a profile "
+            "that reads how much it moved the answer.",
+            show_default=False,
+            rich_help_panel=_ANSWER,
         ),
     ] = None,
     max_tokens: Annotated[
@@ -152,7 +165,7 @@ def ask(
         max_reasoning_tokens=max_reasoning_tokens,
     )
     options = ScoringOptions(semantic_token=semantic_token, reduction=reduction)
-    messages = [{"role": "user", "content": question}]
+    messages = [_asked(question, document)]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
     if (combine or profile) and not segments:
@@ -206,6 +219,18 @@ def ask(
         print_segmented(results(), trace, uncertainty, segmented)
     else:
         print_answer(results(), trace, uncertainty)
+
+
+def _asked(question: str, document: Path | None) -> dict[str, str]:
+    """The question as a message, behind the text of a file."""
+    if document is None:
+        return {"role": "user", "content": question}
+    try:
+        text = read_regular(document, _MOST_BYTES).decode("utf-8").strip()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "it is no text in UTF-8"
+        raise OptionError(f"The document {document} cannot be read: {why}.") from error
+    return as_grounded(question, text)
 
 
 class _GuardedAsk(NamedTuple):

@@ -24,6 +24,7 @@ from guardrail.guard.history import VERDICT_FIELD, spoken
 from guardrail.langchain.answer_parts import parts_of
 from guardrail.langchain.verdicts import VERDICT_KEY, sealed
 from guardrail.models.chat_template import content_text
+from guardrail.models.documents import DOCUMENT_FIELD
 from guardrail.policy.messages import Notices
 from guardrail.utils.json_lines import plain_json
 
@@ -65,7 +66,9 @@ def prompt_of(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
     """Messages as a local model reads them.
 
     Blocks of text are joined. An answer brings its verdict along, which a guard goes by and no template
-    reads. Calls of tools have the form that chat templates read, their arguments a dict.
+    reads; and so does a message of the user or the system the document that it declares
+    (``additional_kwargs["document"]``, see :mod:`guardrail.models.documents`). Calls of tools have the form
+    that chat templates read, their arguments a dict.
 
     Raises:
         PromptError: A message holds what a text model cannot read, such as an image.
@@ -128,6 +131,8 @@ def _plain(message: BaseMessage, number: int) -> dict[str, Any]:
         plain["name"] = message.name
     if isinstance(message, ToolMessage):
         plain["tool_call_id"] = message.tool_call_id
+    if isinstance(message, HumanMessage | SystemMessage) and DOCUMENT_FIELD in message.additional_kwargs:
+        plain[DOCUMENT_FIELD] = message.additional_kwargs[DOCUMENT_FIELD]
     if isinstance(message, AIMessage):
         plain |= _carried(message)
     if isinstance(message, AIMessage) and message.tool_calls:

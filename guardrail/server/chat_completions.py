@@ -12,6 +12,7 @@ from guardrail.escalation.verdict import Verdict, withholds
 from guardrail.guard.history import VERDICT_FIELD
 from guardrail.langchain.call_options import CallOptions
 from guardrail.langchain.reply import Shown
+from guardrail.models.documents import DOCUMENT_FIELD
 from guardrail.models.sampling import Sampling
 from guardrail.server.http_errors import ApiError
 from guardrail.server.openai_protocol import CallPart, ChatCompletionRequest, ChatMessage
@@ -31,15 +32,16 @@ def _message(message: ChatMessage) -> BaseMessage:
     content: Any = message.content or message.refusal or ""
     if not isinstance(content, str):
         content = [{"type": "text", "text": part.text} for part in content]
+    declared = {} if message.document is None else {DOCUMENT_FIELD: message.document}
     if message.role == "user":
-        return HumanMessage(content, name=message.name)
+        return HumanMessage(content, name=message.name, additional_kwargs=declared)
     if message.role == "assistant":
         carried = {} if message.guardrail is None else {VERDICT_FIELD: message.guardrail}
         calls = [_call(call) for call in message.tool_calls or ()]
         return AIMessage(content, name=message.name, tool_calls=calls, response_metadata=carried)
     if message.role == "tool":
         return ToolMessage(content, name=message.name, tool_call_id=message.tool_call_id or "")
-    return SystemMessage(content, name=message.name)
+    return SystemMessage(content, name=message.name, additional_kwargs=declared)
 
 
 def _call(call: CallPart) -> dict[str, Any]:

@@ -96,6 +96,8 @@ class ChatMessage(_Strict):
     Attributes:
         guardrail: The verdict that came with an answer, if the client kept it: an answer that was withheld
             is then no part of the prompt.
+        document: The part of the content that is a document, word for word, for a profile that reads how much
+            it moved the answer.
     """
 
     role: Literal["developer", "system", "user", "assistant", "tool"]
@@ -105,6 +107,7 @@ class ChatMessage(_Strict):
     tool_calls: list[CallPart] | None = None
     tool_call_id: str | None = None
     guardrail: dict[str, Any] | None = None
+    document: str | None = None
     # What the models of OpenAI's client write beside a text.
     annotations: Annotated[list[Any], Field(max_length=0)] | None = None
     audio: None = None
@@ -115,6 +118,8 @@ class ChatMessage(_Strict):
         is_answer = self.role == "assistant"
         if not is_answer and (self.tool_calls or self.refusal is not None or self.guardrail is not None):
             raise ValueError("tool_calls, refusal and guardrail are of messages of the assistant")
+        if self.document is not None and self.role in ("assistant", "tool"):
+            raise ValueError("document is of messages of the user or of the system")
         if self.content is None and not (is_answer and (self.tool_calls or self.refusal)):
             raise ValueError("content is missing")
         if (self.role == "tool") != (self.tool_call_id is not None):

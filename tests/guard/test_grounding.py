@@ -4,8 +4,7 @@ from math import exp
 import pytest
 
 import guardrail.guard.grounding as grounding
-from guardrail.calibration.calibrators import ReferenceDistribution
-from guardrail.calibration.confidence import ConfidenceModel, Term, assess_segment
+from guardrail.calibration.confidence import assess_segment
 from guardrail.calibration.profile import read_profile, write_profile
 from guardrail.errors import PromptError, ScoringError
 from guardrail.guard.tool_calls import CalledTool
@@ -13,36 +12,15 @@ from guardrail.models.documents import as_grounded, without_documents
 from guardrail.scoring.document_gain import document_gains
 from guardrail.scoring.score import score
 from tests.support.chat import BROKEN_TOKEN, tiny_chat_model
+from tests.support.grounded import DOCUMENT, GROUNDED, OTHERWISE, SURE, UNDECLARED, grounded_profile
 from tests.support.guards import ASKED, PASS, SAID, SHORT, guard_of, profile_of, tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-DOCUMENT = "Faust is a play by Goethe."
-GROUNDED = [as_grounded(ASKED, DOCUMENT)]
-SURE = {"id": "sure", "when": {"confidence": {"gte": 0.0}}, "action": "pass"}
-OTHERWISE = {"id": "no", "action": "abstain"}
-
-
-def reads_documents(profile, weight=1.0):
-    """The same profile, whose confidence is the logistic of the gain."""
-    terms = (
-        Term(score="hybridgrad", transform="log", weight=0.0),
-        Term(score="document_gain", transform="identity", weight=weight),
-    )
-    gains = ReferenceDistribution(n=3, values=(-10.0, 0.0, 10.0))
-    return profile.model_copy(
-        update={
-            "confidence_model": ConfidenceModel(inputs="signals", terms=terms),
-            "reference": {**profile.reference, "document_gain": gains},
-        }
-    )
-
 
 @pytest.fixture
 def profile(tmp_path):
-    path = tmp_path / "grounded.json"
-    write_profile(reads_documents(profile_of()), path)
-    return path
+    return grounded_profile(tmp_path / "grounded.json")
 
 
 def gain_of(model, messages, response):
@@ -94,8 +72,7 @@ def test_of_a_batch_each_answer_is_moved_by_its_own_document(profile):
 @pytest.mark.parametrize("outside", [{}, {"on_outside_domain": "abstain"}, {"on_outside_domain": "flag"}])
 def test_an_answer_whose_prompt_declares_no_document_is_outside_the_domain(profile, outside):
     guard = guard_of(SURE, OTHERWISE, profile=profile, **outside)
-    undeclared = [{"role": "user", "content": f"{DOCUMENT} {ASKED}"}]
-    for answer in (guard.ask(ASKED, SHORT), guard.judge(undeclared, SAID)):
+    for answer in (guard.ask(ASKED, SHORT), guard.judge(UNDECLARED, SAID)):
         assert answer.domain == ("document",)
         assert "this prompt declares none" in answer.outside_domain
         assert (answer.confidence, answer.guarantees, answer.uncertainty.document_gain) == (None, None, None)
@@ -167,8 +144,7 @@ def test_of_a_batch_only_the_guilty_goes_without(profile, monkeypatch):
 
 def test_a_prompt_that_is_not_a_number_without_its_document_is_withheld(tmp_path):
     model = tiny_chat_model(broken=True)
-    path = tmp_path / "p.json"
-    write_profile(reads_documents(profile_of(model)), path)
+    path = grounded_profile(tmp_path / "p.json", model)
     guard = guard_of(SURE, OTHERWISE, profile=path, model=model)
     assert guard.judge(GROUNDED, SAID).action == "pass"
     answer = guard.judge(GROUNDED, [*model.encode_response(SAID), BROKEN_TOKEN, BROKEN_TOKEN])
