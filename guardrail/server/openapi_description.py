@@ -96,7 +96,7 @@ def responses(
     """
     content: dict[str, Any] = {"application/json": {"schema": _reference(answer) if answer else _OBJECT}}
     if events:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {}
     good: dict[str, Any] = {"description": "The answer.", "content": content}
     if has_body:
         good["headers"] = _VERDICT_HEADERS

@@ -53,7 +53,9 @@ def at_once(url, deployment, count):
         return {"timeout": draw.uniform(0.2, 5)} if kind < 1 / 3 else {}
 
     began = time.perf_counter()
-    outcomes = asyncio.run(ask_all(url, deployment, [(at % QUESTIONS, how()) for at in range(count)], count))
+    outcomes = asyncio.run(
+        ask_all(url, deployment, [(at, how()) for at in deployment.questions(count)], count)
+    )
     told(f"{count} at once", outcomes, time.perf_counter() - began)
     lost = deployment.unrecorded(outcomes.answered)
     print(
@@ -63,14 +65,15 @@ def at_once(url, deployment, count):
 
 
 def level(url, deployment, count, clients, server):
-    asyncio.run(ask_all(url, deployment, [(at % QUESTIONS, {}) for at in range(500)], clients))
+    asyncio.run(ask_all(url, deployment, [(at, {}) for at in deployment.questions(500)], clients))
     sizes, outcomes, began = [memory(server)], Outcomes(), time.perf_counter()
     for begin in range(0, count, 500):
-        some = [(at % QUESTIONS, {}) for at in range(begin, min(begin + 500, count))]
+        some = [(at, {}) for at in deployment.questions(min(500, count - begin))]
         asyncio.run(ask_all(url, deployment, some, clients, outcomes))
         sizes.append(memory(server))
+        print(f"  {begin + len(some)} requests: {sizes[-1]:.1f} MiB", flush=True)
     told(f"{count} by {clients} clients", outcomes, time.perf_counter() - began)
-    print(f"  MiB after every 500: {' '.join(f'{size:.1f}' for size in sizes)}")
+    print(f"  memory before and after: {sizes[0]:.1f} and {sizes[-1]:.1f} MiB")
     print(f"  answers of another: {len(outcomes.wrong)} {outcomes.wrong[:3]}")
     return len(outcomes.wrong)
 
@@ -79,7 +82,7 @@ def killed(url, deployment, clients, server):
     async def until_killed():
         outcomes = Outcomes()
         asking = asyncio.ensure_future(
-            ask_all(url, deployment, [(at % QUESTIONS, {}) for at in range(2000)], clients, outcomes)
+            ask_all(url, deployment, [(at, {}) for at in deployment.questions(2000)], clients, outcomes)
         )
         while len(outcomes.answered) < 200:
             await asyncio.sleep(0.01)

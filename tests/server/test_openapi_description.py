@@ -1,4 +1,8 @@
-"""The server's description of itself holds: every answer has a status and a form that it names."""
+"""The server's description of itself holds: every answer has a status and a form that it names.
+
+schemathesis, in an environment of its own, asks a running server more of the same:
+``schemathesis run http://127.0.0.1:8000/openapi.json``.
+"""
 
 import json
 

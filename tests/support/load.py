@@ -54,7 +54,10 @@ class Deployment:
             batch = range(begin, min(begin + 32, questions))
             answers = guard.ask_batch([messages(at) for at in batch], Sampling(max_tokens=TOKENS))
             for at, answer in zip(batch, answers, strict=True):
-                one.expected[at] = (answer.draft, answer.uncertainty.hybridgrad, answer.usage.prompt_tokens)
+                # Random weights may end at once.
+                if answer.uncertainty is not None:
+                    score = answer.uncertainty.hybridgrad
+                    one.expected[at] = (answer.draft, score, answer.usage.prompt_tokens)
         scores = sorted(score for _, score, _ in one.expected.values())
         one.write_policy(scores[len(scores) // 2])
         return one
@@ -94,6 +97,11 @@ class Deployment:
         self.policy.write_text(json.dumps(text))
         plain = {"version": 1, "name": "plain", "rules": [{"id": "all", "action": "pass"}]}
         self.observing.write_text(json.dumps(plain))
+
+    def questions(self, count):
+        """As many questions, all of them in turn."""
+        asked = [*self.expected]
+        return [asked[at % len(asked)] for at in range(count)]
 
     def problem(self, at, body):
         """What is wrong with the answer to a question; empty where it is that question's own."""
