@@ -42,6 +42,7 @@ from guardrail.telemetry.instruments import Reading, observe
 from guardrail.telemetry.semantic_conventions import MetricName
 
 if TYPE_CHECKING:
+    from fastapi.telemetry import TelemetryConfig
     from prometheus_client import CollectorRegistry
 
 __all__ = ["create_app"]
@@ -50,6 +51,14 @@ __all__ = ["create_app"]
 _BODIES: dict[str, type[BaseModel]] = {
     "/v1/chat/completions": ChatCompletionRequest,
     "/v1/guardrail/judge": JudgeRequest,
+}
+# FastAPI's own would have paths and queries in its spans, and what errors say in its events.
+_NO_OTHER_TELEMETRY: "TelemetryConfig" = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
 }
 # Seconds for a body, which no honest client needs.
 _BODY_WITHIN = 30.0
@@ -73,7 +82,9 @@ def create_app(
         keys: Who is let in; None for anybody.
         metrics: What Prometheus reads; None for nothing.
     """
-    app = FastAPI(title="guardrail", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="guardrail", version=__version__, docs_url=None, redoc_url=None, telemetry=_NO_OTHER_TELEMETRY
+    )
     service = _Service(guard, settings)
     metered = PrometheusMetrics(metrics).metrics
     app.add_api_route("/metrics", metered, methods=["GET"], include_in_schema=False)

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from opentelemetry import _logs, metrics, trace
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from guardrail.calibration.profile import write_profile
+from guardrail.models.sampling import Sampling
 from guardrail.server.api_keys import ApiKeys
 from guardrail.telemetry.semantic_conventions import Attribute
 from tests.support.chat_models import ABSTAIN
@@ -22,8 +24,13 @@ from tests.support.telemetry import recorded
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 KEY = "k" * 32
+WORD = "Ouagadougou"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
+
+
+class ToldError(Exception):
+    """An error whose words tell what was drafted."""
 
 
 @pytest.fixture
@@ -82,7 +89,7 @@ def body(**fields):
 
 
 def draft_of(served):
-    return served.guard.model.generate(ASKED).text
+    return served.guard.model.generate(ASKED, Sampling(max_tokens=6)).text
 
 
 def test_the_span_of_an_answer_is_below_that_of_its_request_and_of_the_client(registry):
@@ -98,6 +105,25 @@ def test_the_span_of_an_answer_is_below_that_of_its_request_and_of_the_client(re
     assert known.answer.parent.span_id == request.context.span_id
     assert request.attributes[Attribute.REQUEST_ID] == response.headers["x-request-id"]
     assert request.attributes[Attribute.HTTP_STATUS] == 200
+
+
+def test_what_the_framework_would_record_of_its_own_is_not_recorded(monkeypatch):
+    def fail(*_, **__):
+        raise ToldError(WORD)
+
+    with recorded() as known:
+        # As if they were those of the process, which cannot be taken back.
+        monkeypatch.setattr(trace, "get_tracer_provider", lambda: known.tracer_provider)
+        monkeypatch.setattr(metrics, "get_meter_provider", lambda: known.meter_provider)
+        monkeypatch.setattr(_logs, "get_logger_provider", lambda: known.logger_provider)
+        with serving(PASS) as served:
+            monkeypatch.setattr(served.guard, "aask", fail)
+            assert served.chat().status_code == 500
+            assert served.client.get(f"/{WORD}?q={WORD}").status_code == 404
+        seen = known.everything
+    assert [span.name for span in known.spans] == ["POST /v1/chat/completions", "GET (none)"]
+    assert sum(count for _, count in known.points("http.server.request.duration")) == 2
+    assert WORD not in seen
 
 
 def test_metrics_need_the_key_that_all_else_needs(registry):
