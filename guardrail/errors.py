@@ -16,6 +16,7 @@
     ├── GenerationError              the model ran and produced nothing usable
     ├── ScoringError                 no uncertainty could be computed: never a number instead
     ├── EscalationError              the target of an escalation failed or gave nothing usable
+    ├── UpstreamError                an inference server failed or gave nothing usable
     ├── FileInUseError               another run writes the file (exit status 3)
     ├── AbstainedError               raised in place of an answer that the policy withheld, where asked for
     ├── AnswerTimeoutError           the caller's time was up before there was an answer
@@ -49,6 +50,7 @@ __all__ = [
     "ResponseError",
     "ScoringError",
     "UnsafeModelError",
+    "UpstreamError",
 ]
 
 
@@ -134,6 +136,18 @@ class ScoringError(GuardrailError):
 
 class EscalationError(GuardrailError):
     """The target of an escalation failed, or gave nothing that can be used."""
+
+
+class UpstreamError(GuardrailError):
+    """An inference server that is asked for answers failed, or gave nothing that can be used.
+
+    Attributes:
+        status: The HTTP status that it answered with, where that was not 200; None otherwise.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class FileInUseError(GuardrailError):

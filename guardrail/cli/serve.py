@@ -10,6 +10,7 @@ from guardrail.cli.common import progress_bar, readable
 from guardrail.errors import MissingDependencyError
 from guardrail.models.replay.transformers_internals import import_quickly
 
+_UPSTREAM = "Another server that generates"
 _ACCESS = "Access"
 _LIMITS = "Limits"
 _NEEDED = ("fastapi", "httpx", "langchain_core", "llguidance", "pydantic_settings", "uvicorn")
@@ -34,6 +35,43 @@ def serve(
             help="Built-in name, folder, .gguf file or hub id; the policy's own if not given.",
             show_default=False,
             callback=readable,
+        ),
+    ] = None,
+    upstream: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="An OpenAI-compatible server that generates, such as http://127.0.0.1:8001/v1; the model "
+            "here then reads and scores its answers.",
+            show_default=False,
+            rich_help_panel=_UPSTREAM,
+        ),
+    ] = None,
+    upstream_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name of the model there; the only one that it serves if not given.",
+            show_default=False,
+            rich_help_panel=_UPSTREAM,
+        ),
+    ] = None,
+    upstream_weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="same|NAME",
+            help="Whose weights it runs: same as the model here, or the name by which a profile knows them. "
+            "Undeclared if not given, and no profile holds.",
+            show_default=False,
+            rich_help_panel=_UPSTREAM,
+        ),
+    ] = None,
+    upstream_api_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the key for it; or GUARDRAIL_UPSTREAM_API_KEY.",
+            show_default=False,
+            rich_help_panel=_UPSTREAM,
         ),
     ] = None,
     host: Annotated[
@@ -148,6 +186,10 @@ def serve(
     given = {
         "policy": policy,
         "model": model,
+        "upstream": upstream,
+        "upstream_model": upstream_model,
+        "upstream_weights": upstream_weights,
+        "upstream_api_key_file": upstream_api_key_file,
         "host": host,
         "port": port,
         "api_key_file": api_key_file,

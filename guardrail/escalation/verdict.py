@@ -20,12 +20,15 @@ from guardrail.policy.evidence import Action
 __all__ = [
     "AnswerDocument",
     "AttemptOutcome",
+    "ReadBy",
+    "ServedWeights",
     "TargetKind",
     "Verdict",
     "VerdictAttempt",
     "VerdictCall",
     "VerdictEscalation",
     "VerdictFacts",
+    "VerdictGeneration",
     "VerdictGuarantee",
     "VerdictScores",
     "VerdictSentence",
@@ -35,6 +38,8 @@ __all__ = [
 
 TargetKind = Literal["chat_model", "callable", "queue"]
 AttemptOutcome = Literal["answered", "queued", "failed"]
+ReadBy = Literal["token_ids", "text"]
+ServedWeights = Literal["verified", "declared", "foreign"]
 
 
 class VerdictScores(TypedDict):
@@ -125,6 +130,25 @@ class VerdictUsage(TypedDict):
     total_tokens: int
 
 
+class VerdictGeneration(TypedDict):
+    """How an answer was had that an inference server generated.
+
+    Attributes:
+        model: Name that the server's model is served by.
+        read_by: How the local model read the answer: by the ``token_ids`` that the server reported, or by its
+            ``text``.
+        weights: Whether the server's weights are those of the local model: ``verified`` (declared, and its
+            log-probabilities agree), ``declared`` (it reports none), ``foreign`` (undeclared, or refuted).
+        log_probability_difference: Mean absolute difference of a token's log-probability between the server
+            and the local reading, in nats; null where there was nothing to compare.
+    """
+
+    model: str
+    read_by: ReadBy
+    weights: ServedWeights
+    log_probability_difference: float | None
+
+
 class VerdictAttempt(TypedDict):
     """One target that was tried.
 
@@ -187,6 +211,8 @@ class VerdictFacts(TypedDict):
         request: Id of the request: 32 hexadecimal digits, the same in log, ticket and verdict.
         model: Name of the local model, which scored the draft.
         answered_by: Name of the model that gave the draft: the local one, or another.
+        generated_by: The inference server that generated the draft, and how its weights are known; null where
+            the local model did, or where it was only handed in to be decided on.
         outside_domain: Why the profile does not hold for the draft; empty where it does. Confidence,
             guarantees and quantiles are then unknown.
         domain: Names of the facts in which the draft differs from the profile's answers, such as ``turns``;
@@ -198,7 +224,7 @@ class VerdictFacts(TypedDict):
         profile: SHA-256 of the profile; null where none was used.
         turns_left_out: How many earlier turns were no part of the prompt, since they were withheld.
         timings: Seconds by stage (``answer_s``, ``score_s``, ``sentences_s``, ``judge_s``, ``escalate_s``) of
-            the batch that the answer was in; at least 0.
+            the batch that the answer was in, and ``upstream_s`` that an inference server took; at least 0.
     """
 
     action: Action
@@ -220,6 +246,7 @@ class VerdictFacts(TypedDict):
     request: str
     model: str
     answered_by: str
+    generated_by: VerdictGeneration | None
     outside_domain: str
     domain: list[str]
     uncertified: str

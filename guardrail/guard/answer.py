@@ -4,10 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, cast
 
-from guardrail.errors import CalibrationError, EscalationError, GenerationError, GuardrailError, ScoringError
+from guardrail.errors import (
+    CalibrationError,
+    EscalationError,
+    GenerationError,
+    GuardrailError,
+    ScoringError,
+    UpstreamError,
+)
 from guardrail.escalation.verdict import (
     AnswerDocument,
     Verdict,
+    VerdictGeneration,
     VerdictGuarantee,
     VerdictScores,
     VerdictSentence,
@@ -83,7 +91,7 @@ _SENTENCES: dict[Stage, str] = {
     "record": "the decision could not be recorded",
 }
 # These are raised here, and nothing that was said is in them; what others write into theirs is not known.
-_OURS = (CalibrationError, EscalationError, GenerationError, GuardrailError, ScoringError)
+_OURS = (CalibrationError, EscalationError, GenerationError, GuardrailError, ScoringError, UpstreamError)
 
 
 def failure(stage: Stage, error: Exception) -> str:
@@ -138,6 +146,8 @@ class GuardedAnswer:
         sentences: Scores of each sentence of the draft, where the guard was told to score them and there are
             several. Nothing is decided by them.
         answered_by: Name of the model that gave the draft: the local one, or another.
+        generated_by: The inference server that generated the draft, and how its weights are known; None where
+            the local model did.
         outside_domain: Why the profile does not hold for the draft, in words; empty where it does.
             Confidence, guarantees and quantiles are then unknown.
         is_uncalibrated: Whether there is no profile.
@@ -182,6 +192,7 @@ class GuardedAnswer:
     repeats: str = ""
     reasoning: str = field(default="", repr=False)
     reasoning_tokens: int = 0
+    generated_by: VerdictGeneration | None = None
 
     @property
     def is_withheld(self) -> bool:
@@ -239,6 +250,7 @@ class GuardedAnswer:
             request=self.request,
             model=self.model,
             answered_by=self.answered_by,
+            generated_by=self.generated_by,
             outside_domain=self.outside_domain,
             domain=list(self.domain),
             uncertified=self.uncertified,

@@ -14,6 +14,7 @@ from guardrail.calibration.profile import Assessment, Guarantee, Profile, read_p
 from guardrail.errors import CalibrationError, ForeignProfileError, GuardrailError, ProfileError
 from guardrail.escalation.case import is_blank
 from guardrail.guard.answer import failure
+from guardrail.guard.external_generation import attributed
 from guardrail.guard.history import notices_of
 from guardrail.guard.produce import Job, Produced
 from guardrail.guard.tool_calls import AssessedCall, assess_calls, name_of
@@ -133,6 +134,7 @@ def assess(
             no states.
     """
     began = time.perf_counter()
+    job = attributed(job, produced)
     error, uncertified, repeats = produced.error, "", ""
     differences: tuple[Difference, ...] = ()
     familiarity: FamiliarityStatus | None = None
@@ -212,7 +214,8 @@ def _differences(
         reasoning=bool(produced.reasoning_tokens),
         tools=bool(job.controls.tools),
         calls=bool(job.tool_calls or produced.tool_calls),
-        constrained=job.controls.processor is not None,
+        constrained=job.controls.processor is not None
+        or (job.generation is not None and job.generation.is_constrained),
     )
     return (
         *_without_document(profile, job),
@@ -266,7 +269,9 @@ def _uncertified(resolved: ResolvedProfile, familiarity: FamiliarityStatus | Non
 def _drawn_otherwise(profile: Profile, job: Job, sampling: Sampling | None) -> list[Difference]:
     """How an answer was drawn otherwise than those of a profile; of one from elsewhere as far as is known."""
     made, used = profile.making.generation, sampling or Sampling()
-    if job.response is not None:
+    if job.generation is not None:
+        used = job.generation.sampling
+    if job.response is not None and job.generation is None:
         known = {} if job.temperature is None else {"temperature": job.temperature}
     else:
         names = ("temperature", "top_p") if used.temperature else ("temperature",)

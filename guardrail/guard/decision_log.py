@@ -46,6 +46,7 @@ Texts = Literal["none", "hash", "full"]
 # What earlier versions did not write.
 _NOT_RECORDED: Mapping[str, object] = {
     "answered_by": "",
+    "generated_by": None,
     "message": None,
     "outside_domain": "an earlier version recorded the decision, and did not look whether the profile holds",
     "domain": [],
@@ -181,6 +182,7 @@ def decision_record(
         profile=verdict["profile"],
         model=verdict["model"],
         answered_by=verdict["answered_by"],
+        generated_by=verdict["generated_by"],
         action=verdict["action"],
         enforced=verdict["enforced"],
         rule=verdict["rule"],

@@ -16,6 +16,7 @@ from guardrail.escalation.routing import aescalate, escalate, open_routes
 from guardrail.guard.answer import DEFAULT_MESSAGES, UNCHECKED, GuardedAnswer, failure
 from guardrail.guard.assess import ON_ERROR, AssessedJob, assess, resolve_profile, sampling_of
 from guardrail.guard.decision_log import DecisionLog, decision_record
+from guardrail.guard.external_generation import generation_told
 from guardrail.guard.history import History, notices_of, spoken
 from guardrail.guard.produce import Job, Produced, Wanted, produce
 from guardrail.guard.recording import asked_of, facts_for_telemetry, telemetry_of, timed
@@ -219,6 +220,8 @@ class Pipeline:
         job, produced, decision = assessed.job, assessed.produced, assessed.decision
         assessment = assessed.assessment
         timings = {**produced.timings, "judge_s": assessed.seconds}
+        if job.generation is not None:
+            timings["upstream_s"] = job.generation.seconds
         if escalation is not None:
             timings["escalate_s"] = sum(attempt.seconds for attempt in escalation.attempts)
         text, message = shown(assessed, escalation)
@@ -247,6 +250,7 @@ class Pipeline:
             request=job.id,
             model=self._model.name,
             answered_by=job.answered_by.name if job.answered_by else self._model.name,
+            generated_by=generation_told(job, produced),
             outside_domain=assessed.outside_domain,
             domain=tuple(one.fact for one in assessed.differences),
             uncertified=assessed.uncertified,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from guardrail.errors import InvalidInputError, ScoringError
 from guardrail.escalation.case import is_blank
 from guardrail.guard.answer import failure
+from guardrail.guard.external_generation import Attribution, ExternalGeneration, attribute
 from guardrail.guard.grounding import with_document_gains
 from guardrail.guard.tool_calls import CalledTool, ScoredCall, name_of, scored_calls
 from guardrail.labelling.provenance import Author
@@ -16,6 +17,7 @@ from guardrail.models.decoding import NO_CONTROLS, GenerationControls, decode
 from guardrail.models.prompt import EncodedPrompt
 from guardrail.scoring.score import score_batch
 from guardrail.scoring.uncertainty import SCORES, HiddenState, Observation, Uncertainty
+from guardrail.utils.text import text_before
 
 if TYPE_CHECKING:
     from guardrail.models.local import LocalModel
@@ -99,6 +101,7 @@ class Job:
         calls_in: Finds the tools that a generated answer calls, in its text with special tokens.
             Where it fails, the answer is withheld.
         turns_left_out: How many turns of the conversation are no part of ``messages``.
+        generation: What the inference server reports that generated ``response``; None where none did.
     """
 
     id: str
@@ -112,6 +115,7 @@ class Job:
     controls: GenerationControls = NO_CONTROLS
     calls_in: Callable[[str], Iterable[str | CalledTool]] | None = field(default=None, repr=False)
     turns_left_out: int = 0
+    generation: ExternalGeneration | None = None
 
 
 class Wanted(NamedTuple):
@@ -147,6 +151,7 @@ class Produced:
         sentences: Its sentences with their scores, where these are wanted and there are several.
         reasoning: What was thought before the answer.
         reasoning_tokens: How many tokens that took.
+        attribution: Whose the answer of an inference server is; None where none generated it.
     """
 
     draft: str | None = field(default=None, repr=False)
@@ -161,6 +166,7 @@ class Produced:
     sentences: tuple[ScoredSentence, ...] = ()
     reasoning: str = field(default="", repr=False)
     reasoning_tokens: int = 0
+    attribution: Attribution | None = None
 
 
 def produce(
@@ -270,6 +276,8 @@ def _all_scored(
             continue
         outcome = scored[id(trace)]
         one = _one_produced(draft, trace, outcome, wanted.depths)
+        if job.generation is not None:
+            one = replace(one, attribution=attribute(job.generation, trace, str(model.model.dtype)))
         one = _with_calls(model, job, trace, one, wanted.options)
         produced.append(_with_sentences(model, trace, one, wanted.options) if wanted.sentences else one)
     return produced
@@ -357,7 +365,10 @@ def _draft(job: Job, trace: "Trace | None") -> str | None:
     """The answer in the words that were given; reading them again may differ in white space."""
     if isinstance(job.response, str) and (trace is None or not trace.answer_start):
         return job.response
-    return trace.text if trace is not None else None
+    if trace is None:
+        return None
+    # Which string ended it, the trace of an answer that was only read does not know.
+    return text_before(trace.text, job.generation.sampling.stop) if job.generation is not None else trace.text
 
 
 def _without_answer(job: Job, error: str, trace: "Trace | None" = None) -> Produced:

@@ -78,6 +78,9 @@ class QueuedRequest:
 
     def goes_with(self, other: "QueuedRequest") -> bool:
         """Whether two requests give in one run what each would give alone."""
+        if self._reads() and other._reads():
+            # Each is encoded with its own tools and arguments, and nothing is drawn.
+            return True
         return (
             self._mixes()
             and other._mixes()
@@ -85,6 +88,9 @@ class QueuedRequest:
             and list(self.jobs[0].controls.tools) == list(other.jobs[0].controls.tools)
             and self.jobs[0].controls.chat_template_kwargs == other.jobs[0].controls.chat_template_kwargs
         )
+
+    def _reads(self) -> bool:
+        return bool(self.jobs) and all(job.response is not None for job in self.jobs)
 
     def _mixes(self) -> bool:
         # With a seed, what is drawn for one row hangs on the rows above it.

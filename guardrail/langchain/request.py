@@ -205,7 +205,13 @@ class ChatRequest:
             sampling=options.sampling,
             tags=options.policy_tags,
             controls=GenerationControls(
-                options.tools, on_text, goes_on, self._processor, options.chat_template_kwargs or {}
+                options.tools,
+                on_text,
+                goes_on,
+                self._processor,
+                options.chat_template_kwargs or {},
+                options.json_schema,
+                options.tool_choice == "any" and bool(options.tools),
             ),
             calls_in=self._reader.calls_in if options.tools else None,
             timeout=options.timeout,

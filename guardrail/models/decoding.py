@@ -21,6 +21,7 @@ from transformers import LogitsProcessor, StoppingCriteria, TemperatureLogitsWar
 from guardrail.errors import GenerationError, MissingDependencyError, OptionError
 from guardrail.models.json_schema import closed
 from guardrail.models.sampling import Sampling
+from guardrail.utils.text import text_before
 from guardrail.utils.threads import ForkSafeLock
 
 if TYPE_CHECKING:
@@ -152,9 +153,7 @@ def response_text(
 ) -> str:
     """The response without special tokens and the token that ends it, cut before the first stop string."""
     ids = ids[:-1] if ids and ids[-1] in silent_ends else ids
-    text = decode(tokenizer, ids, skip_special_tokens=True)
-    found = [at for at in (text.find(string) for string in stop) if at >= 0]
-    return text[: min(found)] if found else text
+    return text_before(decode(tokenizer, ids, skip_special_tokens=True), stop)
 
 
 def has_stop(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], stop: Sequence[str]) -> bool:
@@ -237,6 +236,9 @@ class GenerationControls:
             ``Exception``: nothing takes it for a failure of the model.
         processor: Makes what changes the logits of one prompt's answer, such as :func:`held_to`.
         chat_template_kwargs: Arguments of the chat template, over those of the model.
+        json_schema: What ``processor`` holds the answer to, for who has it generated elsewhere; None for
+            anything else.
+        must_call: Whether it holds the answer to a call of one of the tools; likewise.
     """
 
     tools: Tools = ()
@@ -244,6 +246,8 @@ class GenerationControls:
     goes_on: Callable[[], bool] | None = None
     processor: "Callable[[RunnableModel], LogitsProcessor] | None" = None
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    json_schema: Mapping[str, Any] | None = None
+    must_call: bool = False
 
     @property
     def is_for_one(self) -> bool:

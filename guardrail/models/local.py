@@ -193,7 +193,8 @@ class LocalModel:
         return int(self.model.get_input_embeddings().weight.shape[0])
 
     @property
-    def _limits(self) -> ReadingLimits:
+    def limits(self) -> ReadingLimits:
+        """The bounds of the model on prompts and responses."""
         return ReadingLimits(self.name, self.vocabulary_size, self.anatomy.context_length)
 
     def generate(
@@ -246,7 +247,7 @@ class LocalModel:
         if controls.is_for_one and len(prompts) > 1:
             raise OptionError("Live text and grammars are for one prompt at a time.")
         most, answer = token_budget(self.tokenizer, prompts, sampling)
-        rooms = {min(self._limits.room(prompt), most) for prompt in prompts}
+        rooms = {min(self.limits.room(prompt), most) for prompt in prompts}
         with self.alone():
             if len(rooms) > 1 or not self._fit_together(prompts, [len(prompt.ids) for prompt in prompts]):
                 ones = ([prompt] for prompt in prompts)
@@ -315,7 +316,7 @@ class LocalModel:
         if not prompts:
             return []
         for prompt, response in zip(prompts, responses, strict=True):
-            self._limits.check_response(prompt, response)
+            self.limits.check_response(prompt, response)
         with self.alone():
             pairs = list(zip(prompts, responses, strict=True))
             if not self._fit_together(prompts, [len(p.ids) + len(r) - 1 for p, r in pairs]):
@@ -395,4 +396,4 @@ class LocalModel:
 
     def check_response(self, prompt: EncodedPrompt, response: Sequence[int]) -> None:
         """Raise an error unless a response can be read behind a prompt."""
-        self._limits.check_response(prompt, response)
+        self.limits.check_response(prompt, response)

@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from functools import cache
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
@@ -40,6 +39,8 @@ from guardrail.server.openapi_description import describe, described_error, resp
 from guardrail.server.server_settings import ServerSettings
 from guardrail.telemetry.instruments import Reading, observe
 from guardrail.telemetry.semantic_conventions import MetricName
+from guardrail.upstream.chat_endpoint import public_name
+from guardrail.upstream.upstream_guard import UpstreamGuard
 
 if TYPE_CHECKING:
     from fastapi.telemetry import TelemetryConfig
@@ -119,7 +120,9 @@ class _Service:
 
     def __init__(self, guard: Guard, settings: ServerSettings) -> None:
         self._guard, self._settings = guard, settings
-        self.name = _served_name(guard.model.name)
+        self._upstream = guard if isinstance(guard, UpstreamGuard) else None
+        # What answers is served, and not what reads its answers.
+        self.name = public_name((self._upstream and self._upstream.upstream.model) or guard.model.name)
         self._began = int(time.time())
         self._admission = Admission(settings.max_waiting)
         about = "Requests that run and wait."
@@ -131,6 +134,9 @@ class _Service:
 
     async def readyz(self) -> Response:
         """Whether requests can be answered: weights and profile were loaded before the server listened."""
+        if self._upstream is not None and (problem := await self._upstream.upstream.problem()):
+            words = f"The upstream server cannot be asked: {problem}."
+            return error_response(ApiError(503, words, kind="server_error", code="upstream_not_ready"))
         return JSONResponse({"status": "ready", "model": self.name, "waiting": self._admission.inside})
 
     async def models(self) -> Response:
@@ -181,11 +187,12 @@ class _Service:
             await asyncio.to_thread(self._check_prompt, prompt, ())
             await asyncio.to_thread(self._check_response, asked.response)
             unnamed = asked.model is None and asked.answered_by is None
+            served = self._upstream.author if self._upstream is not None else None
             answer = await self._guard.ajudge(
                 prompt,
                 asked.response,
                 finish_reason=asked.finish_reason,
-                answered_by=UNDECLARED if unnamed else asked.answered_by,
+                answered_by=UNDECLARED if unnamed else asked.answered_by or served,
                 request_id=_request_id(request),
             )
         return answer.as_document()
@@ -335,9 +342,3 @@ def _inside(admission: Admission) -> list[Reading]:
 
 def _request_id(request: Request) -> str:
     return str(request.state.request_id)
-
-
-def _served_name(name: str) -> str:
-    """What clients call the model: not by where it lies on this machine."""
-    is_path = name.startswith((".", "~")) or PurePath(name).is_absolute()
-    return PurePath(name).name if is_path else name

@@ -22,7 +22,7 @@ _ERRORS: Mapping[int, str] = {
     421: "The server does not answer to this host name.",
     429: "As many requests run and wait as this server takes.",
     500: "The server failed on this request; its log has the id.",
-    503: "As many connections are open as this server takes.",
+    503: "As many connections are open as this server takes, or the server that generates cannot be asked.",
     504: "There was no answer in the time that a request has.",
 }
 # Before any route: by the connection, and by the boundary.

@@ -1,25 +1,23 @@
 """Settings of the server: options of ``guardrail serve``, each also as an environment variable."""
 
-import os
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+from pydantic_settings import NoDecode, SettingsConfigDict, SettingsError
 
 from guardrail.errors import OptionError
+from guardrail.server.upstream_settings import UpstreamSettings
 
 __all__ = ["ServerSettings", "read_settings"]
 
 _PREFIX = "GUARDRAIL_"
-# Ignoring one of these would serve something else than was asked for.
-_NOT_YET = ("UPSTREAM",)
 
 
-class ServerSettings(BaseSettings):
-    """What the server serves, to whom, and how much of it.
+class ServerSettings(UpstreamSettings):
+    """What the server serves, to whom, and how much of it; beside what :class:`UpstreamSettings` has.
 
     Attributes:
         policy: Path of a policy, or ``builtin:NAME``.
@@ -83,15 +81,13 @@ def read_settings(given: Mapping[str, Any]) -> ServerSettings:
         OptionError: A setting is out of its range or not known; or other machines could reach the server
             without a key.
     """
-    for name in _NOT_YET:
-        if _PREFIX + name in os.environ:
-            raise OptionError(f"{_PREFIX}{name} is set, but this version cannot follow it. Unset it.")
     try:
         settings = ServerSettings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise OptionError("\n".join(_mistakes(error))) from None
     except SettingsError as error:
         raise OptionError(str(error)) from None
+    settings.check_upstream()
     if not settings.is_local and settings.api_key_file is None and not settings.insecure:
         raise OptionError(
             f"Other machines can reach {settings.host}, so clients need keys: give --api-key-file FILE, with "

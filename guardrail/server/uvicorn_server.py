@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from guardrail.errors import OptionError
-from guardrail.guard.guard import Guard
 from guardrail.policy.load import load_policy
 from guardrail.server.api_keys import ApiKeys
 from guardrail.server.app import create_app
 from guardrail.server.bounded_connections import BoundedConnection
 from guardrail.server.json_logging import LOGGER, log_as_json
+from guardrail.server.upstream_settings import open_guard
 from guardrail.telemetry.exporters import set_up_telemetry
 
 if TYPE_CHECKING:
@@ -46,7 +46,14 @@ def run_server(
     metrics = set_up_telemetry(required=settings.telemetry)
     with _bound(settings.host, settings.port) as listener:
         with progress() as told:
-            guard = Guard.from_policy(policy, settings.model, batch_size=settings.batch_size, progress=told)
+            guard = open_guard(
+                policy,
+                settings,
+                model=settings.model,
+                batch_size=settings.batch_size,
+                request_timeout=settings.request_timeout,
+                progress=told,
+            )
         log_as_json()
         host, port = listener.getsockname()[:2]
         facts = {"host": host, "port": port, "policy": policy.name, "keys": keys is not None}

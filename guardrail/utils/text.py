@@ -9,7 +9,7 @@ from unicodedata import category
 
 from guardrail.errors import OptionError
 
-__all__ = ["did_you_mean", "escaped", "takes_no_others", "visible", "visible_line"]
+__all__ = ["did_you_mean", "escaped", "takes_no_others", "text_before", "visible", "visible_line"]
 
 
 _MARK = "\N{REPLACEMENT CHARACTER}"
@@ -35,6 +35,12 @@ def visible(text: str, keep: str = "\n\t") -> str:
 def visible_line(text: str) -> str:
     """Like :func:`visible`, on one line: a name or message must not pass for another line of output."""
     return visible(" ".join(text.splitlines()), "")
+
+
+def text_before(text: str, strings: Collection[str]) -> str:
+    """The text before the first of some strings; all of it where it holds none of them."""
+    found = [at for at in map(text.find, strings) if at >= 0]
+    return text[: min(found)] if found else text
 
 
 def escaped(json: str) -> str:

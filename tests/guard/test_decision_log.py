@@ -19,6 +19,7 @@ FIELDS = [
     "profile",
     "model",
     "answered_by",
+    "generated_by",
     "action",
     "enforced",
     "rule",

@@ -432,6 +432,7 @@ def test_the_plain_form_is_json_with_these_fields(tmp_path):
         "request",
         "model",
         "answered_by",
+        "generated_by",
         "outside_domain",
         "domain",
         "uncertified",

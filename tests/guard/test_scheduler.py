@@ -102,7 +102,9 @@ DRAWING = Sampling(temperature=1.0)
             False,
         ),
         ({"sampling": Sampling(seed=1)}, {"sampling": Sampling(seed=1)}, True),
-        ({"response": "x"}, {"response": "x"}, False),
+        # Nothing is drawn, and each is encoded by itself.
+        ({"response": "x"}, {"response": "x"}, True),
+        ({"response": "x"}, {"response": "x", "controls": GenerationControls(tools=[{"a": 1}])}, True),
         ({"response": "x"}, {}, False),
         ({"controls": GenerationControls(on_text=print)}, {}, False),
         (

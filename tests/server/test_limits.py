@@ -101,7 +101,7 @@ def test_settings_come_from_the_environment_and_options_count_first(monkeypatch)
         ("GUARDRAIL_PORT", "eight", "GUARDRAIL_PORT"),
         ("GUARDRAIL_REQUEST_TIMEOUT", "0", "--request-timeout"),
         ("GUARDRAIL_INSECURE", "perhaps", "--insecure"),
-        ("GUARDRAIL_UPSTREAM", "http://localhost:8001", "cannot follow it"),
+        ("GUARDRAIL_UPSTREAM_MODEL", "m", "--upstream-model"),
     ],
 )
 def test_a_setting_that_cannot_be_followed_is_refused_by_its_name(monkeypatch, name, value, why):
