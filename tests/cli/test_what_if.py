@@ -1,12 +1,15 @@
 """``guardrail policy what-if`` and ``guardrail profile held-out``: which answers a policy may be tried on."""
 
 import json
+import shutil
 
 import pytest
+from typer.testing import CliRunner
 
 from guardrail.calibration.options import Shares
 from guardrail.calibration.profile import read_profile
 from guardrail.calibration.splits import part_of
+from guardrail.cli.main import app
 
 _POLICY = """
 version: 1
@@ -27,13 +30,21 @@ def questions():
     return "".join(f"{json.dumps(line)}\n" for line in lines)
 
 
-@pytest.fixture
-def calibrated(run, questions, tmp_path):
-    """A folder with a profile and the answers that it was made of."""
-    (tmp_path / "questions.jsonl").write_text(questions)
-    made = run("calibrate", tmp_path / "questions.jsonl", "--output", tmp_path / "profile.json")
+@pytest.fixture(scope="module")
+def calibrated_once(model_folder, questions, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("calibrated")
+    (folder / "questions.jsonl").write_text(questions)
+    command = ["calibrate", "--model", model_folder, folder / "questions.jsonl", "--output"]
+    made = CliRunner().invoke(app, [*map(str, command), str(folder / "profile.json")])
     assert made.exit_code == 0, made.stderr
-    (tmp_path / "policy.yaml").write_text(_POLICY)
+    (folder / "policy.yaml").write_text(_POLICY)
+    return folder
+
+
+@pytest.fixture
+def calibrated(calibrated_once, tmp_path):
+    """A folder with a profile and the answers that it was made of; a copy for each test."""
+    shutil.copytree(calibrated_once, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
