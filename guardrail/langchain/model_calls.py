@@ -32,9 +32,19 @@ from guardrail.langchain.verdicts import VERDICT_EVENT, CarriedVerdict, is_given
 from guardrail.utils.json_lines import plain_json
 
 if TYPE_CHECKING:
+    from guardrail.guard.answer import GuardedAnswer
     from guardrail.guard.guard import Guard
+    from guardrail.labelling.provenance import Author
 
-__all__ = ["CallCollector", "ModelCall", "adecide_on_call", "arefuse_chain", "decide_on_call", "refuse_chain"]
+__all__ = [
+    "CallCollector",
+    "ModelCall",
+    "adecide_on_call",
+    "ajudge_call",
+    "arefuse_chain",
+    "decide_on_call",
+    "refuse_chain",
+]
 
 
 # What providers call the same thing.
@@ -241,10 +251,29 @@ async def adecide_on_call(
     guard: "Guard", call: "ModelCall", tags: Iterable[str], declared: AnsweredBy | None = None
 ) -> CallDecision:
     """As :func:`decide_on_call`, within an event loop."""
-    author = author_of_call(call, guard, declared)
+    answer = await ajudge_call(guard, call, tags, author_of_call(call, guard, declared))
+    return CallDecision(answer.as_plain(), call.run_id, answer)
+
+
+async def ajudge_call(
+    guard: "Guard",
+    call: "ModelCall",
+    tags: Iterable[str],
+    author: "Author | None",
+    request_id: str | None = None,
+) -> "GuardedAnswer":
+    """The guard's answer on a call; where that cannot be read, by ``on_error``.
+
+    Args:
+        guard: The guard.
+        call: The call.
+        tags: What the caller says of the request.
+        author: Who gave the answer; None for the guard's own model.
+        request_id: As for :meth:`~guardrail.guard.guard.Guard.ask`.
+    """
     try:
         asked, said, tools = _read(call)
-        answer = await guard.ajudge(
+        return await guard.ajudge(
             asked,
             said,
             finish_reason=call.finish_reason,
@@ -252,11 +281,13 @@ async def adecide_on_call(
             tool_calls=tools,
             answered_by=author,
             temperature=call.model.temperature,
+            request_id=request_id,
         )
     except (InvalidInputError, _UncheckedError) as error:
         words = _words(call.messages or ())
-        answer = await guard.arefuse(words, call.text, _reason(error), tags=tags, answered_by=author)
-    return CallDecision(answer.as_plain(), call.run_id, answer)
+        return await guard.arefuse(
+            words, call.text, _reason(error), tags=tags, answered_by=author, request_id=request_id
+        )
 
 
 def refuse_chain(guard: "Guard", asked: Any, run_id: UUID, tags: Iterable[str]) -> CallDecision:

@@ -30,10 +30,12 @@ from guardrail.server.chat_completions import (
     verdict_headers,
 )
 from guardrail.server.event_streams import DONE, KEEP_ALIVE, EventStream, Feed, event
+from guardrail.server.gateway_guardrail import GatewayGuardrail
 from guardrail.server.http_boundary import LOCAL_HOSTS, HttpBoundary, failure_told, note
 from guardrail.server.http_errors import ApiError, error_response
 from guardrail.server.http_telemetry import HttpTelemetry, PrometheusMetrics
 from guardrail.server.json_bodies import Asked, read_body
+from guardrail.server.litellm_protocol import GATEWAY_PATH, GatewayCall, blocked
 from guardrail.server.openai_protocol import ChatCompletionRequest, JudgeRequest
 from guardrail.server.openapi_description import describe, described_error, responses
 from guardrail.server.server_settings import ServerSettings
@@ -101,6 +103,8 @@ def create_app(
     app.add_api_route("/v1/chat/completions", service.chat_completions, methods=["POST"], responses=completed)
     judged = responses("AnswerDocument", has_body=True)
     app.add_api_route("/v1/guardrail/judge", service.judge, methods=["POST"], responses=judged)
+    # LiteLLM's interface, which is described by it.
+    app.add_api_route(GATEWAY_PATH, service.gateway, methods=["POST"], include_in_schema=False)
     app.add_exception_handler(HTTPException, _no_route)
     hosts = settings.allowed_hosts if not settings.is_local else (*LOCAL_HOSTS, *settings.allowed_hosts)
     app.add_middleware(HttpBoundary, keys=keys, hosts=hosts, max_body_bytes=settings.max_body_bytes)
@@ -127,6 +131,7 @@ class _Service:
         self._admission = Admission(settings.max_waiting)
         about = "Requests that run and wait."
         observe(MetricName.HTTP_ADMITTED, self._admission, _inside, unit="{request}", description=about)
+        self._gateway = GatewayGuardrail(guard)
 
     async def healthz(self) -> Response:
         """Whether the process answers."""
@@ -176,6 +181,30 @@ class _Service:
             place.leave()
         _note_verdict(request, document)
         return JSONResponse(document, headers=verdict_headers(document))
+
+    async def gateway(self, request: Request) -> Response:
+        """Decide on a call of LiteLLM's. A failure is told as a block: it may be set to ignore errors."""
+        try:
+            call = await self._read(request, GatewayCall)
+            if call.input_type == "request":
+                return JSONResponse(self._gateway.note_question(call, len(await request.body())))
+            place = self._admission.enter()
+            try:
+                told, verdict = await while_connected(request, self._decided(request, call))
+            finally:
+                place.leave()
+        except Exception as error:  # noqa: BLE001  (told, and logged where it is the server's own)
+            return JSONResponse(blocked(failure_told(error, _request_id(request)).message))
+        _note_verdict(request, verdict)
+        return JSONResponse(told, headers=verdict_headers(verdict))
+
+    async def _decided(self, request: Request, call: GatewayCall) -> tuple[dict[str, Any], Verdict]:
+        async with self._limit():
+            if (question := self._gateway.question_of(call)) is not None:
+                await asyncio.to_thread(self._check_prompt, prompt_of(question.messages), ())
+            await asyncio.to_thread(self._check_response, call.text)
+            told, answer = await self._gateway.decide(call, _request_id(request))
+        return told, answer.as_plain()
 
     async def _shown(self, request: Request, asked: ChatCompletionRequest, options: CallOptions) -> Shown:
         async with self._limit():

@@ -112,7 +112,11 @@ class HttpBoundary:
                 code="unknown_host",
             )
         if self._keys is not None and scope["path"] not in _OPEN_PATHS:
-            sent = headers.getlist("authorization")
+            # LiteLLM sends the key that its configuration names as x-api-key.
+            sent = [
+                *headers.getlist("authorization"),
+                *(f"Bearer {key}" for key in headers.getlist("x-api-key")),
+            ]
             if len(sent) != 1 or not self._keys.admits(sent[0].encode("latin-1")):
                 raise ApiError(
                     401,
