@@ -140,7 +140,10 @@ def test_what_the_image_copies_is_there_and_is_all_that_the_package_needs():
     needed = {*wheel["packages"], *wheel["force-include"], "pyproject.toml", "constraints.txt"}
     needed |= {project["project"]["readme"], *project["project"]["license-files"]}
     assert copied == needed
-    assert "serve" in project["project"]["optional-dependencies"]
+    (extras,) = [words for words in of("ARG") if words.startswith("EXTRAS=")]
+    chosen = {"serve", *filter(None, extras.partition("=")[2].strip('"').split(","))}
+    assert chosen == {"serve", "telemetry"}
+    assert chosen <= project["project"]["optional-dependencies"].keys()
     assert any(".[serve${EXTRAS}]" in words for words in of("RUN"))
 
 
