@@ -138,6 +138,7 @@ def _by_role(message: dict[str, Any]) -> dict[str, Any]:
     nothing = {"type": "null"}
     of_answers = {"tool_calls": nothing, "refusal": nothing, "guardrail": nothing}
     of_tools = {"tool_call_id": nothing}
+    of_askers = {"document": nothing}
 
     def form(roles: list[str], required: list[str], **narrower: Any) -> dict[str, Any]:
         narrowed = {**properties, "role": {"enum": roles}, **narrower}
@@ -147,13 +148,14 @@ def _by_role(message: dict[str, Any]) -> dict[str, Any]:
         "description": message["description"],
         "anyOf": [
             form(["developer", "system", "user"], ["content"], content=text, **of_answers, **of_tools),
-            form(["assistant"], ["content"], content=text, **of_tools),
-            form(["assistant"], ["tool_calls"], tool_calls=some, **of_tools),
+            form(["assistant"], ["content"], content=text, **of_tools, **of_askers),
+            form(["assistant"], ["tool_calls"], tool_calls=some, **of_tools, **of_askers),
             form(
                 ["tool"],
                 ["content", "tool_call_id"],
                 content=text,
                 tool_call_id={"type": "string"},
+                **of_askers,
                 **of_answers,
             ),
         ],
