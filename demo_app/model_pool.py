@@ -251,7 +251,7 @@ class Asking:
         # Imported late: it loads torch.
         from guardrail.models.decoding import GenerationControls
 
-        live = self.policy.streaming == "annotate"
+        live = self.policy.streaming != "buffer"
         controls = GenerationControls(on_text=self._hear if live else None, goes_on=self._goes_on)
         with self._house.in_line(self.model_name, self):
             self._stage = "waiting"

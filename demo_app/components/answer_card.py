@@ -20,6 +20,7 @@ from demo_app.model_pool import Asking
 from demo_app.session import state
 from demo_app.settings import plain
 from guardrail.policy.decide import explain
+from guardrail.policy.model import SENTENCES
 from guardrail.reports.formatting import counted, percent
 
 if TYPE_CHECKING:
@@ -277,6 +278,8 @@ def _words(asking: Asking) -> str:
     if asking.stage == "waiting":
         return "Reading the question"
     words = f"Writing ({counted(asking.tokens, 'token')} so far)"
+    if asking.policy.streaming == SENTENCES:
+        return f"{words}. Each sentence is shown once it has been checked"
     is_live = asking.policy.streaming == "annotate"
     return words if is_live else f"{words}. You will see it once it has been checked"
 

@@ -153,7 +153,9 @@ def plan_calibration(request: ProfileRequest) -> CalibrationPlan:
     judge = as_judge(request.judge) if request.judge else None
     if has_answers:
         return CalibrationPlan(request, stored, judge, None)
-    parsed = parse_questions(lines, judge_needs_answers=judge is None or judge.needs_answers)
+    # Labels are of sentences then, and given in the file of answers.
+    is_needed = request.fit.unit == "answer" and (judge is None or judge.needs_answers)
+    parsed = parse_questions(lines, judge_needs_answers=is_needed)
     questions, author = of_one_author(parsed, request.answered_by, model)
     return CalibrationPlan(request, stored, judge, questions, author, parsed.shapes)
 
@@ -221,6 +223,8 @@ def calibrate(collected: Collected[AnswerRecord], questions: str | Path, options
     model, scorer, answered_by = made.model, made.scorer, made.answered_by
     # The parts are drawn by the place of an answer: the order in which they came must not change a profile.
     records = sorted(collected.records, key=lambda record: record.digest)
+    if options.unit == "sentence":
+        return _of_sentences(records, making, options)
     kind = options.by_kind or "kind"
     labelled = [answer for answer in (record.labelled(kind) for record in records) if answer]
     if labelled:
@@ -242,6 +246,39 @@ def calibrate(collected: Collected[AnswerRecord], questions: str | Path, options
         facts=[record.facts for record in answered],
     )
     notes = ("No line says what is right: the profile has quantiles, and gives no confidence.",)
+    return Fitted(profile, HeldOut((), (), ()), notes)
+
+
+def _of_sentences(records: Sequence[AnswerRecord], making: MakingSource, options: FitOptions) -> "Fitted":
+    """A profile of the sentences of answers: of those that are labelled, or of what scores are usual."""
+    from guardrail.calibration.fit import Fitted, fit_profile, reference_profile
+
+    if all(record.sentences is None for record in records):
+        raise CalibrationError(
+            "The sentences of these answers were not scored: answer the questions again with --sentences."
+        )
+    made = records[0].provenance
+    model, scorer, answered_by = made.model, made.scorer, made.answered_by
+    labelled = [one for record in records for one in record.labelled_sentences]
+    making = replace(making, judge=f"{len(labelled)} sentences by hand" if labelled else "nobody")
+    if labelled:
+        return fit_profile(
+            labelled, model=model, answered_by=answered_by, scorer=scorer, making=making, options=options
+        )
+    pairs = [(record, one) for record in records for one in record.sentences or ()]
+    profile = reference_profile(
+        [one.observation for _, one in pairs],
+        model=model,
+        answered_by=answered_by,
+        scorer=scorer,
+        making=making,
+        facts=[record.facts_of_sentence(one) for record, one in pairs],
+        unit="sentence",
+    )
+    notes = (
+        f"No sentence is labelled: of {len(pairs)} sentences the profile has quantiles, and gives no "
+        'confidence. Fill in "correct" of sentences in the file of answers, and run again.',
+    )
     return Fitted(profile, HeldOut((), (), ()), notes)
 
 

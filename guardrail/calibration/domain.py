@@ -11,14 +11,17 @@ Plain data: no torch, no NumPy.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from guardrail.labelling.answer_facts import AnswerFacts
 from guardrail.utils.record_store import FrozenModel
 
-__all__ = ["Difference", "Domain", "Span"]
+__all__ = ["Difference", "Domain", "Span", "Unit", "wrong_unit"]
+
+# What a profile is made of.
+Unit = Literal["answer", "sentence"]
 
 # A value that fewer answers had than this share is outside: too few to say how sure the model is with it.
 _LEAST_SHARE = 0.02
@@ -195,3 +198,16 @@ def _span(values: Iterable[int | None]) -> Span | None:
 
 def _yes_no(value: bool) -> str:
     return "yes" if value else "no"
+
+
+def wrong_unit(unit: Unit) -> str:
+    """What to say of a profile that is made of something else than what is to be assessed."""
+    if unit == "sentence":
+        return (
+            "The profile is made of sentences: it says nothing of whole answers, and is only for a policy "
+            "with streaming: sentences."
+        )
+    return (
+        "The profile is made of whole answers, which says nothing of a sentence: streaming: sentences needs "
+        "one that guardrail calibrate --sentences made."
+    )

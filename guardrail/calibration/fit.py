@@ -13,7 +13,7 @@ from guardrail.calibration.calibrators import Calibrator, ReferenceDistribution,
 from guardrail.calibration.certify import KindOfAnswers, certify, certify_kinds
 from guardrail.calibration.confidence import ConfidenceModel
 from guardrail.calibration.cross_fitting import FOLDS, CrossFit, select
-from guardrail.calibration.domain import Domain
+from guardrail.calibration.domain import Domain, Unit
 from guardrail.calibration.features import Inputs, available, read_inputs
 from guardrail.calibration.fit_calibrators import MOST_SCORES
 from guardrail.calibration.held_out import HeldOut
@@ -244,6 +244,7 @@ def fit_profile(
         confidence_model=learned.model,
         calibrator=learned.calibrator,
         domain=domain,
+        unit=options.unit,
         is_general=options.is_general,
         certified=certified,
         reference=distributions(unseen),
@@ -278,6 +279,7 @@ def reference_profile(
     making: MakingSource,
     facts: Sequence[AnswerFacts] = (),
     answered_by: str | None = None,
+    unit: Unit = "answer",
 ) -> Profile:
     """Make a profile from unlabelled answers: it knows which scores are usual, but gives no confidence.
 
@@ -288,6 +290,7 @@ def reference_profile(
         making: Where they came from.
         facts: How each came about; by default all answer single questions.
         answered_by: Author of the answers, if not the model.
+        unit: What is observed: whole answers or sentences.
 
     Raises:
         CalibrationError: There are no answers, or none has a finite score.
@@ -305,6 +308,7 @@ def reference_profile(
         confidence_model=None,
         calibrator=None,
         domain=Domain.of(facts or [SINGLE_QUESTION] * len(observations)),
+        unit=unit,
         certified=(),
         reference=reference,
         states=ReferenceStates.of(

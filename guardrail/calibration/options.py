@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
+from guardrail.calibration.domain import Unit
 from guardrail.calibration.profile import Guarantee
 from guardrail.errors import OptionError
 
@@ -39,6 +40,7 @@ class FitOptions:
             answer of an app.
         by_kind: Field of a line that names its kind: each guarantee is certified for each kind as well.
             Empty for the pooled guarantees alone.
+        unit: What the profile is made of. One of sentences certifies nothing.
 
     Raises:
         OptionError: A value is unknown or out of range.
@@ -51,11 +53,14 @@ class FitOptions:
     shares: Shares = _SHARES
     is_general: bool = False
     by_kind: str = ""
+    unit: Unit = "answer"
 
     def __post_init__(self) -> None:
         for name, known in (("inputs", get_args(InputsChoice)), ("calibrator", get_args(CalibratorChoice))):
             if getattr(self, name) not in known:
                 raise OptionError(f"{name} is {getattr(self, name)!r}; it can be {' or '.join(known)}.")
+        if self.unit == "sentence" and (self.guarantees or self.by_kind):
+            raise OptionError("A profile of sentences certifies nothing: leave out guarantees and by_kind.")
         if self.seed < 0:
             raise OptionError(f"seed is {self.seed}; it must be 0 or more.")
         if not all(share > 0 for share in self.shares) or abs(sum(self.shares) - 1) > 1e-6:

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, JsonValue, ValidationError, model_validator
 from guardrail.calibration.calibrators import Adapted, Calibrator, ReferenceDistribution, VennAbers
 from guardrail.calibration.confidence import ConfidenceModel
 from guardrail.calibration.consistency import contradiction_in
-from guardrail.calibration.domain import Domain
+from guardrail.calibration.domain import Domain, Unit, wrong_unit
 from guardrail.calibration.guarantees import GENERAL, NO_STATES, CertifiedThreshold, Guarantee
 from guardrail.calibration.making import Making
 from guardrail.calibration.reference_states import ReferenceStates
@@ -88,6 +88,8 @@ class Profile(FrozenModel):
         confidence_model: The sum that ranks answers; None without labels.
         calibrator: Turns that sum into a probability of being correct.
         domain: What the answers were like that it was made from.
+        unit: What it is made of: whole answers, or sentences of answers, each with a score of its own given
+            all before it. A profile of sentences keeps no states and certifies nothing.
         is_general: Whether it was made for other people's traffic, like the profiles that ship: it gives a
             confidence, and its certified thresholds are a report and accept no answer of an app.
         certified: The requested thresholds, feasible or not.
@@ -105,6 +107,7 @@ class Profile(FrozenModel):
     confidence_model: ConfidenceModel | None
     calibrator: Calibrator | None
     domain: Domain
+    unit: Unit = "answer"
     is_general: bool = False
     certified: tuple[CertifiedThreshold, ...]
     reference: Mapping[str, ReferenceDistribution]
@@ -132,6 +135,8 @@ class Profile(FrozenModel):
             raise ValueError("scorer and making do not agree on the semantic token")
         if any(one.n > self.making.parts.get("certify", 0) for one in self.certified):
             raise ValueError("a threshold was certified on more answers than the certify part has")
+        if self.unit == "sentence" and (self.certified or self.depths or self.reads_documents):
+            raise ValueError("a profile of sentences has no thresholds, hidden states or documents")
         if len(self.depths) > 1:
             raise ValueError("the probe and the states are of different depths, and one is kept of an answer")
         return self
@@ -181,6 +186,8 @@ class Profile(FrozenModel):
         for name in ("answered_by", "states"):
             if values[name] is None:
                 del values[name]
+        if self.unit == "answer":
+            del values["unit"]
         for name in ("adapted_from", "semantic_token"):
             if values["making"][name] is None:
                 del values["making"][name]
@@ -201,14 +208,21 @@ class Profile(FrozenModel):
         found = (one for one in self.certified if one.guarantee == guarantee and one.threshold is not None)
         return tuple(one.kind for one in found if one.kind)
 
-    def check(self, model: ModelFingerprint, scorer: ScorerFingerprint) -> None:
-        """Check that this profile is for this model and way of scoring.
+    def check(self, model: ModelFingerprint, scorer: ScorerFingerprint, unit: Unit = "answer") -> None:
+        """Check that this profile is for this model and way of scoring, and made of what is to be assessed.
 
         Models are compared by their weights, not by name.
+
+        Args:
+            model: The model.
+            scorer: How it scores.
+            unit: What is to be assessed.
 
         Raises:
             ForeignProfileError: It is not; the message names each field that differs.
         """
+        if self.unit != unit:
+            raise ForeignProfileError(wrong_unit(self.unit), ["unit"])
         ours = {**_compared("model", self.model), **_compared("scorer", self.scorer)}
         theirs = {**_compared("model", model), **_compared("scorer", scorer)}
         differences = [name for name in ours if ours[name] != theirs[name]]

@@ -27,6 +27,7 @@ from guardrail.models.chat_template import parse_chat_template_kwargs
 from guardrail.models.documents import as_grounded
 from guardrail.models.files.reference import DEFAULT_MODEL
 from guardrail.models.sampling import Sampling
+from guardrail.policy.model import SENTENCES
 from guardrail.scoring.options import Combination, ScoringOptions
 from guardrail.utils.files import read_regular
 
@@ -256,13 +257,22 @@ def _ask_guarded(
 
         guard = Guard(policy, local, chat_template_kwargs=asked.chat_template_kwargs)
         progress("answering", 0, None)
-        answer = guard.ask(asked.messages, asked.sampling, tags=asked.tags)
+        if policy.streaming != SENTENCES or asked.as_json:
+            answer = guard.ask(asked.messages, asked.sampling, tags=asked.tags)
     if asked.as_json:
         print_json(answer.as_document(draft=asked.show_draft))
         return
-    from guardrail.cli.render import print_guarded
+    from guardrail.cli.render import print_guarded, sentence_printer
 
-    print_guarded(results(), answer, policy.name, show_draft=asked.show_draft)
+    console, told = results(), 0
+    if policy.streaming == SENTENCES:
+        from guardrail.models.decoding import GenerationControls
+
+        printer = sentence_printer(console)
+        controls = GenerationControls(on_text=printer)
+        answer = guard.ask(asked.messages, asked.sampling, tags=asked.tags, controls=controls)
+        told = len(answer.released.text) if answer.released is not None else 0
+    print_guarded(console, answer, policy.name, show_draft=asked.show_draft, told=told)
 
 
 def _is_default(ctx: typer.Context, option: str) -> bool:

@@ -28,6 +28,7 @@ from guardrail.cli.common import (
     results,
     say,
 )
+from guardrail.errors import OptionError
 from guardrail.models.chat_template import parse_chat_template_kwargs
 from guardrail.models.files.reference import DEFAULT_MODEL
 from guardrail.models.sampling import Sampling
@@ -235,6 +236,16 @@ _General = Annotated[
         rich_help_panel=_PROFILE,
     ),
 ]
+_Sentences = Annotated[
+    bool,
+    typer.Option(
+        "--sentences",
+        help="Make a profile of the sentences of answers, for streaming: sentences; of those that are "
+        'labelled by hand in the file of answers ("sentences", "correct"), or, without any, of what scores '
+        "are usual. It certifies nothing. Scores are of the mean over tokens, unless told otherwise.",
+        rich_help_panel=_PROFILE,
+    ),
+]
 _Report = Annotated[
     Path | None,
     typer.Option(help="Write a report here, as one HTML file.", show_default=False, rich_help_panel=_PROFILE),
@@ -269,6 +280,7 @@ def calibrate(
     by_kind: _ByKind = None,
     seed: _Seed = 0,
     general: _General = False,
+    sentences: _Sentences = False,
     report: _Report = None,
     semantic_token: SemanticToken = None,
     reduction: Reduction = "sum",
@@ -288,7 +300,14 @@ def calibrate(
     from guardrail.calibration.profile import Guarantee
     from guardrail.labelling.questions import LabelOptions
 
-    targets = dict.fromkeys(target_error or _TARGET_ERRORS)
+    if sentences and (target_error or by_kind):
+        raise OptionError("A profile of sentences certifies nothing: leave out --target-error and --by-kind.")
+    if sentences and document_gain:
+        raise OptionError("How much a document moved a sentence is not known: leave out --document-gain.")
+    targets = dict.fromkeys([] if sentences else target_error or _TARGET_ERRORS)
+    if sentences and not _is_given(ctx, "reduction"):
+        # A long sentence is not less sure for being long.
+        reduction = "mean"
     plan = plan_calibration(
         ProfileRequest(
             questions=file,
@@ -307,6 +326,8 @@ def calibrate(
                 batch_size=batch_size,
                 chat_template_kwargs=parse_chat_template_kwargs(chat_template_kwargs),
                 document_gain=document_gain,
+                keep_positions=not sentences,
+                sentences=sentences,
             ),
             fit=FitOptions(
                 inputs,
@@ -315,6 +336,7 @@ def calibrate(
                 seed,
                 is_general=general,
                 by_kind=by_kind or "",
+                unit="sentence" if sentences else "answer",
             ),
             answers=answers,
             report=report,

@@ -199,8 +199,13 @@ _STYLES = {
 }
 
 
+def sentence_printer(console: Console) -> Callable[[str], None]:
+    """Prints pieces of an answer one behind the other, as they come."""
+    return lambda piece: console.print(Text(visible(piece)), end="", soft_wrap=True)
+
+
 def print_guarded(
-    console: Console, answer: "GuardedAnswer", policy: str, *, show_draft: bool = False
+    console: Console, answer: "GuardedAnswer", policy: str, *, show_draft: bool = False, told: int = 0
 ) -> None:
     """Print what may be shown of an answer, its badge, and what decided.
 
@@ -209,9 +214,10 @@ def print_guarded(
         answer: The answer.
         policy: The policy's name.
         show_draft: Also print a draft that is withheld.
+        told: How many characters of the answer were printed already.
     """
-    console.print(Text(visible(answer.text)), soft_wrap=True)
-    if answer.message is not None and answer.message != answer.text:
+    console.print(Text(visible(answer.text[told:])), soft_wrap=True)
+    if answer.message is not None and not answer.text.endswith(answer.message):
         console.print(Text(visible(answer.message), "italic"), soft_wrap=True)
     console.print()
     console.print(_badge(answer))

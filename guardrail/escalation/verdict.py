@@ -30,8 +30,10 @@ __all__ = [
     "VerdictFacts",
     "VerdictGeneration",
     "VerdictGuarantee",
+    "VerdictReleased",
     "VerdictScores",
     "VerdictSentence",
+    "VerdictSentenceDecision",
     "VerdictUsage",
     "withholds",
 ]
@@ -84,6 +86,33 @@ class VerdictSentence(VerdictScores):
 
     start: int
     end: int
+
+
+class VerdictSentenceDecision(VerdictSentence):
+    """A sentence that was decided on by itself (``streaming: sentences``); its scores are as the profile's.
+
+    Attributes:
+        action: What was decided on it.
+        rule: Id of the rule that decided.
+        confidence: Probability that it is correct, 0 to 1; null where no profile gives one.
+    """
+
+    action: Action
+    rule: str
+    confidence: float | None
+
+
+class VerdictReleased(TypedDict):
+    """What was shown of an answer sentence by sentence, whatever became of the rest.
+
+    Attributes:
+        sentences: How many sentences.
+        characters: How many characters: the text that is shown begins with them, and what was withheld is
+            none of them.
+    """
+
+    sentences: int
+    characters: int
 
 
 class VerdictGuarantee(TypedDict):
@@ -203,7 +232,8 @@ class VerdictFacts(TypedDict):
         guarantees: Those by which the draft is let through; null where no profile can tell.
         quantiles: By the name of a score, the share of the profile's reference below it, 0 to 1.
         tool_calls: The calls of tools in the draft; none where it is withheld.
-        sentences: Scores of each sentence, where the guard was told to score them and there are several.
+        sentences: Scores of each sentence, where the guard was told to score them and there are several; with
+            the decision on each (:class:`VerdictSentenceDecision`), where the policy decides on sentences.
         finish_reason: Why the draft ended: ``stop``, ``length``, ``reasoning_length``; null if not known.
         usage: Tokens that the draft took; null where there is none.
         enforced: False where the policy only observes, and the draft is shown whatever ``action`` says.
@@ -223,6 +253,9 @@ class VerdictFacts(TypedDict):
             ``familiar`` or ``unlike``; null where no profile can tell.
         profile: SHA-256 of the profile; null where none was used.
         turns_left_out: How many earlier turns were no part of the prompt, since they were withheld.
+        released: What was shown sentence by sentence (``streaming: sentences``); null for an answer that was
+            decided on as a whole. ``action``, ``rule`` and ``reason`` are those of the sentence that ended
+            it, or of the strictest that was shown; confidence and scores are known of a single one alone.
         timings: Seconds by stage (``answer_s``, ``score_s``, ``sentences_s``, ``judge_s``, ``escalate_s``) of
             the batch that the answer was in, and ``upstream_s`` that an inference server took; at least 0.
     """
@@ -253,6 +286,7 @@ class VerdictFacts(TypedDict):
     familiar: str | None
     profile: str | None
     turns_left_out: int
+    released: VerdictReleased | None
     timings: dict[str, float]
 
 

@@ -17,8 +17,10 @@ from guardrail.escalation.verdict import (
     Verdict,
     VerdictGeneration,
     VerdictGuarantee,
+    VerdictReleased,
     VerdictScores,
     VerdictSentence,
+    VerdictSentenceDecision,
     VerdictUsage,
 )
 from guardrail.policy.conditions import Familiar
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from guardrail.calibration.profile import Guarantee
     from guardrail.escalation.case import Escalation
     from guardrail.guard.produce import ScoredSentence
+    from guardrail.guard.sentence_release import Released
     from guardrail.guard.tool_calls import AssessedCall
     from guardrail.models.trace import Usage
     from guardrail.scoring.uncertainty import Uncertainty
@@ -145,6 +148,8 @@ class GuardedAnswer:
         reasoning_tokens: How many tokens that took; they are among those of ``usage``.
         sentences: Scores of each sentence of the draft, where the guard was told to score them and there are
             several. Nothing is decided by them.
+        released: What was shown sentence by sentence, with the decision on each; None where the answer was
+            decided on as a whole. Confidence and scores are then known of a single sentence alone.
         answered_by: Name of the model that gave the draft: the local one, or another.
         generated_by: The inference server that generated the draft, and how its weights are known; None where
             the local model did.
@@ -193,10 +198,11 @@ class GuardedAnswer:
     reasoning: str = field(default="", repr=False)
     reasoning_tokens: int = 0
     generated_by: VerdictGeneration | None = None
+    released: "Released | None" = None
 
     @property
     def is_withheld(self) -> bool:
-        """Whether the draft is not what is shown."""
+        """Whether the draft, or the rest of it behind what was released, is not shown."""
         return self.enforced and self.action in ("abstain", "escalate")
 
     @property
@@ -238,7 +244,8 @@ class GuardedAnswer:
             quantiles=dict(self.quantiles),
             # The calls of a withheld draft are a part of it.
             tool_calls=[] if self.is_withheld else [call.as_plain() for call in self.tool_calls],
-            sentences=[
+            sentences=_decided(self.released)
+            or [
                 VerdictSentence(start=start, end=end, **_scores(scores))
                 for start, end, scores in self.sentences
             ],
@@ -258,6 +265,7 @@ class GuardedAnswer:
             policy=self.policy_digest,
             profile=self.profile_digest,
             turns_left_out=self.turns_left_out,
+            released=_released(self.released),
             timings=dict(self.timings),
         )
         if draft:
@@ -294,6 +302,27 @@ class GuardedAnswer:
 
 def _scores(uncertainty: "Uncertainty") -> VerdictScores:
     return cast("VerdictScores", dict(uncertainty.scores()))
+
+
+def _decided(released: "Released | None") -> list[VerdictSentence]:
+    return [
+        VerdictSentenceDecision(
+            start=one.span.start,
+            end=one.span.end,
+            action=one.assessed.decision.action,
+            rule=one.assessed.decision.rule,
+            confidence=one.assessed.assessment.confidence if one.assessed.assessment else None,
+            **_scores(one.uncertainty),
+        )
+        for one in (released.decisions if released else ())
+        if one.uncertainty is not None
+    ]
+
+
+def _released(released: "Released | None") -> VerdictReleased | None:
+    if released is None:
+        return None
+    return VerdictReleased(sentences=released.sentences, characters=len(released.text))
 
 
 def _guarantees(guarantees: "tuple[Guarantee, ...] | None") -> list[VerdictGuarantee] | None:

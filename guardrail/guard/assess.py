@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any, get_args
 
-from guardrail.calibration.domain import Difference
+from guardrail.calibration.domain import Difference, Unit
 from guardrail.calibration.familiarity import FamiliarityStatus, Streams
 from guardrail.calibration.guarantees import GENERAL, NO_STATES, kinds_in
 from guardrail.calibration.held_out import builtin_profiles
@@ -23,13 +23,16 @@ from guardrail.labelling.provenance import same_name
 from guardrail.models.documents import without_documents
 from guardrail.models.fingerprint import fingerprint_model
 from guardrail.models.sampling import Sampling
+from guardrail.policy.conditions import NO_PROFILE_OF_SENTENCES
 from guardrail.policy.decide import decide
 from guardrail.policy.evidence import Action, Decision, Evidence
 from guardrail.policy.lint import AUTO
 from guardrail.policy.messages import Notices
+from guardrail.policy.model import SENTENCES
 from guardrail.scoring.options import fingerprint_scorer
 
 if TYPE_CHECKING:
+    from guardrail.guard.sentence_release import Released
     from guardrail.models.local import LocalModel
     from guardrail.policy.model import Policy
     from guardrail.telemetry.answer_record import StageTime
@@ -93,6 +96,7 @@ class AssessedJob:
             no states.
         stages: When the stages of the model and of the decision ran.
         batch_size: How many requests were run together; None where the model did not run.
+        released: What was shown sentence by sentence; None where the answer was decided on as a whole.
     """
 
     job: Job
@@ -110,6 +114,7 @@ class AssessedJob:
     familiarity: FamiliarityStatus | None = None
     stages: "tuple[StageTime, ...]" = ()
     batch_size: int | None = None
+    released: "Released | None" = None
 
 
 def assess(
@@ -331,15 +336,19 @@ def resolve_profile(policy: "Policy", model: "LocalModel") -> ResolvedProfile:
     weights or another dtype: there is then no profile, and the policy's ``on_uncalibrated`` decides.
 
     Raises:
-        ProfileError: It cannot be read; ForeignProfileError where it is of another model or scorer.
+        ProfileError: It cannot be read; ForeignProfileError where it is of another model or scorer, or not of
+            what the policy decides on: whole answers, or sentences.
     """
+    unit: Unit = "sentence" if policy.streaming == SENTENCES else "answer"
+    if policy.profile == AUTO and unit == "sentence":
+        raise ProfileError(f"The policy {policy.name!r} {NO_PROFILE_OF_SENTENCES}.")
     if policy.profile != AUTO:
         if policy.profile_path is None:
             raise ProfileError(
                 f"It is not known where the profile {policy.profile} lies: load the policy with load_policy."
             )
         profile = read_profile(policy.profile_path)
-        _check_profile(profile, model)
+        _check_profile(profile, model, unit)
         is_general = profile.is_general or policy.profile_path in builtin_profiles().values()
         return ResolvedProfile(profile, profile.digest, model.name, is_general=is_general)
     path = builtin_profiles().get(model.name)
@@ -362,5 +371,5 @@ def sampling_of(profile: Profile | None) -> Sampling | None:
     return Sampling(**known, stop=tuple(made.get("stop") or ())) if known else None
 
 
-def _check_profile(profile: Profile, model: "LocalModel") -> None:
-    profile.check(fingerprint_model(model), fingerprint_scorer(profile.scorer.options()))
+def _check_profile(profile: Profile, model: "LocalModel", unit: Unit = "answer") -> None:
+    profile.check(fingerprint_model(model), fingerprint_scorer(profile.scorer.options()), unit)

@@ -58,6 +58,7 @@ _NOT_RECORDED: Mapping[str, object] = {
     "sentences": [],
     "usage": None,
     "turns_left_out": 0,
+    "released": None,
 }
 
 
@@ -86,6 +87,15 @@ class DecisionLog:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise OptionError(f"The decision log {self.path} cannot be written: {reason}.") from error
+
+    def check(self) -> None:
+        """See that a line could be added now, as far as that can be known before it is.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        with self._lock:
+            os.close(self._open())
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Add one line; afterwards it is on the disk.
@@ -203,6 +213,7 @@ def decision_record(
         finish_reason=verdict["finish_reason"],
         usage=verdict["usage"],
         turns_left_out=verdict["turns_left_out"],
+        released=verdict["released"],
         tags=sorted(tags),
         escalation=escalation["attempts"] if escalation is not None else None,
         error=verdict["error"],

@@ -52,7 +52,7 @@ def notices_of(policy: "Policy") -> Notices:
     return Notices([*policy.notices, *defaults])
 
 
-def spoken(messages: Sequence[Any], notices: Notices | None) -> History:
+def spoken(messages: Sequence[Any], notices: Notices | None, *, below: bool = False) -> History:
     """A conversation without the turns whose answers were withheld, and without a policy's warnings.
 
     An answer was withheld where the verdict that it carries says so (whoever gave it: to leave a turn out is
@@ -64,6 +64,8 @@ def spoken(messages: Sequence[Any], notices: Notices | None) -> History:
         messages: What was said, each with ``role`` and ``content``; an answer may carry its verdict
             (``GuardedAnswer.as_plain()``) as ``uncertainty``, or within its ``response_metadata``.
         notices: What the policy says; None to leave out nothing.
+        below: Whether the policy's words may stand below sentences that were shown. What was shown is what
+            was said: it stays, without them.
     """
     kept: list[tuple[int, Any]] = []
     left_out = 0
@@ -71,7 +73,7 @@ def spoken(messages: Sequence[Any], notices: Notices | None) -> History:
         return History(list(map(_plain, messages)), [*range(len(messages))])
     turns = list(_turns(messages))
     for number, turn in enumerate(turns, start=1):
-        rest = _rest([(at, messages[at]) for at in turn], notices)
+        rest = _rest([(at, messages[at]) for at in turn], notices, below=below)
         if len(rest) < len(turn):
             left_out += 1
             if number < len(turns) and not any(_answers(message) for _, message in rest):
@@ -94,7 +96,7 @@ def _turns(messages: Sequence[Any]) -> Iterator[list[int]]:
     yield turn
 
 
-def _rest(turn: Sequence[tuple[int, Any]], notices: Notices) -> list[tuple[int, Any]]:
+def _rest(turn: Sequence[tuple[int, Any]], notices: Notices, *, below: bool) -> list[tuple[int, Any]]:
     """A turn without its withheld answers, and without the results of calls that they make."""
     rest: list[tuple[int, Any]] = []
     calls: set[str] = set()
@@ -102,7 +104,7 @@ def _rest(turn: Sequence[tuple[int, Any]], notices: Notices) -> list[tuple[int, 
     for at, message in turn:
         role = _role(message)
         if role in _ASSISTANT:
-            said = _said(message, notices)
+            said = _said(message, notices, below=below)
             was_withheld = said is None
             if said is None:
                 calls |= _calls(message)
@@ -117,11 +119,14 @@ def _rest(turn: Sequence[tuple[int, Any]], notices: Notices) -> list[tuple[int, 
     return rest
 
 
-def _said(message: Mapping[str, Any], notices: Notices) -> Mapping[str, Any] | None:
+def _said(message: Mapping[str, Any], notices: Notices, *, below: bool) -> Mapping[str, Any] | None:
     """A model's message without a warning beside its answer; None where its answer was withheld."""
     verdict = _verdict(message)
     if withholds(verdict):
-        return None
+        message = {**message, "content": _released(message.get("content"), verdict)}
+        return None if not message["content"] or notices.repeated_in(message["content"]) else message
+    if below:
+        message = {**message, "content": _above(message.get("content"), notices)}
     own, flag, content = [notices], verdict.get("message"), message.get("content")
     if verdict.get("action") == "flag" and isinstance(flag, str):
         own.append(Notices([Notice(flag.replace("{", "{{").replace("}", "}}"), "flag", "")]))
@@ -132,6 +137,23 @@ def _said(message: Mapping[str, Any], notices: Notices) -> Mapping[str, Any] | N
             return None
         message = {**message, "content": left if isinstance(content, list) else "".join(left)}
     return None if notices.repeated_in(_text(message)) else message
+
+
+def _released(content: Any, verdict: Mapping[str, Any]) -> str:
+    """The sentences that were shown before the rest was withheld; empty unless it is sure which these are."""
+    released, words = verdict.get("released"), verdict.get("message")
+    shown = released.get("characters") if isinstance(released, Mapping) else None
+    if not isinstance(content, str) or not isinstance(words, str) or type(shown) is not int or shown <= 0:
+        return ""
+    return content[:shown] if content[shown:] == f"\n\n{words}" else ""
+
+
+def _above(content: Any, notices: Notices) -> Any:
+    """A text without a message of the policy in its last paragraph, below others."""
+    if not isinstance(content, str):
+        return content
+    above, _, last = content.rpartition("\n\n")
+    return above if above.strip() and notices.repeated_in(last) else content
 
 
 def _without(part: Any, own: Sequence[Notices]) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from guardrail.calibration.familiarity import Streams
 from guardrail.calibration.guarantees import NO_STATES
-from guardrail.errors import ProfileError
+from guardrail.errors import OptionError, ProfileError
 from guardrail.escalation.case import Answered, Case, Escalation
 from guardrail.escalation.routing import aescalate, escalate, open_routes
 from guardrail.guard.answer import DEFAULT_MESSAGES, UNCHECKED, GuardedAnswer, failure
@@ -21,7 +21,9 @@ from guardrail.guard.history import History, notices_of, spoken
 from guardrail.guard.produce import Job, Produced, Wanted, produce
 from guardrail.guard.recording import asked_of, facts_for_telemetry, telemetry_of, timed
 from guardrail.guard.scheduler import QueuedRequest, RequestQueue
+from guardrail.guard.sentence_release import Released, SentenceRelease, check_prose, released_sentences
 from guardrail.policy.messages import TICKET, render_message
+from guardrail.policy.model import SENTENCES
 from guardrail.scoring.options import ScoringOptions
 
 if TYPE_CHECKING:
@@ -61,7 +63,15 @@ class Pipeline:
         self._streams = _streams(profile, policy.streams, familiarity)
         self._routes = open_routes(policy.escalation, targets)
         self._log = DecisionLog(policy.log.file, policy.log.text) if policy.log else None
-        self._waiting = RequestQueue(self._assess_batch, model.alone, batch_size)
+        self._by_sentences = policy.streaming == SENTENCES
+        if self._by_sentences and model.anatomy.rope_switch is not None:
+            raise OptionError(
+                f"{model.name} reads a text otherwise once it is longer: no sentence has its score before "
+                "the answer ends. Choose another model, or streaming: buffer."
+            )
+        # Each answer is shown as it grows, so each has a run of its own.
+        most = 1 if self._by_sentences else batch_size
+        self._waiting = RequestQueue(self._assess_batch, model.alone, most)
         self._telemetry = telemetry_of(policy, model.name, self._waiting)
 
     @property
@@ -93,6 +103,7 @@ class Pipeline:
         self, jobs: Sequence[Job], sampling: "Sampling | None" = None, timeout: float | None = None
     ) -> list[GuardedAnswer]:
         """Answer, or read, and guard a batch."""
+        self._check(jobs)
         request = QueuedRequest([*map(self._as_spoken, jobs)], sampling or self._sampling)
         with self._telemetry.recorded(asked_of(request.jobs), request.sampling) as recording:
             assessed = self._waiting.result(request, timeout)
@@ -102,6 +113,7 @@ class Pipeline:
         self, jobs: Sequence[Job], sampling: "Sampling | None" = None, timeout: float | None = None
     ) -> list[GuardedAnswer]:
         """As :meth:`run`, within an event loop."""
+        self._check(jobs)
         request = QueuedRequest([*map(self._as_spoken, jobs)], sampling or self._sampling)
         with self._telemetry.recorded(asked_of(request.jobs), request.sampling) as recording:
             assessed = await self._waiting.aresult(request, timeout)
@@ -119,15 +131,22 @@ class Pipeline:
 
     def spoken(self, messages: Sequence[Any]) -> History:
         """A conversation as the model is asked; a policy that only observes changes nothing in it."""
-        return spoken(messages, None if self._policy.mode == "observe" else self._notices)
+        notices = None if self._policy.mode == "observe" else self._notices
+        return spoken(messages, notices, below=self._by_sentences)
 
     def _as_spoken(self, job: Job) -> Job:
         history = self.spoken(job.messages)
         return replace(job, messages=history.messages, turns_left_out=history.turns_left_out)
 
+    def _check(self, jobs: Sequence[Job]) -> None:
+        if self._by_sentences:
+            check_prose(jobs)
+
     def _assess_batch(
         self, jobs: Sequence[Job], sampling: "Sampling | None", goes_on: Callable[[], bool]
     ) -> list[AssessedJob]:
+        if self._by_sentences:
+            return [self._released(job, sampling, goes_on) for job in jobs]
         began = time.time_ns()
         produced = produce(self._model, jobs, sampling, self._wanted, goes_on)
         self._telemetry.ran(len(jobs))
@@ -137,6 +156,30 @@ class Pipeline:
             decided = assess(self._policy, self._resolved, job, one, sampling, self._notices, self._streams)
             assessed.append(timed(decided, began, deciding, len(jobs)))
         return assessed
+
+    def _released(self, job: Job, sampling: "Sampling | None", goes_on: Callable[[], bool]) -> AssessedJob:
+        """Show one answer sentence by sentence."""
+        release = SentenceRelease(
+            self._model,
+            self._policy,
+            self._resolved,
+            self._wanted.options,
+            job,
+            sampling,
+            self._notices,
+            self._log.check if self._log is not None else lambda: None,
+        )
+        began = time.time_ns()
+        try:
+            assessed = released_sentences(self._model, job, sampling, release, goes_on)
+        except BaseException as error:
+            if release.was_heard:
+                # Nobody waits for the verdict any more, but part of the answer was shown.
+                release.fail(f"{type(error).__name__}: the answer was given up")
+                self._recorded(release.assessed(Produced(draft=release.text)), None)
+            raise
+        self._telemetry.ran(1)
+        return timed(assessed, began, time.time_ns(), 1)
 
     def _refused(self, job: Job, draft: str | None, error: str) -> AssessedJob:
         produced = Produced(draft=draft, error=error)
@@ -262,6 +305,7 @@ class Pipeline:
             timings={stage: max(0.0, seconds) for stage, seconds in timings.items()},
             turns_left_out=job.turns_left_out,
             repeats=assessed.repeats,
+            released=assessed.released,
         )
 
     def _case(self, assessed: AssessedJob) -> Case:
@@ -325,7 +369,14 @@ def shown(assessed: AssessedJob, escalation: Escalation | None) -> tuple[str, st
     message = decision.message or default
     if decision.awaiting_ticket is not None and escalation is not None:
         message = render_message(decision.awaiting_ticket, {TICKET: escalation.ticket})
-    return (draft or "", message) if decision.action == "flag" else (message, message)
+    if decision.action == "flag":
+        return draft or "", message
+    return below(assessed.released, message), message
+
+
+def below(released: Released | None, message: str) -> str:
+    """The policy's words, below what was shown already."""
+    return f"{released.text}\n\n{message}" if released is not None and released.text else message
 
 
 def withheld(answer: GuardedAnswer, error: str) -> GuardedAnswer:
@@ -333,7 +384,7 @@ def withheld(answer: GuardedAnswer, error: str) -> GuardedAnswer:
     errors = "; ".join(filter(None, (answer.error, error)))
     return replace(
         answer,
-        text=UNCHECKED,
+        text=below(answer.released, UNCHECKED),
         action="abstain",
         rule=ON_ERROR,
         reason=error,

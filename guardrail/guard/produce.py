@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from guardrail.models.trace import FinishReason, Trace, Usage
     from guardrail.scoring.options import ScoringOptions
 
-__all__ = ["Job", "Produced", "ScoredSentence", "SentenceScores", "Wanted", "produce", "score_sentences"]
+__all__ = [
+    "Job",
+    "Produced",
+    "ScoredSentence",
+    "SentenceScores",
+    "Wanted",
+    "produce",
+    "read_jobs",
+    "score_sentences",
+]
 
 
 class ScoredSentence(NamedTuple):
@@ -224,6 +233,11 @@ def _traces(
         controls = replace(jobs[0].controls, goes_on=goes_on)
         asked = [job.messages for job in jobs]
         return [*model.generate_batch(asked, sampling, depths=depths, controls=controls)]
+    return read_jobs(model, jobs, depths)
+
+
+def read_jobs(model: "LocalModel", jobs: Sequence[Job], depths: Sequence[float] = ()) -> "list[Trace | None]":
+    """Read the answers that some requests come with; None for one that is empty."""
     prompts = [
         model.encode_prompt(job.messages, job.controls.tools, job.controls.chat_template_kwargs)
         for job in jobs

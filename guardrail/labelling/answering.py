@@ -9,6 +9,7 @@ from guardrail.labelling.answers import AnswerRecord, Judgement
 from guardrail.labelling.judge import AnswerToJudge, Judge, judge_answers
 from guardrail.labelling.provenance import Provenance, provenance_of
 from guardrail.labelling.questions import LabelOptions, Question
+from guardrail.labelling.sentence_records import SentenceRecord, sentence_records
 from guardrail.scoring.batches import Encoded, Failure, Outcome, run_batches
 from guardrail.scoring.candidate_positions import POSITIONS, CandidatePositions, PromptEnd
 from guardrail.scoring.document_gain import document_gains
@@ -42,6 +43,7 @@ class _ScoredAnswer(NamedTuple):
     question: Question
     trace: "Trace"
     uncertainty: "Uncertainty | None"
+    sentences: tuple[SentenceRecord, ...] | None = None
 
 
 def label(
@@ -163,7 +165,9 @@ def _answer(
     without = [_without_document(model, job.item, options.system) for job in jobs if options.document_gain]
     traces = answer_traces(model, jobs, options.sampling, options.depth)
     answered = [trace for trace in traces if trace.has_answer]
-    uncertainties = score_batch(model, answered, options.scoring, positions=positions)
+    # For its sentences the states of an answer are needed until its record is made.
+    release = not options.sentences
+    uncertainties = score_batch(model, answered, options.scoring, release=release, positions=positions)
     if without:
         prompts = [prompt for prompt, trace in zip(without, traces, strict=True) if trace.has_answer]
         gains = document_gains(model, answered, prompts)
@@ -172,7 +176,12 @@ def _answer(
         ]
     scores = iter(uncertainties)
     return [
-        _ScoredAnswer(job.item, trace, next(scores) if trace.has_answer else None)
+        _ScoredAnswer(
+            job.item,
+            trace,
+            next(scores) if trace.has_answer else None,
+            _sentences(model, trace, options) if trace.has_answer else None,
+        )
         for job, trace in zip(jobs, traces, strict=True)
     ]
 
@@ -182,6 +191,12 @@ def _without_document(model: "LocalModel", question: Question, system: str | Non
     if question.without_document is None:
         raise PromptError("The question has no document whose effect on the answer could be scored.")
     return model.encode_prompt(messages_of(question.without_document, system))
+
+
+def _sentences(
+    model: "LocalModel", trace: "Trace", options: LabelOptions
+) -> tuple[SentenceRecord, ...] | None:
+    return sentence_records(model, trace, options.scoring) if options.sentences else None
 
 
 def _judged(
@@ -194,7 +209,7 @@ def _judged(
     answers = [result for _, result in outcomes if not isinstance(result, GuardrailError)]
     cases = [
         AnswerToJudge(question.text, response_of(question, trace), question.accepted, question.correct)
-        for question, trace, uncertainty in answers
+        for question, trace, uncertainty, _ in answers
         if uncertainty
     ]
     judgements = iter(judge_answers(judge, cases))
@@ -203,7 +218,7 @@ def _judged(
         for question, result in outcomes
         if isinstance(result, GuardrailError)
     ]
-    for question, trace, uncertainty in answers:
+    for question, trace, uncertainty, sentences in answers:
         judgement = next(judgements) if uncertainty else Judgement(None, None, no_answer(trace))
         records.append(
             AnswerRecord(
@@ -218,6 +233,7 @@ def _judged(
                 provenance=provenance,
                 digest=question.digest,
                 positions=_candidates(uncertainty, end) if uncertainty and end else None,
+                sentences=sentences,
             )
         )
         # One without an answer was not scored, and still holds what scoring would have let go of.

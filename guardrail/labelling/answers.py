@@ -12,6 +12,7 @@ from guardrail.errors import RecordError
 from guardrail.labelling.answer_facts import SINGLE_QUESTION, AnswerFacts, facts_of
 from guardrail.labelling.provenance import Provenance, name_problem
 from guardrail.labelling.questions import ANSWER_FIELDS, question_text
+from guardrail.labelling.sentence_records import SentenceRecord
 from guardrail.models.fingerprint import ModelFingerprint
 from guardrail.scoring.batches import Failure
 from guardrail.scoring.candidate_positions import CandidatePositions
@@ -103,6 +104,7 @@ class AnswerRecord:
         provenance: What made it.
         digest: The question's digest.
         positions: Where else SemGrad could be taken; None where that was not kept.
+        sentences: Its sentences; None where they were not scored.
     """
 
     fields: Mapping[str, Any]
@@ -116,6 +118,7 @@ class AnswerRecord:
     provenance: Provenance[ScorerFingerprint]
     digest: str
     positions: CandidatePositions | None = None
+    sentences: tuple[SentenceRecord, ...] | None = None
 
     @property
     def question(self) -> str:
@@ -186,6 +189,28 @@ class AnswerRecord:
             positions=self.positions,
         )
 
+    def facts_of_sentence(self, sentence: SentenceRecord) -> AnswerFacts:
+        """How one of its sentences came about; the last alone may be cut off."""
+        of_answer, form = self.facts, facts_of([], sentence.text).form
+        cut_off = of_answer.cut_off and self.sentences is not None and sentence is self.sentences[-1]
+        return replace(of_answer, form=form, answer_tokens=sentence.tokens, cut_off=cut_off)
+
+    @property
+    def labelled_sentences(self) -> list[LabelledAnswer]:
+        """Its sentences with their labels, those that have one; they stay in one part of the data."""
+        return [
+            LabelledAnswer(
+                one.observation,
+                one.correct,
+                self.question,
+                one.text,
+                self.facts_of_sentence(one),
+                group=_name(self.fields.get("group")),
+            )
+            for one in self.sentences or ()
+            if one.correct is not None
+        ]
+
     def as_plain(self) -> dict[str, Any]:
         """The record as values for JSON: the question line's own fields first."""
         judgement, provenance = self.judgement, self.provenance
@@ -210,9 +235,12 @@ class AnswerRecord:
                 positions=self.positions,
             ),
             hidden=self.hidden,
+            sentences=self.sentences,
         )
         # What is not there is not named, as in files of before it could be.
         unnamed: dict[str, Any] = {} if provenance.answered_by else {"answered_by": True}
+        if self.sentences is None:
+            unnamed["sentences"] = True
         if self.positions is None:
             unnamed["scoring"] = {"positions"}
         return {**self.fields, **line.model_dump(exclude=unnamed)}
@@ -261,6 +289,7 @@ class _AnswerLine(FrozenModel):
     answered_by: str | None = None
     scoring: _ScoringLine
     hidden: HiddenState | None = None
+    sentences: tuple[SentenceRecord, ...] | None = None
 
     def record(self, fields: Mapping[str, Any]) -> AnswerRecord:
         """The answer that the line holds."""
@@ -278,6 +307,7 @@ class _AnswerLine(FrozenModel):
             provenance=Provenance(model, scoring.scorer, scoring.generation, self.answered_by),
             digest=scoring.line,
             positions=scoring.positions,
+            sentences=self.sentences,
         )
 
 

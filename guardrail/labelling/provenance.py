@@ -108,6 +108,7 @@ def generation_arguments(options: "LabelOptions") -> dict[str, Any]:
         **({"chat_template_kwargs": dict(given)} if (given := options.chat_template_kwargs) else {}),
         # Not of the generation, and answers with it and without must not end up in one file.
         **({DOCUMENT_GAIN: True} if options.document_gain else {}),
+        **({"sentences": True} if options.sentences else {}),
     }
 
 

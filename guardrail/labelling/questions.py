@@ -55,6 +55,7 @@ class LabelOptions:
         answered_by: Author of the answers, if not the model.
         chat_template_kwargs: Arguments of the chat template that the model was opened with; stored answers
             with other arguments are not resumed.
+        sentences: Score each sentence of an answer too, by the same options, for a profile of sentences.
         keep_positions: Keep with each answer what t* can be chosen by, where ``scoring`` names none.
         document_gain: Score how much the documents of each prompt moved its answer, which takes one more
             forward pass; questions without a document are refused.
@@ -72,6 +73,7 @@ class LabelOptions:
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     keep_positions: bool = True
     document_gain: bool = False
+    sentences: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -91,6 +93,7 @@ ANSWER_FIELDS = (
     "model",
     "answered_by",
     "scoring",
+    "sentences",
     "error",
     "error_type",
 )

@@ -169,7 +169,9 @@ def shown_of(
     if answer.finish_reason is not None:
         metadata["finish_reason"] = answer.finish_reason
     if answer.is_withheld:
-        refuses = nothing_answers and on_abstain == "refusal"
+        # What was shown before the rest was withheld is no refusal.
+        was_shown = answer.released is not None and bool(answer.released.text)
+        refuses = nothing_answers and on_abstain == "refusal" and not was_shown
         return Shown(answer.text, metadata, usage, refuses=refuses, abstained=abstained)
     text = answer.text if said.text is None else said.text
     return Shown(

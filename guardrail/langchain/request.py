@@ -16,6 +16,7 @@ from guardrail.langchain.message_conversion import prompt_of
 from guardrail.langchain.reply import Shown, shown_of, told_of_schema
 from guardrail.langchain.tool_parsing import ToolReader
 from guardrail.langchain.verdicts import note_in_traces
+from guardrail.policy.model import SENTENCES
 
 if TYPE_CHECKING:
     from langchain_core.callbacks.manager import BaseRunManager
@@ -186,8 +187,13 @@ class ChatRequest:
                 told += piece if isinstance(piece, str) else ""
 
     def is_live(self) -> bool:
-        """Whether the draft may be shown before it is decided on: never where a rule could withhold it."""
+        """Whether the answer is shown while it grows: sentence by sentence as each is decided on, or before.
+
+        Never before it is decided on where a rule could withhold it.
+        """
         policy = self._guard.policy
+        if policy.streaming == SENTENCES:
+            return True
         if policy.streaming != "annotate" or self._options.tools:
             return False
         unknown = (policy.on_uncalibrated.action, policy.on_outside_domain.action)

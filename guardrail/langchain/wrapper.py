@@ -23,7 +23,7 @@ from guardrail.langchain.shared_models import shared_model
 from guardrail.models.files.reference import DEFAULT_MODEL
 from guardrail.policy.lint import AUTO
 from guardrail.policy.load import load_policy
-from guardrail.policy.model import Policy
+from guardrail.policy.model import SENTENCES, Policy
 from guardrail.utils.text import takes_no_others
 from guardrail.utils.threads import ForkSafeLock
 
@@ -127,6 +127,12 @@ class UncertaintyGuard:
             # Any text would show drafts, "no" too.
             raise OptionError(f"trace_drafts is {trace_drafts!r}; it can be True or False.")
         self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
+        if self.policy.streaming == SENTENCES:
+            raise OptionError(
+                "streaming: sentences decides on an answer while its model generates it, and that of a chain "
+                "or an agent is read once it is there: give the policy to a ChatGuardrail, and the chain or "
+                "the agent one with streaming: buffer."
+            )
         self.on_abstain = on_abstain
         self.answered_by = checked_declaration(answered_by)
         self.trace_drafts = trace_drafts

@@ -27,6 +27,7 @@ from guardrail.utils.threads import ForkSafeLock
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from guardrail.models.partial_response import PartialResponse
     from guardrail.models.runnable_model import RunnableModel
 
 __all__ = [
@@ -239,6 +240,7 @@ class GenerationControls:
         json_schema: What ``processor`` holds the answer to, for who has it generated elsewhere; None for
             anything else.
         must_call: Whether it holds the answer to a call of one of the tools; likewise.
+        on_growth: Told of one prompt's response after every token; where it says no, the response ends.
     """
 
     tools: Tools = ()
@@ -248,11 +250,12 @@ class GenerationControls:
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     json_schema: Mapping[str, Any] | None = None
     must_call: bool = False
+    on_growth: "Callable[[PartialResponse], bool] | None" = None
 
     @property
     def is_for_one(self) -> bool:
         """Whether it can only be given with a single prompt."""
-        return self.on_text is not None or self.processor is not None
+        return any(one is not None for one in (self.on_text, self.on_growth, self.processor))
 
 
 NO_CONTROLS = GenerationControls()

@@ -1,16 +1,17 @@
 """Runs of the model that leave something to score: generating a batch of responses, or reading given ones."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, LogitsProcessor
+from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria
 
 from guardrail.errors import GenerationError
 from guardrail.models.decoding import NO_CONTROLS, GenerationControls, GoesOn, StopStrings, drawn
+from guardrail.models.partial_response import GrowthWatch, PartialResponse
 from guardrail.models.reasoning import DEFAULT_REASONING_TOKENS
 from guardrail.models.replay.architecture import headless, positions_of, predicting
 from guardrail.models.replay.caches import CachedActivations, retaining_cache
@@ -92,7 +93,12 @@ def generate(
             runnable.silent_ends,
             opened=readers[0].opened,
         )
-        criteria = [stop if stops else None, stream, controls.goes_on and GoesOn(controls.goes_on)]
+        goes_on = controls.goes_on and GoesOn(controls.goes_on)
+        criteria: list[StoppingCriteria | None] = [stop if stops else None, stream, goes_on]
+        if controls.on_growth is not None:
+            # Behind the others: it is told of nothing that nobody waits for.
+            partial = _growing(runnable, recorder, readers[0], prompts[0], mask, tail)
+            criteria.append(GrowthWatch(partial, width, controls.on_growth))
         output = run_generate(
             runnable,
             ids,
@@ -105,12 +111,28 @@ def generate(
     new = output.sequences[:, width:]
     responses = [_until_end(runnable, row, stop.ends[at]) for at, row in enumerate(new.tolist())]
     longest = max(map(len, responses))
-    states = CachedActivations(
-        ids=output.sequences[:, : width + longest - 1],
-        mask=torch.cat([mask, mask.new_ones(len(prompts), longest - 1)], dim=1),
+    states = _left(runnable, recorder, output.sequences, mask, output.past_key_values, longest, tail)
+    run = _finished(runnable, recorder, states, readers, responses, new[:, :longest], began)
+    return run._replace(stream=stream)
+
+
+def _left(
+    runnable: RunnableModel,
+    recorder: Recorder,
+    ids: Tensor,
+    mask: Tensor,
+    cache: Any,
+    longest: int,
+    tail: int,
+) -> CachedActivations:
+    """What a generation (ids: B × columns; mask: of its prompts) has left at so many response tokens."""
+    width = mask.shape[1]
+    return CachedActivations(
+        ids=ids[:, : width + longest - 1],
+        mask=torch.cat([mask, mask.new_ones(len(mask), longest - 1)], dim=1),
         prompt_width=width,
-        cache=output.past_key_values,
-        layer=layer,
+        cache=cache,
+        layer=recorder.layer,
         entering=torch.cat(recorder.entering[:longest], dim=1),
         entering_from=max(0, width - tail),
         outputs=recorder.outputs.joined(recorder.entering, longest),
@@ -120,8 +142,35 @@ def generate(
         plain_head=runnable.plain_head,
         returned=runnable.returned,
     )
-    run = _finished(runnable, recorder, states, readers, responses, new[:, :longest], began)
-    return run._replace(stream=stream)
+
+
+def _growing(
+    runnable: RunnableModel,
+    recorder: Recorder,
+    reader: ResponseReader,
+    prompt: "EncodedPrompt",
+    mask: Tensor,
+    tail: int,
+) -> Callable[[Tensor], PartialResponse]:
+    """Makes the partial response of a single prompt from the ids of both (1 × columns)."""
+
+    def partial(ids: Tensor) -> PartialResponse:
+        new = ids[:, mask.shape[1] :]
+        response: list[int] = new[0].tolist()
+
+        def run() -> Run:
+            began = time.perf_counter()
+            if recorder.cache is None:
+                raise GenerationError(
+                    f"A {runnable.anatomy.config.model_type} keeps its state within itself: no response can "
+                    "be scored before it is finished. Choose another model, or streaming: buffer."
+                )
+            states = _left(runnable, recorder, ids, mask, recorder.cache, len(response), tail)
+            return _finished(runnable, recorder, states, [reader], [response], new, began)
+
+        return PartialResponse(prompt, reader, response, run, recorder.suspended)
+
+    return partial
 
 
 def _held(

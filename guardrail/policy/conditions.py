@@ -10,7 +10,10 @@ from guardrail.scoring.uncertainty import DOCUMENT_GAIN, SCORES
 from guardrail.utils.record_store import FrozenModel
 
 __all__ = [
+    "NO_ESCALATION",
+    "NO_PROFILE_OF_SENTENCES",
     "NUMBERS",
+    "OF_WHOLE_ANSWERS",
     "QUANTILES",
     "SHARE",
     "Bounds",
@@ -85,6 +88,25 @@ def _known_quantile(name: str) -> str:
 
 _Score = Annotated[str, AfterValidator(_known_number)]
 _Quantile = Annotated[str, AfterValidator(_known_quantile)]
+
+
+# Conditions on what is known of a whole answer alone, and why a sentence has none of it. With dots: one
+# score of those that the condition may name.
+OF_WHOLE_ANSWERS: Mapping[str, str] = {
+    "certified": "guarantees are of whole answers",
+    "familiar": "traffic is compared by whole answers",
+    "finish_reason": "it is not known before the answer ends",
+    "tool_call": "calls are no prose, and a call is decided on as a whole",
+    "uncertainty.tokens": "the length of an answer is not known before it ends",
+    "quantile.tokens": "the length of an answer is not known before it ends",
+}
+
+
+NO_ESCALATION = "has no escalate: a target would answer what was answered in part already; use abstain"
+NO_PROFILE_OF_SENTENCES = (
+    "needs a profile of sentences, and those that ship are of whole answers; name one as profile, which "
+    "guardrail calibrate --sentences makes"
+)
 
 
 class Bounds(FrozenModel):
@@ -221,6 +243,18 @@ class When(FrozenModel):
         description="These conditions do not all hold. Unknown stays unknown: not: {confidence: {lt: 0.5}} "
         "does not hold if there is no confidence.",
     )
+
+    @property
+    def of_whole_answers(self) -> list[str]:
+        """Those of its conditions, here and within, that are in ``OF_WHOLE_ANSWERS``."""
+        found = []
+        for name in OF_WHOLE_ANSWERS:
+            key, _, score = name.partition(".")
+            value = getattr(self, key)
+            if value is not None and (not score or score in value):
+                found.append(name)
+        within = [*(self.all_ or ()), *(self.any_ or ()), *([self.not_] if self.not_ else [])]
+        return [*found, *(name for one in within for name in one.of_whole_answers)]
 
     @model_validator(mode="after")
     def _has_one(self) -> Self:

@@ -9,10 +9,16 @@ from pydantic import ValidationError
 
 from guardrail.errors import ProfileError
 from guardrail.policy.answer_boxes import Budget
-from guardrail.policy.conditions import QUANTILES, Certified
+from guardrail.policy.conditions import (
+    NO_ESCALATION,
+    NO_PROFILE_OF_SENTENCES,
+    OF_WHOLE_ANSWERS,
+    QUANTILES,
+    Certified,
+)
 from guardrail.policy.document import Mistake, Node, step
 from guardrail.policy.messages import names_ticket
-from guardrail.policy.model import ABSTAIN, KINDS
+from guardrail.policy.model import ABSTAIN, KINDS, SENTENCES
 from guardrail.policy.reachability import check_reach, conditions_of, rules_of
 from guardrail.policy.yaml_document import BUILTIN
 from guardrail.utils.text import did_you_mean
@@ -59,6 +65,7 @@ def check_soundness(root: Node, budget: Budget | None = None) -> tuple[list[Mist
         *_check_outcomes(root),
         *_check_targets(root),
         *_check_streaming(root),
+        *_check_sentences(root),
     ]
     return mistakes, [*unclaimed, *_unused_targets(root), *_never_tickets(root), *_annotated_errors(root)]
 
@@ -127,6 +134,32 @@ def _check_streaming(root: Node) -> Iterator[Mistake]:
         if given is None or (given.entries and "action" not in given.entries):
             node = given or streaming
             yield node.mistake(f"{key} defaults to abstain, and {why}, or set it to flag")
+
+
+def _by_sentences(root: Node) -> Node | None:
+    streaming = root.get("streaming")
+    return streaming if streaming is not None and streaming.text == SENTENCES else None
+
+
+def _check_sentences(root: Node) -> Iterator[Mistake]:
+    streaming = _by_sentences(root)
+    if streaming is None:
+        return
+    for when in conditions_of(root):
+        for name, why in OF_WHOLE_ANSWERS.items():
+            key, _, score = name.partition(".")
+            condition = when.get(key)
+            if condition is not None and score:
+                condition = condition.get(score)
+            if condition is not None:
+                yield condition.mistake(f"is no condition for streaming: sentences: {why}; remove it")
+    for outcome in _outcomes(root):
+        action = outcome.get("action") or outcome
+        if action.text == "escalate":
+            yield action.mistake(f"is escalate, but streaming: sentences {NO_ESCALATION}")
+    profile = root.get("profile")
+    if profile is None or profile.text in (AUTO, ""):
+        yield streaming.mistake(f"is sentences, which {NO_PROFILE_OF_SENTENCES}")
 
 
 def _annotated_errors(root: Node) -> Iterator[Mistake]:
@@ -273,6 +306,7 @@ def _certified_conditions(root: Node) -> list[Node]:
 
 
 def _compare(root: Node, node: Node, path: Path, found: Profiled, *, is_auto: bool = False) -> None:
+    from guardrail.calibration.domain import Unit, wrong_unit
     from guardrail.calibration.held_out import builtin_profiles
     from guardrail.calibration.profile import read_profile
 
@@ -280,6 +314,10 @@ def _compare(root: Node, node: Node, path: Path, found: Profiled, *, is_auto: bo
         profile = read_profile(path)
     except (ProfileError, ValueError) as error:
         found.mistakes.append(node.mistake(str(error)))
+        return
+    unit: Unit = "answer" if _by_sentences(root) is None else "sentence"
+    if profile.unit != unit and not is_auto:
+        found.mistakes.append(node.mistake(wrong_unit(profile.unit)))
         return
     for when in conditions_of(root):
         confidence, certified, quantile = when.get("confidence"), when.get("certified"), when.get("quantile")

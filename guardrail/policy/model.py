@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, Strict, model_validator
 from pydantic_core import PydanticCustomError
 
-from guardrail.policy.conditions import When
+from guardrail.policy.conditions import NO_ESCALATION, NO_PROFILE_OF_SENTENCES, OF_WHOLE_ANSWERS, When
 from guardrail.policy.evidence import Action
 from guardrail.policy.messages import Notice, check_message
 from guardrail.utils.record_store import FrozenModel
@@ -18,6 +18,7 @@ from guardrail.utils.record_store import FrozenModel
 __all__ = [
     "ABSTAIN",
     "KINDS",
+    "SENTENCES",
     "Log",
     "OnError",
     "OnOutsideDomain",
@@ -33,6 +34,7 @@ __all__ = [
 # The value that on_error of a target may have instead of another target's name; reserved.
 ABSTAIN = "abstain"
 KINDS = ("queue", "chat_model", "callable")
+SENTENCES = "sentences"
 
 _CALLABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _CHAT_MODEL = re.compile(r"[A-Za-z][\w-]*:\S+")
@@ -159,8 +161,7 @@ class Rule(FrozenModel):
     when: When | None = Field(
         default=None,
         description="Conditions that must all hold for the rule to decide. Without it the rule always "
-        "decides; "
-        "the last rule has none, and only the last.",
+        "decides; the last rule has none, and only the last.",
     )
     action: Action = Field(
         description="pass (show the answer), flag (show it with a warning), abstain (withhold it) or "
@@ -227,8 +228,7 @@ class Log(FrozenModel):
     text: Literal["none", "hash", "full"] = Field(
         default="none",
         description="What to log of questions and answers: nothing, their SHA-256 (short texts can be "
-        "guessed "
-        "from it), or the full text.",
+        "guessed from it), or the full text.",
     )
 
 
@@ -267,14 +267,12 @@ class Policy(FrozenModel):
     chat_template_kwargs: Mapping[str, Any] | None = Field(
         default=None,
         description="Arguments of the local model's chat template, such as enable_thinking: false. The "
-        "template "
-        "must use them. A profile is valid only for answers with the same arguments.",
+        "template must use them. A profile is valid only for answers with the same arguments.",
     )
     scorer_model: _Text | None = Field(
         default=None,
         description="Local model that scores the answers of a model whose internals are not accessible, such "
-        "as "
-        "one behind an API.",
+        "as one behind an API.",
     )
     profile: _Text = Field(
         default="auto",
@@ -318,11 +316,12 @@ class Policy(FrozenModel):
         "another form or much longer than the profile's answers. Confidence, certified and quantile are then "
         "unknown. flag, abstain, or {action, to, message}.",
     )
-    streaming: Literal["buffer", "annotate"] = Field(
+    streaming: Literal["buffer", "annotate", "sentences"] = Field(
         default="buffer",
-        description="buffer shows nothing before the verdict. annotate shows tokens as they are generated "
-        "and "
-        "the verdict last; not for policies that withhold answers.",
+        description="buffer shows nothing before the verdict. annotate shows tokens as they are generated, "
+        "the verdict last; not for policies that withhold answers. sentences decides on each sentence and "
+        "then shows it, until one is withheld: with a profile of sentences (guardrail calibrate --sentences) "
+        "and without conditions on whole answers, escalation, tools or JSON.",
     )
     escalation: Mapping[_Id, Target] = Field(
         default_factory=dict, description="Targets by name, for action: escalate."
@@ -378,6 +377,20 @@ class Policy(FrozenModel):
         own = self.notices
         copy._inherited = tuple(one for one in notices if one not in own)
         return copy
+
+    @model_validator(mode="after")
+    def _decides_on_sentences(self) -> Self:
+        if self.streaming != SENTENCES:
+            return self
+        named = [name for rule in self.rules if rule.when for name in rule.when.of_whole_answers]
+        if named:
+            raise conflict(f"streaming: sentences has no {named[0]}: {OF_WHOLE_ANSWERS[named[0]]}")
+        unknown = (self.on_uncalibrated.action, self.on_outside_domain.action)
+        if "escalate" in (*(rule.action for rule in self.rules), self.on_error.action, *unknown):
+            raise conflict(f"streaming: sentences {NO_ESCALATION}")
+        if self.profile == "auto":
+            raise conflict(f"streaming: sentences {NO_PROFILE_OF_SENTENCES}")
+        return self
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:

@@ -25,7 +25,15 @@ from guardrail.scoring.options import ScoringOptions, Span, check_spans
 from guardrail.scoring.score import check_scorable, score_laid_out
 from guardrail.scoring.uncertainty import Uncertainty
 
-__all__ = ["Span", "score_segments", "sentence_spans", "sentence_starts", "token_spans"]
+__all__ = [
+    "Span",
+    "complete_spans",
+    "final_starts",
+    "score_segments",
+    "sentence_spans",
+    "sentence_starts",
+    "token_spans",
+]
 
 
 _FENCED = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
@@ -86,6 +94,32 @@ def token_spans(token_texts: Sequence[str]) -> list[Span]:
         if text:
             begin = index + 1
     return [Span(*pair) for pair in pairwise([0, *firsts[1:], len(token_texts)])]
+
+
+def final_starts(text: str) -> list[int]:
+    """Those of :func:`sentence_starts` at which a sentence begins however the text goes on.
+
+    Whether one ends is decided by the first letter of the next, behind spaces, quotes and brackets: once it
+    is there, nothing that follows moves the boundary, and none can appear before it.
+    """
+    return [start for start in sentence_starts(text) if _is_final(text, start)]
+
+
+def complete_spans(token_texts: Sequence[str]) -> list[Span]:
+    """Those of :func:`token_spans` that stay as they are however the text goes on."""
+    spans, text = token_spans(token_texts), "".join(token_texts)
+    complete: list[Span] = []
+    for span, following in pairwise(spans):
+        begin = sum(map(len, token_texts[: following.start]))
+        if not _is_final(text, begin + len(text[begin:]) - len(text[begin:].lstrip())):
+            break
+        complete.append(span)
+    return complete
+
+
+def _is_final(text: str, start: int) -> bool:
+    opening = _OPENING.match(text, start)
+    return opening is not None and opening.end() < len(text)
 
 
 def _boundaries(text: str) -> Iterator[int]:

@@ -335,3 +335,35 @@ def test_a_general_profile_says_so_and_certifies_nothing_of_others(calibrate, so
     shown = " ".join(result.output.split())
     assert "thresholds accept no answer of an app" in shown
     assert "Where it holds" in shown
+
+
+def test_the_sentences_of_answers_become_a_profile_that_says_so(run, source, tmp_path):
+    text = "It is {at}. Why not 3.5? Nobody knows it."
+    lines = [{"prompt": f"What is {at}?", "response": text.format(at=at)} for at in range(12)]
+    path, output = source(*lines), tmp_path / "sentences.json"
+    first = run("calibrate", path, "--sentences", "--output", output)
+    assert first.exit_code == 0, first.output
+    unlabelled = read_profile(output)
+    assert (unlabelled.unit, unlabelled.is_calibrated, unlabelled.certified) == ("sentence", False, ())
+    assert unlabelled.scorer.reduction == "mean"
+    assert unlabelled.reference["hybridgrad"].n == 36
+    stored = tmp_path / "sentences.answers.jsonl"
+    answers = answers_of(stored)
+    said = [one["text"] for one in answers[0]["sentences"]]
+    assert said == ["It is 0.", "Why not 3.5?", "Nobody knows it."]
+    # As many as a profile needs, labelled as a person would.
+    answers = [json.loads(json.dumps(answer)) for _ in range(10) for answer in answers]
+    for at, answer in enumerate(answers):
+        answer["prompt"], answer["scoring"]["line"] = f"What is {at}?", f"{at:016x}"
+        for number, one in enumerate(answer["sentences"][:2]):
+            one["correct"] = (at + number) % 3 != 0
+    stored.write_text("".join(f"{json.dumps(answer)}\n" for answer in answers))
+    fast = ["--inputs", "hybridgrad", "--calibrator", "platt"]
+    again = run("calibrate", stored, "--sentences", "--output", output, *fast, model=None)
+    assert again.exit_code == 0, again.output
+    labelled = read_profile(output)
+    assert (labelled.unit, labelled.is_calibrated, labelled.certified) == ("sentence", True, ())
+    assert labelled.making.answers == 240
+    assert labelled.making.judge == "240 sentences by hand"
+    refused = run("calibrate", path, "--sentences", "--target-error", 0.1, "--output", output)
+    assert refused.exit_code != 0

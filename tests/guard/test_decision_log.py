@@ -40,6 +40,7 @@ FIELDS = [
     "finish_reason",
     "usage",
     "turns_left_out",
+    "released",
     "tags",
     "escalation",
     "error",

@@ -440,6 +440,7 @@ def test_the_plain_form_is_json_with_these_fields(tmp_path):
         "policy",
         "profile",
         "turns_left_out",
+        "released",
         "timings",
     ]
     assert plain["guarantees"] == [{"max_error": 0.1, "confidence": 0.9}]

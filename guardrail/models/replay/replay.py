@@ -335,10 +335,25 @@ class Recorder:
         self.outputs = CachedOutputs(
             (module for above in anatomy.layers[layer:] for module in above.modules()), tail
         )
+        # Keys and values so far, where the model gives them.
+        self.cache: Any = None
         self._logits_budget, self._logits_bytes = logits_budget, 0
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
+        self._watch()
+        return self
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Let the model be run for something else between two passes of a generation."""
+        self._stack.close()
+        try:
+            yield
+        finally:
+            self._watch()
+
+    def _watch(self) -> None:
         layers = self.anatomy.layers
         hooks = [
             layers[self.layer].register_forward_pre_hook(
@@ -358,7 +373,6 @@ class Recorder:
             from guardrail.models.replay.attention import recording_attention
 
             self._stack.enter_context(recording_attention(self.model, self.anatomy.config, self.outputs))
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -376,6 +390,7 @@ class Recorder:
 
     def _end_pass(self, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
         self.outputs.end_pass()
+        self.cache = getattr(output, "past_key_values", None)
         if self.logits is None:
             return
         self.logits.append(last_columns(output.logits, self.predicted))
