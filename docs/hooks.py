@@ -43,6 +43,7 @@ _PARTS = {
     "OnOutsideDomain": "on_outside_domain",
     "Target": "An escalation's target",
     "Log": "log",
+    "Telemetry": "telemetry",
 }
 
 
