@@ -130,8 +130,12 @@ def _compared(served: Sequence[float], local: Sequence[float], bound: float) -> 
 
 def attributed(job: "Job", produced: "Produced") -> "Job":
     """The request, with the server's model as the author where the answer is not the local model's."""
-    if job.generation is None or not job.generation.is_same_model:
+    if job.generation is None:
         return job
+    if not job.generation.is_same_model:
+        # Whoever was declared to answer there: what the server says of this answer may contradict it.
+        author, doubt = job.answered_by, job.generation.doubt
+        return job if author is None or not doubt else replace(job, answered_by=Author(author.name, doubt))
     attribution = produced.attribution
     if attribution is not None and attribution.weights != "foreign":
         return job

@@ -20,7 +20,7 @@ from guardrail.labelling.provenance import Author, author_of, same_name
 from guardrail.models.decoding import NO_CONTROLS, CancelledError, GenerationControls, decode
 from guardrail.models.files.reference import DEFAULT_MODEL
 from guardrail.models.local import LocalModel
-from guardrail.models.response import token_budget
+from guardrail.models.response import ResponseReader, token_budget
 from guardrail.policy.load import load_policy
 from guardrail.policy.model import Policy
 from guardrail.upstream.chat_endpoint import ChatEndpoint, ChatPrompt, public_name
@@ -267,7 +267,8 @@ class UpstreamGuard(Guard):
         by_ids = report.token_ids is not None
         response, doubt = await asyncio.to_thread(self._read, report)
         if controls.json_schema is not None and report.finish_reason == "stop" and not report.calls:
-            await asyncio.to_thread(self._check_form, report, controls.json_schema)
+            shown = self._shown(report, opened=encoded.opens_reasoning)
+            await asyncio.to_thread(_check_form, shown, controls.json_schema)
         generation = ExternalGeneration(
             model=self._served_name,
             sampling=sampling,
@@ -323,9 +324,16 @@ class UpstreamGuard(Guard):
         if content and _INCOMPLETE not in content and not any(content in text for text in said):
             raise UpstreamError("the server's text is not what its token ids spell")
 
-    def _check_form(self, report: "CompletionReport", schema: Mapping[str, Any]) -> None:
-        if not conforms(report.content, schema):
-            raise UpstreamError("the server did not hold the answer to the JSON schema that it was given")
+    def _shown(self, report: "CompletionReport", *, opened: bool) -> str:
+        """The answer as it would be shown: what token ids spell may be more than the text beside them."""
+        if report.token_ids is None:
+            return report.content
+        return ResponseReader(self.model.tokenizer, opened=opened).read(report.token_ids).answer
+
+
+def _check_form(text: str, schema: Mapping[str, Any]) -> None:
+    if not conforms(text, schema):
+        raise UpstreamError("the server did not hold the answer to the JSON schema that it was given")
 
 
 def _is_named(reported: str | None, asked: str | None) -> bool:

@@ -5,13 +5,14 @@ import copy
 import pytest
 import torch
 
+from guardrail.calibration.profile import write_profile
 from guardrail.guard.external_generation import largest_difference
 from guardrail.models.local import LocalModel
 from guardrail.models.sampling import Sampling
 from guardrail.upstream.chat_endpoint import ChatEndpoint
 from guardrail.upstream.upstream_guard import UpstreamGuard
 from tests.support.chat import tiny_chat
-from tests.support.guards import ASKED, PASS, policy_of, profile_file, tiny
+from tests.support.guards import ASKED, PASS, policy_of, profile_file, profile_of, tiny
 from tests.support.upstream import inference_server
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -126,6 +127,19 @@ def test_a_server_that_says_another_model_answered_is_believed(tmp_path):
         answer = guard_at(server, tmp_path).ask(ASKED, SOME)
     assert answer.generated_by["weights"] == "foreign"
     assert "another model answered" in answer.outside_domain
+
+
+@pytest.mark.parametrize("by", ["tiny", "a router's choice"])
+def test_so_is_one_that_says_so_of_a_model_whose_profile_there_is(tmp_path, by):
+    path = tmp_path / "profile.json"
+    write_profile(profile_of(intercept=2.0).model_copy(update={"answered_by": "their model"}), path)
+    policy = policy_of(SURE, NO, profile=str(path)).found_at(path)
+    with inference_server(tiny()) as server:
+        server.changes["model"] = by
+        upstream = ChatEndpoint(server.url, timeout=20)
+        answer = UpstreamGuard(policy, tiny(), upstream, weights="their model").ask(ASKED, SOME)
+    assert (answer.confidence is not None) == (by == "tiny")
+    assert ("another model answered" in answer.outside_domain) == (by != "tiny")
 
 
 def test_by_text_where_the_server_has_no_ids(tmp_path):

@@ -178,6 +178,17 @@ def test_a_schema_that_the_server_passed_over_is_an_error(content, fits):
     assert (answer.rule == "on_error") != fits
 
 
+@pytest.mark.parametrize(("spelled", "fits"), [('{"a": 1}', True), ('Sure! {"a": 1} Bye.', False)])
+def test_the_schema_holds_of_what_the_token_ids_spell(server, spelled, fits):
+    ids = tiny().token_ids(spelled)
+    server.changes |= {"content": '{"a": 1}', "ids": list(ids), "finish_reason": "stop"}
+    server.changes["logprobs"] = [-1.0] * len(ids)
+    controls = GenerationControls(json_schema=SCHEMA, processor=lambda _: None)
+    answer = guard_of(server, PASS).ask(ASKED, Sampling(max_tokens=40), controls=controls)
+    assert (answer.text == spelled) == fits
+    assert (answer.rule == "on_error") != fits
+
+
 def test_a_stop_string_is_cut_off_as_here(server):
     plain = tiny().generate(ASKED, Sampling(max_tokens=30)).text
     stop = plain[10:12]
