@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["GatewayGuardrail"]
 
+# What a message takes beside its text, which may be one letter.
+_OBJECT_BYTES = 1000
 _NO_QUESTION = (
     "it is not known what was asked: the gateway has to show the question, too (mode: [pre_call, post_call])"
 )
@@ -54,7 +56,8 @@ class GatewayGuardrail:
         messages = messages_of(call.structured_messages or ())
         # What no model can read is an error now, before another has answered it.
         prompt_of(messages)
-        self._questions.put(self._key(call), Question(messages, bool(call.tools), size))
+        memory = size + _OBJECT_BYTES * (1 + len(messages))
+        self._questions.put(self._key(call), Question(messages, bool(call.tools), memory))
         return passed()
 
     def question_of(self, call: GatewayCall) -> Question | None:

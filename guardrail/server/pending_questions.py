@@ -4,6 +4,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from langchain_core.messages import BaseMessage
 
@@ -29,12 +30,13 @@ class PendingQuestions:
     """Questions by the call that they are of, as far as memory and time allow.
 
     A question that is no longer here is not known: the response to it cannot be checked. Nor can it where one
-    call had two questions.
+    call had two questions, though the first was forgotten: the response may be to that one.
 
     Args:
         most_bytes: How much memory they may take together.
         seconds: How long one is kept.
         clock: Tells the time, in seconds.
+        most_forgotten: Of how many forgotten questions it is known that they were asked.
     """
 
     def __init__(
@@ -42,11 +44,15 @@ class PendingQuestions:
         most_bytes: int = 64_000_000,
         seconds: float = 900.0,
         clock: Callable[[], float] = time.monotonic,
+        most_forgotten: int = 100_000,
     ) -> None:
         self._most, self._seconds, self._clock = most_bytes, seconds, clock
         self._size = 0
         # The oldest first. None stands for a call that had several.
         self._kept: OrderedDict[Hashable, tuple[float, int, Question | None]] = OrderedDict()
+        # Hashes of the calls whose questions were forgotten, the oldest first: an id may be of any length.
+        self._forgotten: OrderedDict[bytes, None] = OrderedDict()
+        self._most_forgotten = most_forgotten
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -59,7 +65,8 @@ class PendingQuestions:
             question: The question.
         """
         before = self._kept.get(call)
-        if before is not None and (before[2] is None or before[2] != question):
+        is_other = before is not None and before[2] != question
+        if is_other or _hash(call) in self._forgotten:
             # Whichever is kept, a response to the other would be taken for one to it.
             self._drop(call)
             self._keep(call, None, question.size)
@@ -88,7 +95,14 @@ class PendingQuestions:
             if until > now and self._size <= self._most:
                 return
             self._drop(oldest)
+            self._forgotten[_hash(oldest)] = None
+            while len(self._forgotten) > self._most_forgotten:
+                self._forgotten.popitem(last=False)
 
     def _drop(self, call: Hashable) -> None:
         if call in self._kept:
             self._size -= self._kept.pop(call)[1]
+
+
+def _hash(call: Hashable) -> bytes:
+    return sha256(repr(call).encode("utf-8", "backslashreplace")).digest()[:16]

@@ -261,6 +261,32 @@ def test_questions_are_forgotten_by_time_and_by_size():
     assert len(kept) == 0
 
 
+def test_messages_of_one_letter_take_memory_too():
+    gateway = GatewayGuardrail(guard_of(PASS), PendingQuestions(most_bytes=50_000))
+    call = GatewayCall.model_validate(question(messages=[{"role": "user", "content": "a"}] * 100))
+    gateway.note_question(call, 4_000)
+    assert gateway.question_of(call) is None
+
+
+def test_a_question_that_was_forgotten_makes_room_for_no_other():
+    now = 0.0
+    kept = PendingQuestions(most_bytes=100, seconds=10, clock=lambda: now, most_forgotten=2)
+    other = Question((), has_tools=True, size=60)
+    for call in "ab":
+        # The response to the first question is still to come.
+        kept.put(call, Question((), size=60))
+    kept.put("a", other)
+    assert kept.get("a") is None
+    now = 10.0
+    assert (kept.get("a"), len(kept)) == (None, 0)
+    kept.put("a", other)
+    assert kept.get("a") is None
+    for call in "cdef":
+        kept.put(call, Question((), size=60))
+    kept.put("a", other)
+    assert kept.get("a") == other
+
+
 @pytest.mark.parametrize(
     ("asked", "said"), [("question", "response"), ("question with tools", "call of a tool")]
 )
