@@ -158,9 +158,12 @@ def _finish_reason(wanted: Sequence[str], reason: str | None) -> Truth:
 
 
 def _named(has: str, what: str, names: Iterable[str], patterns: Sequence[str]) -> Truth:
-    fitting = sorted({name for name in names for pattern in patterns if fnmatchcase(name, pattern)})
+    given = [*names]
+    fitting = [one for one in dict.fromkeys(patterns) if any(fnmatchcase(name, one) for name in given)]
     if fitting:
-        return Truth(True, f"{has} the {what} {', '.join(fitting)[:80]}")
+        # In the policy's words: a name was written by a model or a client, and may be any text.
+        is_exact = not any(set("*?[") & set(one) for one in fitting)
+        return Truth(True, f"{has} {f'the {what}' if is_exact else f'a {what} that matches'} {_or(fitting)}")
     return Truth(False, f"{has} no {what}" + ("" if "*" in patterns else f" that matches {_or(patterns)}"))
 
 

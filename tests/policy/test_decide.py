@@ -37,6 +37,26 @@ def _rules(*lines, **keys):
     return checked.policy
 
 
+@pytest.mark.parametrize(
+    ("patterns", "why"),
+    [
+        (["wire_money"], "the answer calls the tool wire_money"),
+        (["*"], "the answer calls a tool that matches *"),
+        (["find", "wire_*", "*money"], "the answer calls a tool that matches wire_* or *money"),
+    ],
+)
+def test_a_reason_names_no_tool_in_the_words_of_the_model(patterns, why):
+    when = When(tool_call=patterns)
+    assert evaluate(when, Evidence(tool_calls=("wire_money",))).why == why
+    assert "Ouagadougou" not in evaluate(When(tool_call=["*"]), Evidence(tool_calls=("Ouagadougou",))).why
+
+
+def test_a_reason_names_no_tag_in_the_words_of_a_client():
+    assert evaluate(When(tags=["team:*"]), Evidence(tags={"team:blue"})).why == (
+        "the request has a tag that matches team:*"
+    )
+
+
 @settings(max_examples=400, deadline=None)
 @given(policy=st.sampled_from([*POLICIES.values()]), evidence=ANYTHING)
 def test_every_evidence_is_decided_on_and_none_with_an_error_is_shown(policy, evidence):
