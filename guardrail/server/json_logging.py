@@ -42,7 +42,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line for a record."""
-        is_known = record.name.startswith(_KNOWN)
+        # Not by how it begins: there are other packages whose name does so, too.
+        is_known = any(f"{record.name}.".startswith(f"{name}.") for name in _KNOWN)
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),

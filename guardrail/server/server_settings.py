@@ -1,6 +1,8 @@
 """Settings of the server: options of ``guardrail serve``, each also as an environment variable."""
 
+import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
@@ -78,9 +80,10 @@ def read_settings(given: Mapping[str, Any]) -> ServerSettings:
         given: Settings by name; None gives nothing.
 
     Raises:
-        OptionError: A setting is out of its range or not known; or other machines could reach the server
-            without a key.
+        OptionError: A setting is out of its range or not known; a variable is named almost as one; or other
+            machines could reach the server without a key.
     """
+    _check_names(os.environ)
     try:
         settings = ServerSettings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
@@ -94,6 +97,24 @@ def read_settings(given: Mapping[str, Any]) -> ServerSettings:
             "a key a line, or --insecure to let anybody ask."
         )
     return settings
+
+
+def _check_names(environment: Mapping[str, str]) -> None:
+    """See that no variable is meant as a setting and passed over: another policy, or no keys, would count.
+
+    Others may begin with the prefix: policies name variables, and they are named as their authors like.
+    """
+    known = [name.upper() for name in ServerSettings.model_fields]
+    for variable in sorted(environment):
+        name = variable.upper().removeprefix(_PREFIX)
+        if name == variable.upper() or name in known:
+            continue
+        begun = [one for one in known if name.startswith(f"{one}_") or one.startswith(f"{name}_")]
+        if meant := get_close_matches(name, known, n=1, cutoff=0.8) or begun:
+            raise OptionError(
+                f"{variable} is no setting of the server. If {_PREFIX}{meant[0]} was meant, rename it; "
+                "otherwise unset it."
+            )
 
 
 def _mistakes(error: ValidationError) -> list[str]:

@@ -85,6 +85,28 @@ def test_an_address_of_this_machine_needs_none(host):
     assert read_settings({"host": host}).is_local
 
 
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("GUARDRAIL_API_KEY", "API_KEY_FILE"),
+        ("GUARDRAIL_POLICY_FILE", "POLICY"),
+        ("GUARDRAIL_UPSTREAM_WEIGHT", "UPSTREAM_WEIGHTS"),
+        ("guardrail_allowed_host", "ALLOWED_HOSTS"),
+    ],
+)
+def test_a_variable_that_is_named_almost_as_a_setting_is_not_passed_over(monkeypatch, variable, meant):
+    monkeypatch.setenv(variable, "secret")
+    with pytest.raises(OptionError, match=f"{variable} is no setting .* GUARDRAIL_{meant}") as raised:
+        read_settings({})
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("variable", ["GUARDRAIL_CACHE_DIR", "GUARDRAIL_DEMO_POLICY", "GUARDRAIL_LOG"])
+def test_variables_of_others_may_begin_as_settings_do(monkeypatch, variable):
+    monkeypatch.setenv(variable, "x")
+    assert read_settings({}).policy == "builtin:default"
+
+
 def test_settings_come_from_the_environment_and_options_count_first(monkeypatch):
     monkeypatch.setenv("GUARDRAIL_PORT", "9001")
     monkeypatch.setenv("GUARDRAIL_ALLOWED_HOSTS", "a.example, B.example")
