@@ -223,3 +223,13 @@ def test_one_guard_of_many_threads_writes_whole_lines(tmp_path):
         thread.join()
     drafts = {line["draft"] for line in lines(tmp_path / "log.jsonl")}
     assert drafts == {f"{SAID} {at}" for at in range(12)}
+
+
+def test_without_texts_nothing_says_which_tool_a_withheld_answer_called(tmp_path):
+    held = {"id": "no", "when": {"tool_call": ["Ouaga*"]}, "action": "abstain", "message": "No."}
+    guard = guard_of(held, PASS, **logging(tmp_path / "log"))
+    answer = guard.judge(ASKED, SAID, tool_calls=["Ouagadougou"])
+    assert answer.reason == "the answer calls a tool that matches Ouaga*"
+    written = (tmp_path / "log").read_text("utf-8")
+    assert '"rule": "no"' in written
+    assert "Ouagadougou" not in f"{written}{answer.as_plain()}"

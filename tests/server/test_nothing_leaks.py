@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import threading
 
 import httpx
@@ -13,6 +14,7 @@ import guardrail.server.app
 from guardrail.errors import GenerationError
 from guardrail.guard import Guard
 from guardrail.models.sampling import Sampling
+from guardrail.server.json_logging import JsonFormatter
 from tests.support.chat_models import ABSTAIN
 from tests.support.guards import ASKED, PASS, guard_of, policy_of, tiny
 from tests.support.serving import CHAT, QUESTION, serving
@@ -21,6 +23,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 TOKENS = 24
 WORD = "Ouagadougou"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("guardrails", False), ("guardrail_hub.x", False), ("guardrail.guard.pipeline", True)]
+)
+def test_what_other_packages_log_is_left_out_whatever_they_are_called(name, told):
+    record = logging.LogRecord(name, logging.WARNING, "a.py", 1, "%s said", (WORD,), None)
+    assert (WORD in JsonFormatter().format(record)) == told
 
 
 def ask_everywhere(served):
