@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,9 @@ from guardrail.langchain.call_options import CallOptions
 from guardrail.langchain.message_conversion import prompt_of
 from guardrail.langchain.reply import Shown, told_of_schema
 from guardrail.langchain.request import ChatRequest, alive
+from guardrail.server.access import least, policy_for, seen_document
 from guardrail.server.admission import Admission, while_connected
-from guardrail.server.api_keys import ApiKeys
+from guardrail.server.api_keys import CALLER, ApiKeys
 from guardrail.server.chat_completions import (
     CompletionChunks,
     completion,
@@ -32,12 +34,14 @@ from guardrail.server.chat_completions import (
 from guardrail.server.event_streams import DONE, KEEP_ALIVE, EventStream, Feed, event
 from guardrail.server.gateway_guardrail import GatewayGuardrail
 from guardrail.server.http_boundary import LOCAL_HOSTS, HttpBoundary, failure_told, note
-from guardrail.server.http_errors import ApiError, error_response
+from guardrail.server.http_errors import ApiError, error_response, no_route
 from guardrail.server.http_telemetry import HttpTelemetry, PrometheusMetrics
 from guardrail.server.json_bodies import Asked, read_body
 from guardrail.server.litellm_protocol import GATEWAY_PATH, GatewayCall, blocked
 from guardrail.server.openai_protocol import ChatCompletionRequest, JudgeRequest
 from guardrail.server.openapi_description import describe, described_error, responses
+from guardrail.server.readiness import Readiness
+from guardrail.server.review_routes import ReviewRoutes
 from guardrail.server.server_settings import ServerSettings
 from guardrail.telemetry.instruments import Reading, observe
 from guardrail.telemetry.semantic_conventions import MetricName
@@ -76,6 +80,8 @@ def create_app(
     settings: ServerSettings,
     keys: ApiKeys | None = None,
     metrics: "CollectorRegistry | None" = None,
+    *,
+    others: Mapping[str, Guard] | None = None,
 ) -> FastAPI:
     """The app that serves a guard.
 
@@ -84,11 +90,18 @@ def create_app(
         settings: Limits, and the names that the server answers to.
         keys: Who is let in; None for anybody.
         metrics: What Prometheus reads; None for nothing.
+        others: Guards of the same model by further policies, by the names that keys know these by.
+
+    Raises:
+        OptionError: A key names a policy that is not served.
     """
+    guards = {guard.policy.name: guard, **(others or {})}
+    if keys is not None:
+        keys.check_policies([*guards])
     app = FastAPI(
         title="guardrail", version=__version__, docs_url=None, redoc_url=None, telemetry=_NO_OTHER_TELEMETRY
     )
-    service = _Service(guard, settings)
+    service = _Service(guards, settings)
     metered = PrometheusMetrics(metrics).metrics
     app.add_api_route("/metrics", metered, methods=["GET"], include_in_schema=False)
     for path, endpoint, answer in (
@@ -105,7 +118,8 @@ def create_app(
     app.add_api_route("/v1/guardrail/judge", service.judge, methods=["POST"], responses=judged)
     # LiteLLM's interface, which is described by it.
     app.add_api_route(GATEWAY_PATH, service.gateway, methods=["POST"], include_in_schema=False)
-    app.add_exception_handler(HTTPException, _no_route)
+    ReviewRoutes({name: one.policy for name, one in guards.items()}).add_to(app)
+    app.add_exception_handler(HTTPException, no_route)
     hosts = settings.allowed_hosts if not settings.is_local else (*LOCAL_HOSTS, *settings.allowed_hosts)
     app.add_middleware(HttpBoundary, keys=keys, hosts=hosts, max_body_bytes=settings.max_body_bytes)
     app.add_middleware(HttpTelemetry)
@@ -115,15 +129,17 @@ def create_app(
 
 
 class _Service:
-    """The guard as the routes ask it.
+    """The guards as the routes ask them.
 
     Args:
-        guard: The guard.
+        guards: A guard for each policy, by its name, all of one model; the server's own first.
         settings: Limits.
     """
 
-    def __init__(self, guard: Guard, settings: ServerSettings) -> None:
-        self._guard, self._settings = guard, settings
+    def __init__(self, guards: Mapping[str, Guard], settings: ServerSettings) -> None:
+        self._guards, self._settings = guards, settings
+        guard = next(iter(guards.values()))
+        self._readiness = Readiness(one.policy for one in guards.values())
         self._upstream = guard if isinstance(guard, UpstreamGuard) else None
         # What answers is served, and not what reads its answers.
         self.name = public_name((self._upstream and self._upstream.upstream.model) or guard.model.name)
@@ -131,7 +147,16 @@ class _Service:
         self._admission = Admission(settings.max_waiting)
         about = "Requests that run and wait."
         observe(MetricName.HTTP_ADMITTED, self._admission, _inside, unit="{request}", description=about)
-        self._gateway = GatewayGuardrail(guard)
+        self._gateways = {name: GatewayGuardrail(one) for name, one in guards.items()}
+
+    @property
+    def _guard(self) -> Guard:
+        """The guard of the policy that the request being served goes by."""
+        return self._guards[policy_for(CALLER.get(), [*self._guards])]
+
+    @property
+    def _gateway(self) -> GatewayGuardrail:
+        return self._gateways[policy_for(CALLER.get(), [*self._guards])]
 
     async def healthz(self) -> Response:
         """Whether the process answers."""
@@ -142,6 +167,9 @@ class _Service:
         if self._upstream is not None and (problem := await self._upstream.upstream.problem()):
             words = f"The upstream server cannot be asked: {problem}."
             return error_response(ApiError(503, words, kind="server_error", code="upstream_not_ready"))
+        if problems := await self._readiness.problems():
+            words = f"Not ready: {', '.join(problems)}."
+            return error_response(ApiError(503, words, kind="server_error", code="not_ready"))
         return JSONResponse({"status": "ready", "model": self.name, "waiting": self._admission.inside})
 
     async def models(self) -> Response:
@@ -157,7 +185,8 @@ class _Service:
         """Answer a conversation, as OpenAI's chat completions do."""
         asked = await self._read(request, ChatCompletionRequest)
         self._check_model(asked.model)
-        options = options_of(asked, self._guard.sampling, self._settings.max_output_tokens)
+        options = options_of(asked, self._guard.sampling, self._max_output_tokens())
+        options = replace(options, policy_tags=CALLER.get().tags)
         identity = f"chatcmpl-{_request_id(request)}"
         if asked.stream:
             return await self._streamed(request, asked, options, identity)
@@ -167,7 +196,8 @@ class _Service:
         finally:
             place.leave()
         _note_verdict(request, shown.verdict)
-        return JSONResponse(completion(shown, identity, self.name), headers=verdict_headers(shown.verdict))
+        document = seen_document(completion(shown, identity, self.name))
+        return JSONResponse(document, headers=verdict_headers(shown.verdict))
 
     async def judge(self, request: Request) -> Response:
         """Decide on a response that was produced elsewhere."""
@@ -180,7 +210,7 @@ class _Service:
         finally:
             place.leave()
         _note_verdict(request, document)
-        return JSONResponse(document, headers=verdict_headers(document))
+        return JSONResponse(seen_document(document), headers=verdict_headers(document))
 
     async def gateway(self, request: Request) -> Response:
         """Decide on a call of LiteLLM's. A failure is told as a block: it may be set to ignore errors."""
@@ -188,11 +218,12 @@ class _Service:
             call = await self._read(request, GatewayCall)
             if call.input_type == "request":
                 return JSONResponse(self._gateway.note_question(call, len(await request.body())))
-            place = self._admission.enter()
-            try:
-                told, verdict = await while_connected(request, self._decided(request, call))
-            finally:
-                place.leave()
+            with CALLER.get().counted():
+                place = self._admission.enter()
+                try:
+                    told, verdict = await while_connected(request, self._decided(request, call))
+                finally:
+                    place.leave()
         except Exception as error:  # noqa: BLE001  (told, and logged where it is the server's own)
             return JSONResponse(blocked(failure_told(error, _request_id(request)).message))
         _note_verdict(request, verdict)
@@ -203,7 +234,7 @@ class _Service:
             if (question := self._gateway.question_of(call)) is not None:
                 await asyncio.to_thread(self._check_prompt, prompt_of(question.messages), ())
             await asyncio.to_thread(self._check_response, call.text)
-            told, answer = await self._gateway.decide(call, _request_id(request))
+            told, answer = await self._gateway.decide(call, _request_id(request), CALLER.get().tags)
         return told, answer.as_plain()
 
     async def _shown(self, request: Request, asked: ChatCompletionRequest, options: CallOptions) -> Shown:
@@ -221,6 +252,7 @@ class _Service:
                 prompt,
                 asked.response,
                 finish_reason=asked.finish_reason,
+                tags=CALLER.get().tags,
                 answered_by=UNDECLARED if unnamed else asked.answered_by or served,
                 request_id=_request_id(request),
             )
@@ -278,7 +310,7 @@ class _Service:
             yield event(failure_told(error, _request_id(request)).as_plain())
             return
         for chunk in chunks.last(piece):
-            yield event(chunk)
+            yield event(seen_document(chunk))
         _note_verdict(request, piece.verdict)
         note(request.scope, outcome="complete")
         yield DONE
@@ -302,7 +334,7 @@ class _Service:
         )
 
     def _check_prompt(self, prompt: Any, tools: Any) -> None:
-        most = self._settings.max_prompt_tokens
+        most = least(self._settings.max_prompt_tokens, CALLER.get().limits.max_prompt_tokens)
         if most is None:
             return
         count = len(self._guard.model.encode_prompt(self._guard.spoken(prompt).messages, tools).ids)
@@ -316,7 +348,7 @@ class _Service:
 
     def _check_response(self, response: str | list[int]) -> None:
         ids = self._guard.model.token_ids(response) if isinstance(response, str) else response
-        most = self._settings.max_output_tokens
+        most = self._max_output_tokens()
         if len(ids) > most:
             raise ApiError(
                 400,
@@ -324,6 +356,10 @@ class _Service:
                 param="response",
                 code="invalid_value",
             )
+
+    def _max_output_tokens(self) -> int:
+        most = self._settings.max_output_tokens
+        return least(most, CALLER.get().limits.max_output_tokens) or most
 
     def _limit(self) -> asyncio.Timeout:
         return asyncio.timeout(self._settings.request_timeout)
@@ -342,16 +378,6 @@ class _Service:
 
     def _described(self) -> dict[str, Any]:
         return {"id": self.name, "object": "model", "created": self._began, "owned_by": "guardrail"}
-
-
-async def _no_route(request: Request, error: Exception) -> Response:
-    """The response where no route takes a request. What routes raise is for the boundary."""
-    if not isinstance(error, HTTPException):
-        raise error
-    status = error.status_code
-    words = {404: "There is nothing at this path.", 405: "This path has no such method."}
-    told = ApiError(status, words.get(status, "The request cannot be read."), headers=error.headers)
-    return error_response(told)
 
 
 def _note_verdict(request: Request, verdict: Verdict) -> None:

@@ -64,12 +64,15 @@ class GatewayGuardrail:
         """The question that a response is to; None where it is not known."""
         return self._questions.get(self._key(call)) if call.litellm_call_id else None
 
-    async def decide(self, call: GatewayCall, request_id: str) -> tuple[dict[str, Any], "GuardedAnswer"]:
+    async def decide(
+        self, call: GatewayCall, request_id: str, tags: tuple[str, ...] = ()
+    ) -> tuple[dict[str, Any], "GuardedAnswer"]:
         """Decide on a response.
 
         Args:
             call: What the gateway shows, whose ``input_type`` is ``response``.
             request_id: By which verdict and log know it.
+            tags: What the policy's rules are told of it.
 
         Returns:
             What the gateway is answered, and what was decided.
@@ -77,7 +80,7 @@ class GatewayGuardrail:
         question = self.question_of(call)
         problem = call.problem or (_NO_QUESTION if question is None else "")
         if problem or question is None:
-            answer = await self._refused(call, question, problem, request_id)
+            answer = await self._refused(call, question, problem, request_id, tags)
             return (blocked(answer.text) if answer.enforced else passed()), answer
         made = ModelCall(
             uuid4(),
@@ -91,11 +94,16 @@ class GatewayGuardrail:
         author = author_of_call(made, self._guard, declared)
         if author is not None and question.has_tools:
             author = Author(author.name, author.doubt or _HAD_TOOLS)
-        answer = await ajudge_call(self._guard, made, (), author, request_id)
+        answer = await ajudge_call(self._guard, made, tags, author, request_id)
         return _told(answer, call), answer
 
     async def _refused(
-        self, call: GatewayCall, question: Question | None, problem: str, request_id: str
+        self,
+        call: GatewayCall,
+        question: Question | None,
+        problem: str,
+        request_id: str,
+        tags: tuple[str, ...],
     ) -> "GuardedAnswer":
         """What becomes of a response that cannot be checked."""
         asked = [] if question is None else prompt_of(question.messages)
@@ -104,6 +112,7 @@ class GatewayGuardrail:
             call.text or None,
             f"ScoringError: {problem}",
             answered_by=Author(reported_model(None, None, {"model": call.model}).shown, _UNREAD),
+            tags=tags,
             request_id=request_id,
         )
 

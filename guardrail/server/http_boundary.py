@@ -3,21 +3,26 @@
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from guardrail.server.api_keys import ApiKeys
+from guardrail.server.access import POLICY_HEADER, check_role, seen_headers
+from guardrail.server.api_keys import CALLER, NOBODY, ApiKeys, Caller
 from guardrail.server.http_errors import ApiError, as_api_error, error_response
 from guardrail.server.json_logging import LOGGER
+from guardrail.server.litellm_protocol import GATEWAY_PATH
 
 __all__ = ["LOCAL_HOSTS", "HttpBoundary", "failure_told", "note"]
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 # What a supervisor asks, which has no key.
 _OPEN_PATHS = ("/healthz", "/readyz")
+# A gateway may be set to ignore errors: one request too many is a block there, which its route tells.
+_COUNTED_BY_ROUTE = (GATEWAY_PATH,)
 _REQUEST_ID = "request_id"
 # What a client calls the request itself; OpenAI's name for it. Only written beside ours, never used.
 _CLIENT_REQUEST_ID = "x-client-request-id"
@@ -73,6 +78,7 @@ class HttpBoundary:
         scope["state"] = {**scope.get("state", {}), _REQUEST_ID: request_id, _FACTS: {}}
         status = 0
         got = 0
+        caller, entered = NOBODY, False
 
         async def limited() -> Message:
             nonlocal got
@@ -90,10 +96,16 @@ class HttpBoundary:
                 headers["x-request-id"] = request_id
                 headers["x-content-type-options"] = "nosniff"
                 headers["cache-control"] = "no-store"
+                for name in seen_headers(caller.sight):
+                    del headers[name]
             await send(message)
 
         try:
-            self._check(scope)
+            caller = self._checked(scope)
+            CALLER.set(caller)
+            if scope["method"] == "POST" and scope["path"] not in _COUNTED_BY_ROUTE:
+                caller.enter()
+                entered = True
             await self._app(scope, limited, told)
         except Exception as error:  # noqa: BLE001  (told as an error, whatever it is)
             told_error = failure_told(error, request_id)
@@ -101,9 +113,16 @@ class HttpBoundary:
             if not status:
                 await error_response(told_error)(scope, receive, told)
         finally:
+            if entered:
+                caller.leave()
             self._log(scope, status, time.perf_counter() - began)
 
-    def _check(self, scope: Scope) -> None:
+    def _checked(self, scope: Scope) -> Caller:
+        """Whose request it is.
+
+        Raises:
+            ApiError: It is not let in.
+        """
         headers = Headers(scope=scope)
         if self._hosts and _without_port(headers.get("host", "")) not in self._hosts:
             raise ApiError(
@@ -111,23 +130,39 @@ class HttpBoundary:
                 "The server does not answer to this host name; whoever runs it can add it by --allowed-host.",
                 code="unknown_host",
             )
-        if self._keys is not None and scope["path"] not in _OPEN_PATHS:
-            # LiteLLM sends the key that its configuration names as x-api-key.
-            sent = [
-                *headers.getlist("authorization"),
-                *(f"Bearer {key}" for key in headers.getlist("x-api-key")),
-            ]
-            if len(sent) != 1 or not self._keys.admits(sent[0].encode("latin-1")):
-                raise ApiError(
-                    401,
-                    "There is no key, or not one that this server knows: Authorization: Bearer KEY.",
-                    kind="authentication_error",
-                    code="invalid_api_key",
-                    headers={"www-authenticate": "Bearer"},
-                )
+        caller = NOBODY
+        if scope["path"] not in _OPEN_PATHS:
+            caller = self._known(headers)
+            note(scope, **({"key": caller.name} if caller.name else {}))
+            check_role(scope, caller, has_keys=self._keys is not None)
+        named = headers.getlist(POLICY_HEADER)
+        if len(named) > 1:
+            raise ApiError(400, f"{POLICY_HEADER} is there more than once.", code="invalid_value")
+        if named:
+            caller = replace(caller, policy=named[0])
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._most:
             raise self._too_large()
+        return caller
+
+    def _known(self, headers: Headers) -> Caller:
+        if self._keys is None:
+            return NOBODY
+        # LiteLLM sends the key that its configuration names as x-api-key.
+        sent = [
+            *headers.getlist("authorization"),
+            *(f"Bearer {key}" for key in headers.getlist("x-api-key")),
+        ]
+        caller = self._keys.caller(sent[0].encode("latin-1")) if len(sent) == 1 else None
+        if caller is None:
+            raise ApiError(
+                401,
+                "There is no key, or not one that this server knows: Authorization: Bearer KEY.",
+                kind="authentication_error",
+                code="invalid_api_key",
+                headers={"www-authenticate": "Bearer"},
+            )
+        return caller
 
     def _too_large(self) -> ApiError:
         message = f"The body is larger than the {self._most} bytes that this server reads."

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
-from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
 
 from guardrail.errors import OptionError, PromptError, ResponseError
 from guardrail.server.openai_protocol import KNOWN_PARAMETERS
 
-__all__ = ["ApiError", "as_api_error", "client_gone", "error_response", "refused"]
+__all__ = ["ApiError", "as_api_error", "client_gone", "error_response", "no_route", "refused"]
 
 _FIRST_WORD = re.compile(r"[a-z_]+")
 # What pydantic calls the forms of a choice.
@@ -60,6 +61,16 @@ def client_gone() -> ApiError:
 def error_response(error: ApiError) -> JSONResponse:
     """The response that tells a client of an error."""
     return JSONResponse(error.as_plain(), error.status, headers=error.headers)
+
+
+async def no_route(request: Request, error: Exception) -> Response:
+    """The response where no route takes a request. What routes raise is for the boundary."""
+    if not isinstance(error, HTTPException):
+        raise error
+    status = error.status_code
+    words = {404: "There is nothing at this path.", 405: "This path has no such method."}
+    told = ApiError(status, words.get(status, "The request cannot be read."), headers=error.headers)
+    return error_response(told)
 
 
 def as_api_error(error: BaseException, request_id: str) -> ApiError:

@@ -14,6 +14,7 @@ __all__ = ["describe", "described_error", "responses"]
 _ERRORS: Mapping[int, str] = {
     400: "The request cannot be followed, or is no HTTP; `param` says which parameter is at fault.",
     401: "There is no key, or not one that this server knows.",
+    403: "The key is not one that may do this.",
     404: "There is no such model, or nothing at this path.",
     405: "This path has no such method.",
     408: "The request did not come in time.",
@@ -26,7 +27,7 @@ _ERRORS: Mapping[int, str] = {
     504: "There was no answer in the time that a request has.",
 }
 # Before any route: by the connection, and by the boundary.
-_ANYWHERE = (400, 401, 408, 413, 421, 500, 503)
+_ANYWHERE = (400, 401, 403, 408, 413, 421, 500, 503)
 _WITH_BODY = (404, 415, 429, 504)
 _HEADERS: Mapping[int, Mapping[str, str]] = {
     401: {"www-authenticate": "How to show a key."},

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from guardrail.errors import OptionError
+from guardrail.guard.guard import Guard
 from guardrail.policy.load import load_policy
 from guardrail.server.api_keys import ApiKeys
 from guardrail.server.app import create_app
@@ -14,6 +15,7 @@ from guardrail.server.bounded_connections import BoundedConnection
 from guardrail.server.json_logging import LOGGER, log_as_json
 from guardrail.server.upstream_settings import open_guard
 from guardrail.telemetry.exporters import set_up_telemetry
+from guardrail.upstream.upstream_guard import UpstreamGuard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,13 +56,14 @@ def run_server(
                 request_timeout=settings.request_timeout,
                 progress=told,
             )
+            others = _others(keys, guard, settings.batch_size)
         log_as_json()
         host, port = listener.getsockname()[:2]
         facts = {"host": host, "port": port, "policy": policy.name, "keys": keys is not None}
         LOGGER.info("serving", extra={"facts": facts})
         uvicorn.Server(
             uvicorn.Config(
-                create_app(guard, settings, keys, metrics),
+                create_app(guard, settings, keys, metrics, others=others),
                 # The log is ours: uvicorn's own would write paths and the words of errors.
                 log_config=None,
                 http=BoundedConnection,
@@ -71,6 +74,21 @@ def run_server(
                 timeout_graceful_shutdown=math.ceil(settings.request_timeout) + 5,
             )
         ).run(sockets=[listener])
+
+
+def _others(keys: ApiKeys | None, guard: Guard, batch_size: int) -> dict[str, Guard]:
+    """Guards by the further policies of a file of keys, over the same weights."""
+    others: dict[str, Guard] = {}
+    if keys is not None and keys.policies and isinstance(guard, UpstreamGuard):
+        raise OptionError("Behind --upstream there is one policy; take policies out of the file of keys.")
+    for name, source in (keys.policies if keys is not None else {}).items():
+        if name == guard.policy.name:
+            raise OptionError(f"The file of keys calls a policy {name!r}, as the server's own is called.")
+        policy = load_policy(source)
+        if policy.model not in (None, guard.policy.model, guard.model.name):
+            raise OptionError(f"The policy {name!r} is for the model {policy.model}; one model is served.")
+        others[name] = Guard(policy, guard.model, batch_size=batch_size)
+    return others
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -22,6 +22,7 @@ KEY, OTHER = "a-key-of-some-length", "another-key-of-some-length"
 def keys_in(folder, text):
     path = folder / "keys"
     path.write_text(text)
+    path.chmod(0o600)
     return ApiKeys.from_file(path)
 
 

@@ -10,6 +10,7 @@ import guardrail.server.app
 from guardrail.guard import Guard
 from guardrail.server.api_keys import ApiKeys
 from guardrail.server.gateway_guardrail import GatewayGuardrail
+from guardrail.server.key_file import KeyEntry, KeyFile
 from guardrail.server.litellm_protocol import GATEWAY_PATH, GatewayCall
 from guardrail.server.pending_questions import PendingQuestions, Question
 from tests.support.chat_models import ABSTAIN
@@ -233,7 +234,7 @@ def test_what_has_no_place_or_no_time_is_blocked():
 
 def test_litellm_shows_its_key_in_a_header_of_its_own():
     key = "0123456789abcdef"
-    with serving(PASS, keys=ApiKeys([key])) as served:
+    with serving(PASS, keys=ApiKeys(KeyFile(keys=[KeyEntry(name="gateway", key=key)]))) as served:
         assert served.client.post(GATEWAY_PATH, json=question()).status_code == 401
         for headers, status in (
             ({"x-api-key": key}, 200),

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from guardrail.calibration.profile import write_profile
 from guardrail.models.sampling import Sampling
 from guardrail.server.api_keys import ApiKeys
+from guardrail.server.key_file import KeyEntry, KeyFile
 from guardrail.telemetry.semantic_conventions import Attribute
 from tests.support.chat_models import ABSTAIN
 from tests.support.guards import ASKED, PASS, guard_of, profile_of
@@ -23,7 +24,7 @@ from tests.support.telemetry import recorded
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-KEY = "k" * 32
+KEY, CLIENTS = "k" * 32, "c" * 32
 WORD = "Ouagadougou"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
@@ -128,11 +129,13 @@ def test_what_the_framework_would_record_of_its_own_is_not_recorded(monkeypatch)
     assert WORD not in seen
 
 
-def test_metrics_need_the_key_that_all_else_needs(registry):
-    with recorded(), serving(PASS, keys=ApiKeys([KEY]), metrics=registry) as served:
-        refused = served.client.get("/metrics")
-        read = served.client.get("/metrics", headers={"authorization": f"Bearer {KEY}"})
-    assert (refused.status_code, read.status_code) == (401, 200)
+def test_metrics_need_a_key_of_their_role(registry):
+    file = KeyFile(keys=[KeyEntry(name="p", key=KEY, role="metrics"), KeyEntry(name="app", key=CLIENTS)])
+    with recorded(), serving(PASS, keys=ApiKeys(file), metrics=registry) as served:
+        get = served.client.get
+        shown = [{}, *({"authorization": f"Bearer {key}"} for key in (CLIENTS, KEY))]
+        statuses = [get("/metrics", headers=headers).status_code for headers in shown]
+    assert statuses == [401, 403, 200]
 
 
 def test_without_telemetry_the_route_says_how_to_have_it():

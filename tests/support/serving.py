@@ -46,6 +46,7 @@ def serving(
     guard=None,
     metrics=None,
     connection=BoundedConnection,
+    others=None,
     **settings,
 ):
     """Serve a policy over the tiny model; ``policy`` is further fields of it."""
@@ -58,7 +59,7 @@ def serving(
     logging.getLogger().addHandler(handler)
     for logger in loggers:
         logger.setLevel(logging.INFO)
-    app = create_app(guard, ServerSettings(**settings), keys, metrics)
+    app = create_app(guard, ServerSettings(**settings), keys, metrics, others=others)
     config = uvicorn.Config(
         app, http=connection, log_config=None, access_log=False, ws="none", server_header=False
     )
