@@ -206,8 +206,8 @@ def _differences(
 ) -> tuple[Difference, ...]:
     """How an answer differs from those of a profile."""
     if given := job.controls.chat_template_kwargs:
-        listed = ", ".join(f"{name}={value!r}" for name, value in sorted(given.items()))
-        words = f"the chat template was given {listed} for this answer alone"
+        # By name only: a value may be a text of the app's, and this stands in logs that have none.
+        words = f"the chat template was given {', '.join(sorted(given))} for this answer alone"
         return (Difference("chat_template_kwargs", words),)
     usage = produced.usage
     facts = facts_of(

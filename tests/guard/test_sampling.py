@@ -6,9 +6,11 @@ import pytest
 
 from guardrail.calibration.domain import Span
 from guardrail.guard.assess import sampling_of
+from guardrail.models.decoding import GenerationControls
 from guardrail.models.sampling import Sampling
 from tests.support.guards import ASKED, SAID, SHORT, guard_of, profile_file
 from tests.support.profiles import EVERYTHING, a_profile
+from tests.support.reasoning import family
 
 
 def made_with(**generation):
@@ -62,3 +64,15 @@ def test_a_turn_that_the_profile_has_not_seen_has_neither_confidence_nor_guarant
     of = "single questions" if turns == (1, 1) else "conversations of 3 to 9 turns"
     assert answer.outside_domain == f"the profile is of {of}, this is turn 2"
     assert answer.outside_domain in answer.reason
+
+
+def test_arguments_of_the_template_for_one_answer_are_named_without_their_values(tmp_path):
+    model = family("qwen3")
+    path = profile_file(tmp_path, model=model, intercept=2.0)
+    sure = {"id": "sure", "when": {"confidence": {"gte": 0.5}}, "action": "pass"}
+    guard = guard_of(sure, {"id": "default", "action": "abstain"}, model=model, profile=path)
+    controls = GenerationControls(chat_template_kwargs={"enable_thinking": "SECRET"})
+    answer = guard.ask(ASKED, SHORT, controls=controls)
+    assert answer.domain == ("chat_template_kwargs",)
+    assert answer.outside_domain == "the chat template was given enable_thinking for this answer alone"
+    assert "SECRET" not in str(answer.as_plain())
