@@ -2,6 +2,7 @@
 
 import configparser
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import yaml
 from guardrail.cli.main import app
 from guardrail.models.files.reference import BUILTIN_MODELS
 from guardrail.policy.load import load_policy
+from guardrail.server.api_keys import ApiKeys
 from guardrail.server.server_settings import ServerSettings, read_settings
 
 ROOT = Path(__file__).parents[2]
@@ -177,14 +179,27 @@ def test_names_that_ask_are_ones_that_the_server_answers_to(compose, guarded):
 
 
 def test_keys_are_files_that_only_their_reader_has(compose, guarded):
-    assert guarded["environment"]["GUARDRAIL_API_KEY_FILE"] == "/run/secrets/api_keys"
-    assert guarded["secrets"] == ["api_keys"]
+    assert guarded["environment"]["GUARDRAIL_API_KEY_FILE"] == "/run/secrets/api_keys.yaml"
+    assert guarded["secrets"] == [{"source": "api_keys", "target": "api_keys.yaml"}]
     (scraped,) = yaml.safe_load(text("prometheus.yml"))["scrape_configs"]
     assert scraped["authorization"]["credentials_file"] == "/run/secrets/metrics_key"
     assert compose["services"]["prometheus"]["secrets"] == ["metrics_key"]
     for secret in compose["secrets"].values():
         assert Path(secret["file"]).name in PAGE
-    assert "sudo chown 10001 keys.txt" in PAGE
+    assert "sudo chown 10001 keys.yaml" in PAGE
+
+
+def test_the_keys_that_the_page_makes_are_an_apps_and_one_that_reads_metrics(compose, tmp_path):
+    (block,) = (one for one in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL) if "docker compose" in one)
+    lines = [line for line in block.splitlines() if not re.match("cd |sudo |docker ", line)]
+    made = subprocess.run(
+        ["bash", "-ec", "\n".join(lines)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    app, metrics = made.stdout.strip(), (tmp_path / "metrics-key.txt").read_text()
+    keys = ApiKeys.from_file(tmp_path / Path(compose["secrets"]["api_keys"]["file"]).name)
+    roles = [keys.caller(f"Bearer {key}".encode()).role for key in (app, metrics)]
+    assert roles == ["client", "metrics"]
+    assert keys.caller(b"Bearer " + b"0" * 64) is None
 
 
 def test_what_is_asked_for_is_answered_before_it_is_killed(guarded, unit):
