@@ -16,7 +16,7 @@ from guardrail.scoring.uncertainty import TokenScore
 
 if TYPE_CHECKING:
     from guardrail import GuardedAnswer
-    from guardrail.guard.produce import ScoredSentence
+    from guardrail.guard.sentence_scores import ScoredSentence
     from guardrail.policy.evidence import Action
 
 __all__ = [

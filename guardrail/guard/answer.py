@@ -30,8 +30,8 @@ from guardrail.utils.json_lines import plain_json
 if TYPE_CHECKING:
     from guardrail.calibration.profile import Guarantee
     from guardrail.escalation.case import Escalation
-    from guardrail.guard.produce import ScoredSentence
     from guardrail.guard.sentence_release import Released
+    from guardrail.guard.sentence_scores import ScoredSentence
     from guardrail.guard.tool_calls import AssessedCall
     from guardrail.models.trace import Usage
     from guardrail.scoring.uncertainty import Uncertainty

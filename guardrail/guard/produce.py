@@ -1,6 +1,5 @@
 """Generate answers, or read those given elsewhere, and score each and its sentences."""
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
@@ -11,6 +10,7 @@ from guardrail.escalation.case import is_blank
 from guardrail.guard.answer import failure
 from guardrail.guard.external_generation import Attribution, ExternalGeneration, attribute
 from guardrail.guard.grounding import with_document_gains
+from guardrail.guard.sentence_scores import ScoredSentence, score_sentences
 from guardrail.guard.tool_calls import CalledTool, ScoredCall, name_of, scored_calls
 from guardrail.labelling.provenance import Author
 from guardrail.models.decoding import NO_CONTROLS, GenerationControls, decode
@@ -28,65 +28,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Job",
     "Produced",
-    "ScoredSentence",
-    "SentenceScores",
     "Wanted",
     "produce",
     "read_jobs",
-    "score_sentences",
 ]
-
-
-class ScoredSentence(NamedTuple):
-    """A sentence of an answer.
-
-    Attributes:
-        start: Its first token, counted within the answer.
-        end: The token behind its last.
-        uncertainty: Its scores, of the mean over its tokens, so that sentences of any length compare.
-    """
-
-    start: int
-    end: int
-    uncertainty: "Uncertainty"
-
-
-class SentenceScores(NamedTuple):
-    """The sentences of an answer, in its order; none where it is a single one.
-
-    Attributes:
-        sentences: Each with its scores.
-        seconds: What all of them took.
-    """
-
-    sentences: tuple[ScoredSentence, ...] = ()
-    seconds: float = 0.0
-
-
-def score_sentences(model: "LocalModel", trace: "Trace", options: "ScoringOptions") -> SentenceScores:
-    """Score the sentences of an answer, whose trace is not released, if it has several.
-
-    Args:
-        model: The model.
-        trace: The answer.
-        options: How the whole of it is scored.
-
-    Raises:
-        ScoringError: A result is not a number.
-    """
-    from guardrail.scoring.segments import score_segments, sentence_spans
-
-    began = time.perf_counter()
-    spans = sentence_spans(trace)
-    if len(spans) < 2:
-        return SentenceScores()
-    scores = score_segments(model, trace, spans, replace(options, reduction="mean"))
-    first = trace.answer_start
-    sentences = tuple(
-        ScoredSentence(span.start - first, span.end - first, one)
-        for span, one in zip(spans, scores, strict=True)
-    )
-    return SentenceScores(sentences, time.perf_counter() - began)
 
 
 # Scores that are computed where they are asked for only.

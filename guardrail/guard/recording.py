@@ -79,7 +79,8 @@ def facts_for_telemetry(answer: "GuardedAnswer", assessed: "AssessedJob") -> Ans
         action=answer.action,
         rule=answer.rule,
         reason=answer.reason,
-        has_names=_has_names(assessed),
+        # Words for the decision may name who answered, as a client or an upstream server says it.
+        has_names=assessed.job.answered_by is not None or assessed.job.generation is not None,
         enforced=answer.enforced,
         confidence=answer.confidence,
         familiar=answer.familiar,
@@ -93,10 +94,3 @@ def facts_for_telemetry(answer: "GuardedAnswer", assessed: "AssessedJob") -> Ans
         shown=answer.text,
         draft=answer.draft,
     )
-
-
-def _has_names(assessed: "AssessedJob") -> bool:
-    """Whether words for the decision may name what the model wrote or a client sent: a tool, or an author."""
-    job = assessed.job
-    named = job.tool_calls or assessed.produced.tool_calls or job.answered_by
-    return bool(named or job.controls.chat_template_kwargs)

@@ -70,7 +70,7 @@ class AnswerFacts:
         action: What was done.
         rule: Id of the rule that decided.
         reason: Why, in words.
-        has_names: Whether these may name a tool, which the model wrote, or an author, whom a client named.
+        has_names: Whether these may name an author, by the word of a client or of an upstream server.
         enforced: Whether it counts.
         confidence: Probability of being correct, 0 to 1; None where it is not known.
         familiar: Whether the traffic is like the profile's; None where that is not known.

@@ -10,7 +10,7 @@ from demo_app.model_pool import House
 from demo_app.settings import plain, sentence
 from guardrail.calibration.calibrators import ReferenceDistribution
 from guardrail.errors import ModelReferenceError
-from guardrail.guard.produce import ScoredSentence
+from guardrail.guard.sentence_scores import ScoredSentence
 from guardrail.scoring.uncertainty import TokenScore
 from tests.support.guards import policy_of
 

@@ -24,7 +24,7 @@ from guardrail.telemetry.answer_record import AnswerFacts, Asked, StageTime
 from guardrail.telemetry.providers import use_providers
 from guardrail.telemetry.semantic_conventions import Attribute, MetricName
 from tests.support.chat_models import ABSTAIN
-from tests.support.guards import ASKED, PASS, SAID, SHORT, guard_of, profile_of, tiny
+from tests.support.guards import ASKED, PASS, SAID, SHORT, guard_of, profile_file, profile_of, tiny
 from tests.support.serving import Held
 from tests.support.telemetry import recorded
 
@@ -290,17 +290,27 @@ def test_texts_are_recorded_as_the_policy_says(texts):
     assert told.get(Attribute.DRAFT) == (answer.draft if texts == "full" else None)
 
 
-def test_a_tool_that_the_model_named_is_not_in_the_reason_unless_texts_are_recorded():
+def test_a_reason_says_what_the_policy_looks_for_and_not_which_tool_the_model_named():
     rule = {"id": "risky", "when": {"tool_call": ["send_*"]}, "action": "abstain"}
+    with recorded() as known:
+        answer = guard_of(rule, PASS).judge(ASKED, SAID, tool_calls=["send_secret"])
+    assert answer.reason in known.everything
+    assert "send_*" in answer.reason
+    assert "send_secret" not in known.everything
+
+
+def test_who_answered_by_a_clients_word_is_in_no_reason_unless_texts_are_recorded(tmp_path):
+    rule = {"id": "sure", "when": {"confidence": {"gte": 0.5}}, "action": "pass"}
+    default = {"id": "default", "action": "abstain"}
     seen = {}
     for texts in ("none", "full"):
         with recorded() as known:
-            guard = guard_of(rule, PASS, telemetry={"texts": texts})
-            answer = guard.judge(ASKED, SAID, tool_calls=["send_secret"])
+            guard = guard_of(rule, default, profile=profile_file(tmp_path), telemetry={"texts": texts})
+            answer = guard.judge(ASKED, SAID, answered_by="Ouagadougou")
         seen[texts] = known.everything
-    assert "send_secret" in answer.reason
-    assert "send_secret" not in seen["none"]
-    assert "send_secret" in seen["full"]
+    assert "Ouagadougou" in answer.reason
+    assert "Ouagadougou" not in seen["none"]
+    assert "Ouagadougou" in seen["full"]
 
 
 class Broken:
