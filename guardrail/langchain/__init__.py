@@ -5,7 +5,7 @@
     >>> message = chat.invoke("What is the capital of France?")
     >>> message.content, message.response_metadata["uncertainty"]["confidence"]
 
-Nothing is decided here: that is the guard's. The names below are imported when first used.
+This package adapts LangChain to the guard, which makes every decision. Names are imported on first use.
 """
 
 from importlib import import_module

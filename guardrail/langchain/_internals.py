@@ -1,7 +1,7 @@
-"""Private names of LangChain and LangGraph that holding answers back stands on: all, and nowhere else.
+"""Private names of LangChain and LangGraph that buffering depends on; they are used only through this module.
 
-They may be renamed in any release. None is ever looked up with a default: what should be withheld would then
-leak, and nobody would be told. A version that lacks one is refused, at the first use.
+Any release may rename them. None is ever looked up with a default, because an answer that should be withheld
+would then leak silently. A version that lacks one of them is refused on first use.
 """
 
 import sys
@@ -30,11 +30,11 @@ __all__ = [
 
 
 def unsupported(package: str, why: str) -> MissingDependencyError:
-    """The error for a version of a package that is not known here.
+    """Make the error for an unsupported version of a package.
 
     Args:
-        package: The distribution's name.
-        why: What is not as it is known.
+        package: Name of the distribution.
+        why: How it differs from the supported versions.
     """
     try:
         found = f"{package} {version(package)}"
@@ -58,12 +58,12 @@ except (ImportError, AttributeError) as _problem:
 
 
 class Hook(NamedTuple):
-    """A context variable by which a handler comes to every run.
+    """A context variable through which LangChain adds a callback handler to every run.
 
     Attributes:
-        variable: Holds the handler.
-        inherited: Whether runs within get it as well.
-        makes_one: Whether LangChain makes a handler of its own where the variable is empty.
+        variable: Context variable that holds the handler.
+        inherited: Whether child runs get the handler as well.
+        makes_one: Whether LangChain creates a handler itself if the variable is empty.
     """
 
     variable: ContextVar[BaseCallbackHandler | None]
@@ -72,7 +72,7 @@ class Hook(NamedTuple):
 
 
 def hooks() -> list[Hook]:
-    """All of them."""
+    """List every context variable through which LangChain adds callback handlers to runs."""
     registered = [
         Hook(variable, inherited, made is not None and named is not None)
         for variable, inherited, made, named in _hooks
@@ -82,21 +82,21 @@ def hooks() -> list[Hook]:
 
 
 class GraphKeys(NamedTuple):
-    """Where LangGraph keeps its streams within the ``configurable`` of a config.
+    """Keys under which LangGraph keeps its streams in the ``configurable`` of a config.
 
     Attributes:
-        stream: Of what its nodes and graphs write.
-        runtime: Of what else a node may use; it has the writer of the custom stream.
+        stream: Key of the stream that nodes and graphs write to.
+        runtime: Key of the runtime that nodes use; it holds the writer of the custom stream.
     """
 
     stream: str
     runtime: str
 
     def check(self, values: Mapping[str, Any]) -> None:
-        """Make sure that what lies there can be held.
+        """Check that the stream and the runtime under these keys can be buffered.
 
         Raises:
-            MissingDependencyError: It is not as it is known.
+            MissingDependencyError: One of them lacks an attribute that buffering needs.
         """
         stream, runtime = values.get(self.stream), values.get(self.runtime)
         if stream is not None and not (callable(stream) and hasattr(stream, "modes")):
@@ -106,10 +106,10 @@ class GraphKeys(NamedTuple):
 
 
 def graph_keys() -> GraphKeys | None:
-    """LangGraph's own names for its streams; None where no graph can be around.
+    """Look up LangGraph's keys for its streams; None if LangGraph is not loaded, so that no graph can run.
 
     Raises:
-        MissingDependencyError: LangGraph is in use, and has no such names.
+        MissingDependencyError: LangGraph is loaded but does not define these keys.
     """
     return _graph_keys() if "langgraph.pregel" in sys.modules else None
 
@@ -127,5 +127,5 @@ def _graph_keys() -> GraphKeys:
 
 
 def identity_of(model: BaseChatModel) -> str:
-    """Everything that tells a chat model's answers from another's."""
+    """Describe a chat model by everything that distinguishes its answers from those of another."""
     return f"{type(model).__module__}.{type(model).__qualname__} {model._get_llm_string()}"

@@ -1,4 +1,4 @@
-"""One model call of an agent, buffered until it is decided on; escalation targets within an agent."""
+"""One model call of an agent, buffered until the verdict; escalation targets within an agent."""
 
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
@@ -38,11 +38,11 @@ __all__ = ["AgentTurn", "Held", "People", "current_turn", "targets_within"]
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a model answered, not told to anybody yet.
+    """A model's response, buffered: no callback handler or stream has received it yet.
 
     Attributes:
-        response: The agent's reading of it.
-        watch: What happened.
+        response: Response as the agent receives it.
+        watch: Buffered run that produced it.
     """
 
     response: "ModelResponse[Any]" = field(repr=False)
@@ -50,18 +50,18 @@ class Held:
 
     @property
     def message(self) -> AIMessage | None:
-        """The model's message."""
+        """Last message of the model; None if there is none."""
         messages = [one for one in self.response.result if isinstance(one, AIMessage)]
         return messages[-1] if messages else None
 
     def tell(self, *, redacted: bool, facts: "Facts | None" = None) -> None:
-        """Tell those around what happened; redacted, without a word of it."""
+        """Release the buffered events to the surrounding handlers; if redacted, without any text."""
         if self.watch.held is not None:
             self.watch.held.tell(redacted=redacted, facts=facts)
         self.watch.forget()
 
     async def atell(self, *, redacted: bool, facts: "Facts | None" = None) -> None:
-        """As :meth:`tell`, within an event loop."""
+        """Async version of :meth:`tell`."""
         if self.watch.held is not None:
             await self.watch.held.atell(redacted=redacted, facts=facts)
         self.watch.forget()
@@ -69,13 +69,13 @@ class Held:
 
 @dataclass(slots=True)
 class AgentTurn:
-    """A request of an agent to its model, and what came of it.
+    """An agent's request to its model, and what came of it.
 
     Attributes:
-        request: The request.
-        handler: Answers it; a coroutine function within an event loop.
-        replies: What stronger models answered, by the name of the target.
-        case: What was handed to a person.
+        request: Request to the model.
+        handler: Function that answers the request; a coroutine function in async use.
+        replies: Responses of stronger models by the name of the escalation target.
+        case: Case that was handed to a person, if any.
     """
 
     request: "ModelRequest[Any]" = field(repr=False)
@@ -85,7 +85,7 @@ class AgentTurn:
 
     @contextmanager
     def current(self) -> "Iterator[None]":
-        """What targets are asked in this block, they are asked for this turn, in whatever thread."""
+        """Make this the current turn: targets asked within the block are asked for it, in any thread."""
         token = _current.set(self)
         try:
             yield
@@ -93,11 +93,11 @@ class AgentTurn:
             _current.reset(token)
 
     def ask(self, model: "BaseChatModel | None" = None) -> Held:
-        """Have the request answered, by another model if one is given.
+        """Have the request answered, by ``model`` if it is given.
 
         Raises:
-            AbstainedError: The model answered, but its answer could not be read (as where an agent has a
-                format for answers): an error that may quote it is not passed on.
+            AbstainedError: The model answered, but its answer could not be parsed (for example into the
+                agent's response format). It replaces the original error, which may quote the answer.
         """
         answered = self._asked(model)
         if isinstance(answered, BaseException):
@@ -105,18 +105,19 @@ class AgentTurn:
         return answered
 
     async def aask(self, model: "BaseChatModel | None" = None) -> Held:
-        """As :meth:`ask`, within an event loop."""
+        """Async version of :meth:`ask`."""
         answered = await self._aasked(model)
         if isinstance(answered, BaseException):
             raise answered
         return answered
 
     def forget(self) -> None:
-        """Keep nothing of what was answered: a traceback may hold this turn."""
+        """Drop all answers, because a traceback may keep this turn alive."""
         self.replies.clear()
         self.case = None
 
-    # An answer is in the frames of these two alone, which have returned when something is raised.
+    # Only the frames of these two methods hold an answer. They return errors instead of raising them, so that
+    # no traceback contains these frames.
 
     def _asked(self, model: "BaseChatModel | None") -> Held | BaseException:
         watch = _watch(get_callback_manager_for_config)
@@ -148,23 +149,23 @@ _current: ContextVar[AgentTurn | None] = ContextVar("guardrail_turn", default=No
 
 
 def current_turn() -> AgentTurn | None:
-    """The turn that a target is asked for; None outside of an agent."""
+    """Return the turn that a target is being asked for; None outside of an agent."""
     return _current.get()
 
 
 def _watch(manager_for: Callable[[RunnableConfig], Any]) -> Watch:
     config = ensure_config()
-    # Streams of LangGraph's show the node's message, which has the verdict, and not the call afterwards.
+    # LangGraph's streams then show the node's message, which carries the verdict, and not the released call.
     tags = [*(config.get("tags") or ()), TAG_NOSTREAM]
     held: RunnableConfig = {**config, "tags": tags}
     return Watch({**held, "callbacks": manager_for(held)}, hold=True, trace_drafts=False)
 
 
 def _told(error: BaseException, watch: Watch) -> BaseException:
-    """What is raised in place of an error of a model's, or of the middleware around it."""
+    """Choose what to raise in place of an error from a model or from middleware around it."""
     if not watch.calls:
         return error
-    # An interrupt of LangGraph's, or a stop from outside, has to reach whoever waits for it.
+    # A LangGraph interrupt or a cancellation must reach the code that waits for it.
     if isinstance(error, GraphBubbleUp) or not isinstance(error, Exception):
         return bare(error)
     if not watch.has_answers:
@@ -178,12 +179,12 @@ People = Literal["interrupt", "queue"]
 
 
 def targets_within(policy: "Policy", given: Mapping[str, Any] | None, people: People) -> dict[str, Any]:
-    """Targets for a policy's guard.
+    """Make the escalation targets for the guard of an agent.
 
     Args:
-        policy: The policy.
-        given: What a caller handed over for names of its ``escalation``.
-        people: What becomes of its queues.
+        policy: Policy whose ``escalation`` names the targets.
+        given: Targets passed by the caller, by their names in ``escalation``.
+        people: Whether escalation to a queue interrupts the agent or puts a case into the queue.
 
     Raises:
         GuardrailError: A chat model cannot be opened.
@@ -202,7 +203,7 @@ def targets_within(policy: "Policy", given: Mapping[str, Any] | None, people: Pe
 
 
 class _StrongerModel:
-    """A chat model that is asked what the agent's model was asked, with its tools, by way of the agent."""
+    """A chat model that receives the same request as the agent's model, with its tools, through the agent."""
 
     def __init__(self, target: str, opened: ChatModelTarget) -> None:
         self._target, self._model, self.name = target, opened.model, opened.name
@@ -224,17 +225,17 @@ class _StrongerModel:
             raise EscalationError("its own guard withheld its answer")
         turn.replies[self._target] = held
         if message.tool_calls and not message.text:
-            # A guard takes an answer without a text for none.
+            # A guard treats an answer without text as no answer.
             calls = ", ".join(call["name"] for call in message.tool_calls)
             return AIMessage(f"calls {calls}", response_metadata=message.response_metadata)
         return message
 
 
 class _Interrupt(HumanQueue):
-    """The agent's interrupt, as a queue: what is put there is asked about once the turn has ended."""
+    """A queue that interrupts the agent: a person is asked about its case once the turn has ended."""
 
     def __init__(self) -> None:
-        # There is no file.
+        # Unlike the base class, it has no file to open.
         pass
 
     def make(self) -> None:

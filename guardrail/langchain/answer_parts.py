@@ -1,12 +1,12 @@
-"""What any provider's answer says: its text, everything that is more than text, and who gave it.
+"""The parts of any provider's answer: its text, everything beyond text, and the model that gave it.
 
-LangChain reads some calls of tools into ``tool_calls``. Providers also write calls elsewhere (a legacy
-``function_call``, blocks of calls that their servers run), and other things beside the text: pictures, sound,
-results of servers, blocks of their own. Nothing of that is scored, so it counts as calls of tools, of unknown
-ones where no name is found. What a model thought is no part of its answer.
+LangChain parses some tool calls into ``tool_calls``. Providers also put calls elsewhere (a legacy
+``function_call``, blocks for calls that their servers run), and add other content: images, audio, results
+from their servers, blocks of their own. None of that is scored, so it counts as tool calls, to unknown tools
+where no name is found. A model's reasoning is not part of its answer.
 
-A model within a chain is somebody else than the one that scores its answers, whatever it is called: a profile
-holds for it only if it is declared to be the profile's, and if nothing that the call says contradicts that.
+A model within a chain is taken to differ from the model that scores its answers, whatever its name. A profile
+holds for it only if the user declares it to be the profile's model and nothing in the call contradicts that.
 """
 
 import json
@@ -39,17 +39,17 @@ __all__ = [
 ]
 
 
-# What a model thought, as providers write it.
+# Keys and block types in which providers put a model's reasoning.
 _THOUGHTS = frozenset({"reasoning", "reasoning_content", "redacted_thinking", "thinking"})
-# Blocks that repeat a call which LangChain reads into ``tool_calls`` as well.
+# Types of blocks that repeat a call which LangChain also parses into ``tool_calls``.
 _CALL_BLOCKS = frozenset(
     {"function_call", "invalid_tool_call", "tool_call", "tool_call_chunk", "tool_use", "input_json_delta"}
 )
-# What a block of text may say of itself.
+# Keys that a block of plain text may have.
 _OF_TEXT = frozenset(
     {"annotations", "cache_control", "citations", "extras", "id", "index", "phase", "text", "type"}
 )
-# Beside the answer and no part of it: who speaks, thoughts, signatures of thoughts and calls.
+# Keys beside the answer that are not part of it: the speaker, reasoning, signatures of reasoning and calls.
 _FACTS = _THOUGHTS | {
     "__gemini_function_call_thought_signatures__",
     "__openai_function_call_ids__",
@@ -61,19 +61,19 @@ _FACTS = _THOUGHTS | {
     "role",
     "thought_signature",
 }
-# What an answer took, why it ended and which model gave it, where a provider writes it beside the answer.
+# Keys beside the answer for its token usage, its finish reason and the name of its model.
 _ACCOUNTS = frozenset({"finish_reason", "model_id", "model_name", "stop_reason", "token_usage", "usage"})
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerCall:
-    """A call of a tool, or something else that is more than text.
+    """A tool call, or any other content beyond text.
 
     Attributes:
-        name: The tool's; empty where it is not known.
-        given: Its arguments; what stands there, where no call can be read from it.
-        identity: The call's id, if it has one.
-        is_read: Whether it is a call with a name, which can be written as one.
+        name: Name of the tool; empty if unknown.
+        given: Arguments of the call, or the raw content if it could not be parsed as a call.
+        identity: Id of the call, if it has one.
+        is_read: Whether it was parsed as a call with a name, so that it can be rendered as one.
     """
 
     name: str
@@ -84,11 +84,11 @@ class AnswerCall:
 
 @dataclass(frozen=True)
 class AnswerParts:
-    """An answer, taken apart.
+    """An answer split into text and everything else.
 
     Attributes:
-        text: Its text, refusals included.
-        calls: All that is more.
+        text: Text of the answer, refusals included.
+        calls: Tool calls and other content beyond text.
     """
 
     text: str = field(default="", repr=False)
@@ -96,21 +96,21 @@ class AnswerParts:
 
     @property
     def is_readable(self) -> bool:
-        """Whether there is something that a text model can read."""
+        """Whether a text model can read any of it; an empty answer counts as readable."""
         return bool(self.text) or any(call.is_read for call in self.calls) or not self.calls
 
     @cached_property
     def words(self) -> str:
-        """All of it as one text: equal for answers that are equal."""
+        """The whole answer as one string; equal answers have equal strings."""
         calls = [[call.name, call.given, call.identity] for call in self.calls]
         return json.dumps([self.text, calls], default=repr, skipkeys=True)
 
 
 def parts_of(message: BaseMessage) -> AnswerParts:
-    """Take an answer apart, whatever it is made of.
+    """Split a model's message into text and everything else, whatever its provider.
 
     Args:
-        message: A message of a model, whole or the chunks of a stream in one.
+        message: Message of a model: a whole message, or the chunks of a stream merged into one.
     """
     known = [*_read_by_langchain(message)]
     texts: list[str] = []
@@ -125,7 +125,7 @@ def parts_of(message: BaseMessage) -> AnswerParts:
     refusal = message.additional_kwargs.get("refusal")
     if isinstance(refusal, str):
         texts.append(refusal)
-    # A provider's own reading of the text; of the same values it says nothing new.
+    # ``parsed`` is the provider's own parsing of the text; it adds nothing if it has the same values.
     beside = {**message.additional_kwargs, **(message.model_extra or {})}
     for key, value in beside.items():
         is_fact = key in _FACTS or (key == "refusal" and isinstance(value, str))
@@ -152,7 +152,7 @@ def _text_of(block: Any) -> str | None:
 
 
 def _call_of(block: Mapping[str, Any], known: list[AnswerCall]) -> AnswerCall | None:
-    """What a block that is no text counts as; None for a thought, and for a call that is known."""
+    """Read a block that is not text as a call; None for reasoning and for a call that is already known."""
     kind = block.get("type")
     if isinstance(kind, str) and kind in _THOUGHTS:
         return None
@@ -167,7 +167,7 @@ def _call_of(block: Mapping[str, Any], known: list[AnswerCall]) -> AnswerCall | 
 
 
 def _beside(key: str, value: Any, known: list[AnswerCall]) -> Iterator[AnswerCall]:
-    """What a field of a message that is no content counts as."""
+    """Read a field of a message other than its content as calls."""
     if key == "function_call" and _repeats(value, known):
         return
     values = value if isinstance(value, list) and key == "tool_calls" else [value]
@@ -183,7 +183,10 @@ def _beside(key: str, value: Any, known: list[AnswerCall]) -> Iterator[AnswerCal
 
 
 def _is_known(block: Mapping[str, Any], known: list[AnswerCall]) -> bool:
-    """Whether a block repeats a call: a known one of its id and, if it says so, its name."""
+    """Whether a block repeats a known call: one with its id and, if it has a name, the same name.
+
+    A block without an id repeats any known call of the same name.
+    """
     identities = {block[key] for key in ("id", "call_id") if isinstance(block.get(key), str)}
     function = block.get("function")
     name = _name(function) or _name(block)
@@ -193,7 +196,7 @@ def _is_known(block: Mapping[str, Any], known: list[AnswerCall]) -> bool:
 
 
 def _repeats(function: Any, known: list[AnswerCall]) -> bool:
-    """Whether a call without an id is a known one: of the same tool, with the same arguments."""
+    """Whether a call without an id repeats a known call: same tool, same arguments."""
     arguments = function.get("arguments") if isinstance(function, Mapping) else None
     name = _name(function)
     return isinstance(arguments, str) and any(
@@ -202,7 +205,7 @@ def _repeats(function: Any, known: list[AnswerCall]) -> bool:
 
 
 def _is_account(value: Any) -> bool:
-    """Whether a value is a name or a number, or numbers by their names."""
+    """Whether a value is a string, a number, or a mapping of names to numbers."""
     numbers = value.values() if isinstance(value, Mapping) else ()
     return isinstance(value, str | int | float) or (
         isinstance(value, Mapping) and all(one is None or isinstance(one, int | float) for one in numbers)
@@ -227,25 +230,25 @@ def _is_json_of(text: str, value: Any) -> bool:
         return False
 
 
-# A name for all models of a chain, or of each by what it calls itself.
+# One name for all models of a chain, or a mapping from the names they report to their names in the profile.
 AnsweredBy = str | Mapping[str, str]
 
-# What answers and requests call the name of a model.
+# Keys under which answers and requests give the name of the model.
 _KEYS = ("model_name", "model", "model_id")
 _LONGEST = 80
-# A dated release of a model, which a request may name without the date.
+# Name of a dated release; a request may leave out the date.
 _RELEASE = re.compile(r"(.+?)(-\d{4}-\d\d-\d\d|-\d{8}|-\d{6}|-\d{4}|:latest)")
 _NOBODY_SAID = "nobody declared it to be of the profile's model (answered_by)"
 UNSEEN = Author("a model that was not seen", _NOBODY_SAID)
 
 
 class ReportedModel(NamedTuple):
-    """What a call says of its model.
+    """The model of a call, as the provider and LangChain report it.
 
     Attributes:
-        names: What the answer and the request call it, each name once.
-        kind: The class of LangChain's that called it; empty where that is not known.
-        temperature: At which it was asked to draw, if the request says so.
+        names: Names of the model in the answer and the request, without duplicates.
+        kind: LangChain class that called the model; empty if unknown.
+        temperature: Sampling temperature of the request, if it is given.
     """
 
     names: tuple[str, ...] = ()
@@ -254,21 +257,21 @@ class ReportedModel(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """What to call it before people."""
+        """Name of the model to display."""
         return self.names[0] if self.names else self.kind or UNSEEN.name
 
     def with_answer(self, *metadata: Mapping[str, Any] | None) -> "ReportedModel":
-        """The same with what the answer says: that goes before what was asked for."""
+        """Add the names given in the answer's metadata, ahead of those in the request."""
         return self._replace(names=_once([*_names(*metadata), *self.names]))
 
 
 def reported_model(serialized: Any, metadata: Any, parameters: Any) -> ReportedModel:
-    """Read what LangChain tells of a model when it is called.
+    """Read what LangChain reports about a model at the start of a call.
 
     Args:
-        serialized: The model, as its callbacks are told of it.
-        metadata: Of the run.
-        parameters: What the model is called with.
+        serialized: Serialized model that LangChain passes to callback handlers.
+        metadata: Metadata of the run.
+        parameters: Invocation parameters of the call.
     """
     told = serialized if isinstance(serialized, Mapping) else {}
     path = told.get("id")
@@ -290,10 +293,10 @@ def _temperature(*sources: Any) -> float | None:
 
 
 def checked_declaration(answered_by: AnsweredBy | None) -> AnsweredBy | None:
-    """Give back a declaration that names models.
+    """Return the declaration if it holds valid model names.
 
     Raises:
-        OptionError: It does not.
+        OptionError: A name is invalid.
     """
     if answered_by is None:
         return None
@@ -307,12 +310,12 @@ def checked_declaration(answered_by: AnsweredBy | None) -> AnsweredBy | None:
 
 
 def author_of_call(call: "ModelCall", guard: "Guard", declared: AnsweredBy | None) -> Author | None:
-    """Who gave an answer; None for the guard's own model.
+    """Determine which model gave an answer; None for the guard's own model.
 
     Args:
-        call: The call.
-        guard: What decides on the answer.
-        declared: What the user says of it.
+        call: Model call that gave the answer.
+        guard: Guard that decides on the answer.
+        declared: Model that the user declares to answer (``answered_by``).
     """
     if call.verdict is not None and _is_own(call.verdict, guard):
         return None
@@ -330,20 +333,20 @@ def author_of_call(call: "ModelCall", guard: "Guard", declared: AnsweredBy | Non
 
 
 def _is_own(verdict: "Verdict", guard: "Guard") -> bool:
-    """Whether a verdict of this process says that the guard's model gave the answer, under its profile."""
+    """Whether, by a verdict of this process, the guard's own model gave the answer under its profile."""
     escalation = verdict.get("escalation")
     if verdict.get("outside_domain") or verdict.get("answered_by") != verdict.get("model"):
         return False
     if isinstance(escalation, Mapping) and escalation.get("source"):
         return False
     if guard.profile_digest is not None:
-        # Somebody made sure of its weights.
+        # A profile is tied to the model's weights, so its digest identifies the model.
         return bool(verdict.get("profile") == guard.profile_digest)
     return same_name(str(verdict.get("model")), guard.model.name)
 
 
 def _looked_up(name: str, declared: Mapping[str, str]) -> str | None:
-    """Who a model is by a map of names; a name that is a value of it stands for itself."""
+    """Map a reported name to its declared one; a name that is itself a declared value maps to that value."""
     for called, author in declared.items():
         if same_name(called, name):
             return author
@@ -351,7 +354,7 @@ def _looked_up(name: str, declared: Mapping[str, str]) -> str | None:
 
 
 def _is_release(name: str, other: str) -> bool:
-    """Whether two names are one, or one is a dated release of the other."""
+    """Whether two names are the same, or one names a dated release of the other."""
     if same_name(name, other):
         return True
     pairs = ((name, other), (other, name))
@@ -372,6 +375,6 @@ def _once(names: list[str]) -> tuple[str, ...]:
 
 
 def _clean(name: str) -> str:
-    """A name that can be shown in one line."""
+    """Make a name printable on one line, at most 80 characters."""
     printable = "".join(character if character.isprintable() else " " for character in name[:400])
     return " ".join(printable.split())[:_LONGEST]

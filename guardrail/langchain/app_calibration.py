@@ -1,7 +1,7 @@
-"""Calibrate a model within an app: on the prompts that the app makes of a data set's questions.
+"""Calibrate a model within an app, on the prompts that the app builds from a data set's questions.
 
-A profile holds for prompts like those that it was made of. A chain adds a system message, documents, earlier
-turns; so the chain is run, and what its model is given is what the profile is made of.
+A profile holds for prompts like those it was fitted on. A chain adds a system message, documents and earlier
+turns, so the chain is run on every question, and the profile is fitted on the prompts its model receives.
 """
 
 import json
@@ -45,38 +45,39 @@ def calibrate(
     fit: FitOptions | None = None,
     progress: ProgressCallback | None = None,
 ) -> Profile:
-    """Make a profile of a local model, or of one within a chain, and write it.
+    """Fit a profile for a local model, or for the model within a chain, and write it to a file.
 
-    A chain is run on each row, and the prompt of the last call of its model is kept, as the chain rendered
-    it, in ``NAME.questions.jsonl`` beside the profile. Then the model answers these prompts by itself, and
-    the answers are scored and judged as ``guardrail calibrate`` does it; they are kept in
-    ``NAME.answers.jsonl``, and the same call goes on with them. What the chain answers does not count, so a
-    policy in it may withhold whatever it likes.
+    A chain is run on each row. The prompt of its model's last call, as the chain rendered it, is kept in
+    ``NAME.questions.jsonl`` beside the profile. The model then answers these prompts on its own, and the
+    answers are scored and judged as by ``guardrail calibrate``. They are kept in ``NAME.answers.jsonl``, from
+    which a repeated call resumes. The chain's own answers are not used, so a policy within it may withhold
+    them.
 
     Args:
-        app: The model; or a chain with a :class:`~guardrail.langchain.ChatGuardrail` in it, or with
-            another chat model that stands for ``model``.
-        dataset: A row for each question: as a line of a file for ``guardrail calibrate``, with the accepted
-            answers.
-        output: Where the profile is written.
-        model: The model that answers, where it cannot be found in the chain.
-        as_input: Makes the chain's input of a row; by default its ``input``, or else its ``question``.
-        judge: Name of the judge; as for ``guardrail calibrate``.
-        labelling: How questions are answered and scored.
-        fit: What the profile is made of.
-        progress: Told of each step.
+        app: Local model, or chain that contains a :class:`~guardrail.langchain.ChatGuardrail` or another chat
+            model in place of ``model``.
+        dataset: One row per question, as in the lines of a file for ``guardrail calibrate``, with the
+            accepted answers.
+        output: Path of the profile.
+        model: Local model that answers, if it cannot be found in the chain.
+        as_input: Function that makes the chain's input from a row; the default takes the row's ``input``, or
+            else its ``question``.
+        judge: Name of the judge, as for ``guardrail calibrate``.
+        labelling: Options for answering and scoring the questions.
+        fit: Options for fitting the profile.
+        progress: Callback that receives each step.
 
     Returns:
         The profile.
 
     Raises:
-        OptionError: The chain has no local model, or called none for a row.
-        CalibrationError: Nothing can be learned of the answers.
+        OptionError: The chain has no local model, or called no chat model for a row.
+        CalibrationError: The answers do not suffice to fit a profile.
         RecordError: A row cannot be used, or the files hold something else.
     """
     output = Path(output)
     rows = [dict(row) for row in dataset]
-    # Torch is loaded where something is calibrated, not where this is imported.
+    # Imported here, so that importing this module does not load torch.
     from guardrail.models.local import LocalModel
 
     if not isinstance(app, LocalModel | Runnable):
@@ -111,7 +112,7 @@ def calibrate(
 
 
 class _LastPrompt(BaseCallbackHandler):
-    """Keeps the messages of the last call of a chat model."""
+    """Callback handler that keeps the messages of the last chat model call."""
 
     raise_error = True
 
@@ -132,12 +133,12 @@ def _as_asked(
     as_input: Callable[[Mapping[str, Any]], Any],
     at: int,
 ) -> dict[str, Any]:
-    """The row with the prompt that the chain makes of it."""
+    """Return the row with the prompt that the chain built from it."""
     prompt = _LastPrompt()
     try:
         app.invoke(as_input(row), config={"callbacks": [prompt]})
     except GuardrailError:
-        # A withheld answer is one too: what was asked is known all the same.
+        # A withheld answer raises as well, but by then the prompt is known.
         if prompt.messages is None:
             raise
     if prompt.messages is None:
@@ -158,7 +159,7 @@ def _input_of(row: Mapping[str, Any]) -> Any:
 
 
 def _chat_of(app: Runnable[Any, Any]) -> ChatGuardrail | None:
-    """The guarded chat model in a chain, if there is exactly one."""
+    """Find the guarded chat model of a chain; None unless there is exactly one."""
     nodes = [app, *(node.data for node in app.get_graph().nodes.values())]
     chats = {id(one): one for one in map(_unbound, nodes) if isinstance(one, ChatGuardrail)}
     return next(iter(chats.values())) if len(chats) == 1 else None

@@ -1,4 +1,4 @@
-"""Buffer a chain's callback events until the policy allows their release, or release them without text."""
+"""Buffer a chain's callback events until the verdict, then release them in full or without text."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,13 +30,19 @@ from guardrail.langchain.verdicts import UncertaintyCallbackHandler
 __all__ = ["HeldEvent", "HeldRuns", "make_sure_that_graphs_are_held", "without_words"]
 
 
-# Of what a run's start is told by name.
+# Keyword arguments of an event that are kept when it is redacted.
 _KEPT = ("run_id", "tags", "metadata", "name")
 _NOTHING_ASKED: dict[str, list[Any]] = {"on_chat_model_start": [[]], "on_llm_start": [""]}
 
 
 class HeldEvent(NamedTuple):
-    """An event of LangChain's callbacks: its name, and its arguments by place and by name."""
+    """A LangChain callback event.
+
+    Attributes:
+        name: Name of the callback method.
+        values: Positional arguments.
+        named: Keyword arguments.
+    """
 
     name: str
     values: tuple[Any, ...]
@@ -44,7 +50,7 @@ class HeldEvent(NamedTuple):
 
 
 def without_words(events: Sequence[HeldEvent], parent: UUID | None) -> list[HeldEvent]:
-    """Starts and ends of the models that answered, as runs directly within ``parent``; nothing else."""
+    """Reduce events to the start and end of each model run that ended, as direct children of ``parent``."""
     ended = {event.named["run_id"] for event in events if event.name == "on_llm_end"}
     kept = []
     for name, values, named in events:
@@ -59,7 +65,7 @@ def without_words(events: Sequence[HeldEvent], parent: UUID | None) -> list[Held
 
 
 def _names(serialized: Any) -> dict[str, Any]:
-    """What a model is called, without the arguments that it was made with."""
+    """Keep the names of a serialized model, and drop its constructor arguments."""
     return {key: serialized[key] for key in ("id", "name") if key in (serialized or {})}
 
 
@@ -86,12 +92,12 @@ def _silent(generation: Any) -> Generation:
 
 T = TypeVar("T")
 
-# What is known of runs, by their ids.
+# Metadata to add to runs, by run id.
 Facts = Mapping[Any, Mapping[str, Any]]
-# An event, or a write into a stream of LangGraph's.
+# A callback event, or a pending write to a LangGraph stream.
 _Item = HeldEvent | Callable[[], None]
 
-# Every event of LangChain's callbacks, and the attribute of a handler that says that it does not want it.
+# Every LangChain callback event, and the handler attribute that opts out of it.
 _EVENTS: Mapping[str, str | None] = {
     "on_agent_action": "ignore_agent",
     "on_agent_finish": "ignore_agent",
@@ -117,11 +123,11 @@ _EVENTS: Mapping[str, str | None] = {
 
 
 class HeldRuns:
-    """What happens within a chain, held back from the handlers around it.
+    """Buffer for the callback events of a chain, kept from the surrounding handlers until the verdict.
 
     Args:
-        callbacks: The callbacks that the runs within would have; those that are held are taken off it.
-        trace_drafts: Leave tracers on, which then see everything as it happens.
+        callbacks: Callback manager for the runs within the chain. The buffered handlers are removed from it.
+        trace_drafts: Keep tracers attached; they then receive every event as it happens.
     """
 
     def __init__(self, callbacks: BaseCallbackManager, *, trace_drafts: bool = False) -> None:
@@ -129,7 +135,7 @@ class HeldRuns:
         self._run_id = callbacks.parent_run_id
         self._trace_drafts = trace_drafts
         self._hooks = [hook for hook in hooks() if not self._is_live(hook.variable.get())]
-        # Those that are inherited are among the callbacks already, maybe as copies.
+        # Inherited handlers are in the callback manager already, possibly as copies.
         ambient = [hook.variable.get() for hook in self._hooks if not hook.inherited]
         around = [handler for handler in (*callbacks.handlers, *ambient) if handler is not None]
         self._handlers = _once(
@@ -142,10 +148,10 @@ class HeldRuns:
         callbacks.set_handlers([*live, self._recorder], inherit=True)
 
     def config(self, config: RunnableConfig) -> RunnableConfig:
-        """The same config, with LangGraph's streams held as well.
+        """Return a copy of the config in which LangGraph's streams are buffered as well.
 
         Raises:
-            MissingDependencyError: This version of LangGraph is not known, or shows what is held.
+            MissingDependencyError: This version of LangGraph is not supported.
         """
         values = dict(config.get("configurable") or {})
         keys = graph_keys()
@@ -159,11 +165,12 @@ class HeldRuns:
 
     @contextmanager
     def isolated(self) -> Iterator[None]:
-        """Nothing that listens to the context of the caller hears what runs in this block.
+        """Hide the runs in this block from handlers in the caller's context variables.
 
-        To be used within a context of its own: what is set is not visible outside, and is set back.
+        Use it within a separate :class:`~contextvars.Context`, so that the variables it sets are not visible
+        outside. They are reset at the end of the block.
         """
-        # Where LangChain would make a handler for an empty variable, the one that writes down stands there.
+        # LangChain would create a handler for an empty variable, so the recorder takes its place.
         tokens = [
             (hook.variable, hook.variable.set(self._recorder if hook.makes_one else None))
             for hook in self._hooks
@@ -179,11 +186,11 @@ class HeldRuns:
                 variable.reset(token)
 
     def tell(self, *, redacted: bool, facts: Facts | None = None) -> None:
-        """Tell everybody what happened; once, and nobody of what happens afterwards.
+        """Release the buffered events to the handlers, once; later events are not released.
 
         Args:
-            redacted: Only that models ran and what tokens they took, without a word of what was said.
-            facts: What else the metadata of runs is to say.
+            redacted: Release only that models ran and the tokens they used, without any text.
+            facts: Metadata to add to runs, by run id.
         """
         self._note(facts or {})
         if redacted:
@@ -197,7 +204,7 @@ class HeldRuns:
                 item()
 
     async def atell(self, *, redacted: bool, facts: Facts | None = None) -> None:
-        """As :meth:`tell`, within an event loop."""
+        """Async version of :meth:`tell`."""
         self._note(facts or {})
         if redacted:
             for event in self._redacted():
@@ -212,7 +219,7 @@ class HeldRuns:
                 item()
 
     def forget(self) -> None:
-        """Tell nobody."""
+        """Drop the buffered events without releasing them."""
         self._items.clear()
 
     def _note(self, facts: Facts) -> None:
@@ -232,7 +239,7 @@ class HeldRuns:
         return without_words(events, self._run_id)
 
     def _counting(self) -> list[BaseCallbackHandler]:
-        # A stream would show an empty message.
+        # A streaming handler would emit an empty message.
         return [handler for handler in self._handlers if not isinstance(handler, StreamingHandler)]
 
     def _is_live(self, handler: Any) -> bool:
@@ -245,7 +252,7 @@ class HeldRuns:
 
 
 class _Recorder(BaseCallbackHandler):
-    """Writes down what it is told. Its methods are added below, one for each event."""
+    """Callback handler that records every event. Its methods are added below, one per event."""
 
     run_inline = True
     raise_error = True
@@ -255,7 +262,7 @@ class _Recorder(BaseCallbackHandler):
 
 
 class _StreamingRecorder(_Recorder):
-    """Makes models stream, as the handlers that it stands for do; it tells nobody of what it taps."""
+    """Recorder that makes models stream, as the buffered handlers would; tapped output is unchanged."""
 
     def tap_output_iter(self, run_id: UUID, output: Iterator[T]) -> Iterator[T]:
         return output
@@ -265,7 +272,7 @@ class _StreamingRecorder(_Recorder):
 
 
 class _V2StreamingRecorder(_StreamingRecorder, EventStreamingHandler):
-    """The same for the newer protocol."""
+    """Streaming recorder for the v2 event protocol."""
 
 
 def _recording(name: str) -> Callable[..., None]:
@@ -288,17 +295,17 @@ def _recorder(handlers: Sequence[BaseCallbackHandler], items: list[_Item]) -> _R
 
 
 def make_sure_that_graphs_are_held() -> None:
-    """Hold a small graph back within another, and see that nothing of it is shown; once a process.
+    """Buffer a small graph within another and check that no stream shows its output; once per process.
 
-    LangGraph may change what it shows by which way, and not only what it calls that.
+    The names alone are not enough: LangGraph may also change which stream carries which data.
 
     Raises:
-        MissingDependencyError: It shows what is held.
+        MissingDependencyError: A stream shows buffered output, or the small graph fails.
     """
     if graph_keys() is None:
         return
     try:
-        # Neither traced nor part of a run.
+        # In an empty context, so that it is neither traced nor part of the caller's run.
         shows = Context().run(_shows_what_is_held)
     except MissingDependencyError:
         raise

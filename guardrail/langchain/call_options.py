@@ -1,4 +1,4 @@
-"""Options of one call of the chat model, over those that it was made with; in a config they are refused."""
+"""Options of a single chat model call, which override the model's fields; in a config they are refused."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["FIELD_ALIASES", "CallOptions", "ConfigCheckedChatModel", "named_fields"]
 
 
-# What LangChain's other chat models call the same thing.
+# Names that other LangChain chat models use for the same options.
 ALIASES = {"max_completion_tokens": "max_tokens", "request_timeout": "timeout", "stop_sequences": "stop"}
-# The same of the fields of a chat model.
+# The same for the fields of a chat model.
 FIELD_ALIASES = {**ALIASES, "model_name": "model"}
-# Fields of a chat model that are options of its calls.
+# Fields of a chat model that are also options of its calls.
 _FIELDS = (
     "max_tokens",
     "temperature",
@@ -37,38 +37,38 @@ _FIELDS = (
     "policy_tags",
 )
 _TEXTS = ("policy_tags", "stop")
-# What others' code passes to any chat model, with the values that are followed as it is, and what to do else.
+# Options that other code passes to any chat model: the values that need no action, and what to do otherwise.
 _AS_IT_IS: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "n": ((1,), "one answer is given; ask again for another"),
     "parallel_tool_calls": ((True, False), "it is True or False"),
-    # LangChain itself looks at it, and has an answer streamed or not.
+    # LangChain itself reads this option and decides whether to stream.
     "stream": ((True, False), "it is True or False"),
     "stream_usage": ((True,), "the tokens that were used are told with the last chunk"),
     "strict": ((True, False), "it is True or False"),
 }
-# What can be promised of a call that must be made alone.
+# Option values that can only be honored if a call must be made, since only such a call is constrained.
 _HELD_CALLS = {"parallel_tool_calls": False, "strict": True}
 _ANOTHER_MODEL = ("model", "model_name")
 
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
-    """Options of one call.
+    """Options of a single call.
 
     Attributes:
-        max_tokens: Most tokens of the answer.
-        temperature: 0 for greedy decoding.
-        top_p: Draw from the smallest set of tokens with this much probability.
-        seed: Makes drawing repeatable.
+        max_tokens: Maximum number of tokens in the answer.
+        temperature: Sampling temperature; 0 for greedy decoding.
+        top_p: Cumulative probability of the smallest set of tokens to sample from.
+        seed: Seed that makes sampling repeatable.
         stop: Strings that end the answer.
-        on_abstain: What happens where nothing answers.
-        policy_tags: What the policy's rules may go by.
-        timeout: Seconds that the caller waits for the verdict; None for as long as it takes.
-        tools: Functions that the model may call, as chat templates read them.
-        tool_choice: ``auto``, or ``any`` where one of the tools must be called.
-        json_schema: What the answer is held to; None for nothing.
-        max_reasoning_tokens: Most tokens that the model may reason for before the answer.
-        chat_template_kwargs: Arguments of the chat template, over those that the guard has.
+        on_abstain: What to return or raise if the answer is withheld and nothing replaces it.
+        policy_tags: Tags that the policy's rules can match.
+        timeout: Seconds that the caller waits for the verdict; None for no limit.
+        tools: Functions that the model may call, in the form that chat templates read.
+        tool_choice: ``auto``, or ``any`` if one of the tools must be called.
+        json_schema: JSON schema that constrains the answer; None for no constraint.
+        max_reasoning_tokens: Maximum number of tokens for reasoning before the answer.
+        chat_template_kwargs: Arguments of the chat template, which override the guard's.
     """
 
     max_tokens: int
@@ -98,14 +98,14 @@ class CallOptions:
 
     @classmethod
     def of_fields(cls, given: Mapping[str, Any], sampling: Sampling) -> "CallOptions":
-        """Options where a call gives none.
+        """Make the default options from the fields of a chat model.
 
         Args:
-            given: Fields of a chat model, which may have others beside.
-            sampling: How answers are drawn where the fields say nothing.
+            given: Fields of a chat model; other keys are ignored.
+            sampling: Sampling settings for fields that are not set.
 
         Raises:
-            OptionError: One is out of its range.
+            OptionError: A value is out of range.
         """
         plain = cls(
             max_tokens=sampling.max_tokens,
@@ -121,10 +121,10 @@ class CallOptions:
 
     @property
     def sampling(self) -> Sampling:
-        """How to decode.
+        """Sampling settings.
 
         Raises:
-            OptionError: A value is out of its range.
+            OptionError: A value is out of range.
         """
         return Sampling(
             self.max_tokens,
@@ -136,10 +136,10 @@ class CallOptions:
         )
 
     def changed(self, stop: Sequence[str] | None, given: Mapping[str, Any]) -> "CallOptions":
-        """These options with what a call gives; None gives nothing.
+        """Return these options, overridden by those of a call; a value of None overrides nothing.
 
         Raises:
-            OptionError: An option is unknown, out of its range, or given by two names with two values.
+            OptionError: An option is unknown, out of range, or given under two names with different values.
         """
         known = [field.name for field in fields(self)]
         values = {name: getattr(self, name) for name in known}
@@ -174,20 +174,20 @@ class CallOptions:
 
 
 def named_fields(given: Mapping[str, Any], known: Mapping[str, "FieldInfo"]) -> dict[str, Any]:
-    """Fields of a chat model by their names, from any of the names that they have.
+    """Resolve aliases to the names of a chat model's fields.
 
     Args:
-        given: Values by name.
-        known: The model's fields.
+        given: Values by field name or alias.
+        known: Fields of the model.
 
     Raises:
-        OptionError: A name is none of a field, or one is given twice and differs.
+        OptionError: A name is unknown, or a field is given twice with different values.
     """
     named = in_own_names(given.items(), FIELD_ALIASES)
     for name in [*named.keys() - known.keys()]:
         value = named.pop(name)
         if name == "api_key":
-            # Given to every chat model by code that does not look; a model that runs here asks for none.
+            # Generic code passes a key to every chat model; a local model does not need one.
             continue
         if value is not None and name == "max_retries":
             check_number(name, value, whole=True, least=0)
@@ -196,19 +196,19 @@ def named_fields(given: Mapping[str, Any], known: Mapping[str, "FieldInfo"]) -> 
         elif value is not None or name not in ("max_retries", "n", "stream_usage"):
             names = (*known, *FIELD_ALIASES)
             raise OptionError(f"ChatGuardrail has no option {name!r}{did_you_mean(name, names)}")
-    # Where None is no value of a field, it gives nothing.
+    # None is dropped unless it is the field's default.
     return {name: value for name, value in named.items() if value is not None or known[name].default is None}
 
 
 def in_own_names(given: Iterable[tuple[str, Any]], aliases: Mapping[str, str] = ALIASES) -> dict[str, Any]:
-    """Options by the names that they have here; None gives nothing, where another name gives something.
+    """Resolve aliases to this project's option names; None yields to a value given under another name.
 
     Args:
-        given: Options, each by any of its names.
-        aliases: The names of others, with ours.
+        given: Pairs of an option's name or alias and its value.
+        aliases: Option names by alias.
 
     Raises:
-        OptionError: One is given twice, and differs.
+        OptionError: An option is given twice with different values.
     """
     named: dict[str, tuple[str, Any]] = {}
     for name, value in given:
@@ -224,10 +224,10 @@ def in_own_names(given: Iterable[tuple[str, Any]], aliases: Mapping[str, str] = 
 
 
 def check_as_it_is(name: str, value: Any) -> None:
-    """See that an option asks for what is done anyway.
+    """Check that an option only asks for what is done anyway.
 
     Raises:
-        OptionError: It asks for something else.
+        OptionError: The option asks for something else.
     """
     values, instead = _AS_IT_IS[name]
     if not any(type(value) is type(one) and value == one for one in values):
@@ -249,19 +249,19 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
 
 
 class ConfigCheckedChatModel(BaseChatModel):
-    """A chat model of LangChain that refuses its own options where they are given as parts of a config."""
+    """A LangChain chat model that refuses its own options in a config, where they would be ignored."""
 
     def with_config(self, config: RunnableConfig | None = None, **kwargs: Any) -> Runnable[Any, Any]:
-        """As LangChain has it; an option of the model is none of a config, where nobody would look at it.
+        """Bind a config, as in LangChain, unless it holds an option of the model, which would be ignored.
 
         Raises:
-            OptionError: One is among what is given.
+            OptionError: The config holds an option of the model.
         """
         given = {**(config or {}), **kwargs}
         self._check_names((*given, *(given.get("configurable") or ())))
         return super().with_config(config, **kwargs)
 
-    # Of what a call is given as ``configurable``, any part of an app may have its own, whatever its name.
+    # The calls below do not check ``configurable``: any part of an app may use any name there.
 
     def invoke(
         self,
@@ -271,7 +271,7 @@ class ConfigCheckedChatModel(BaseChatModel):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AIMessage:
-        """As LangChain has it; an option of the model in the config is an error."""
+        """Invoke the model, as in LangChain; an option of the model in the config is an error."""
         self._check_names(config or ())
         return super().invoke(input, config, stop=stop, **kwargs)
 
@@ -283,7 +283,7 @@ class ConfigCheckedChatModel(BaseChatModel):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AIMessage:
-        """As :meth:`invoke`, within an event loop."""
+        """Async version of :meth:`invoke`."""
         self._check_names(config or ())
         return await super().ainvoke(input, config, stop=stop, **kwargs)
 
@@ -295,7 +295,7 @@ class ConfigCheckedChatModel(BaseChatModel):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:
-        """As :meth:`invoke`, in chunks."""
+        """Streaming version of :meth:`invoke`."""
         self._check_names(config or ())
         yield from super().stream(input, config, stop=stop, **kwargs)
 
@@ -307,7 +307,7 @@ class ConfigCheckedChatModel(BaseChatModel):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
-        """As :meth:`stream`, within an event loop."""
+        """Async version of :meth:`stream`."""
         self._check_names(config or ())
         chunks: Any = super().astream(input, config, stop=stop, **kwargs)
         async with aclosing(chunks):
@@ -315,7 +315,7 @@ class ConfigCheckedChatModel(BaseChatModel):
                 yield chunk
 
     def _check_names(self, given: Iterable[str]) -> None:
-        """See that no option of the model is among the keys of a config, where nobody would look at it."""
+        """Check that no key of a config is an option of the model, which would be ignored there."""
         options = {*type(self).model_fields, *FIELD_ALIASES} - RunnableConfig.__annotations__.keys()
         for name in given:
             if name in options:

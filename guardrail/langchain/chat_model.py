@@ -1,4 +1,4 @@
-"""A chat model of LangChain with the guard inside: nothing leaves it before the policy decided."""
+"""A LangChain chat model with a built-in guard: the policy decides what leaves it."""
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -31,78 +31,78 @@ if TYPE_CHECKING:
 __all__ = ["ChatGuardrail"]
 
 _Method = Literal["json_schema", "function_calling", "json_mode"]
-# What all copies share: services, and what is never changed in place.
+# Fields that all copies share: services, and values that are never changed in place.
 _SHARED = ("model", "policy", "targets", "cache", "rate_limiter", "callbacks", "custom_get_token_ids")
 
 
 class ChatGuardrail(ConfigCheckedChatModel):
-    """A local model behind a policy, as a chat model of LangChain.
+    """A local model behind a policy, as a LangChain chat model.
 
-    A message's content is the answer, or the policy's message where the answer is withheld. What the model
-    thought before a shown answer is a ``reasoning`` block of ``content_blocks``, and stands where LangChain
-    reads it for chat models whose content is a text: ``additional_kwargs["reasoning_content"]``. The verdict
-    is in ``response_metadata["uncertainty"]`` (:func:`~guardrail.langchain.verdicts.verdict_of`), on one
-    chunk of a stream. A withheld draft is not in messages, chunks, callbacks, traces, caches or errors.
+    The content of a message is the answer, or the policy's message if the answer is withheld. Reasoning
+    before a shown answer is a ``reasoning`` block in ``content_blocks``, and is stored where LangChain reads
+    it for string content: ``additional_kwargs["reasoning_content"]``. The verdict is in
+    ``response_metadata["uncertainty"]`` (:func:`~guardrail.langchain.verdicts.verdict_of`); in a stream, one
+    chunk carries it. A withheld draft is never in messages, chunks, callbacks, traces, caches or errors.
 
-    Streams: with ``streaming: buffer``, a policy's default, nothing is emitted before it is decided. With
-    ``streaming: annotate`` text is emitted as it is generated, and the verdict with the last chunk; an answer
-    that fails to be checked is then followed by the policy's message. Answers that may call tools are always
+    Streaming: with ``streaming: buffer``, a policy's default, nothing is emitted before the verdict. With
+    ``streaming: annotate``, text is emitted as it is generated and the verdict comes with the last chunk; if
+    the check of an answer fails, the policy's message follows it. Answers that may call tools are always
     decided on first.
 
-    In a conversation, answers that were withheld and their questions are no part of the prompt
-    (:meth:`Guard.spoken <guardrail.guard.guard.Guard.spoken>`); the messages themselves stay as they are.
+    In a conversation, withheld answers and their questions are left out of the prompt
+    (:meth:`Guard.spoken <guardrail.guard.guard.Guard.spoken>`); the messages themselves are not changed.
 
-    Many threads and tasks may use one chat model. Requests that wait are answered together, and chat models
-    that name the same model share its weights.
+    A chat model can be used from many threads and tasks. Waiting requests are batched, and chat models that
+    name the same model share its weights.
 
     Examples:
         >>> chat = ChatGuardrail(model="smollm2-135m", policy="builtin:default")
         >>> message = chat.invoke("What is the capital of France?")
         >>> message.response_metadata["uncertainty"]["action"]
 
-    An option that is not understood is an error, here and in a call. LangChain's names are understood too:
-    ``model_name``, ``max_completion_tokens``, ``stop_sequences``, ``request_timeout``; ``max_retries`` is a
-    most that is kept, since nothing is retried (``with_retry`` does), and an ``api_key`` opens nothing here.
+    Unknown options are errors, both here and in a call. Aliases used by LangChain are accepted:
+    ``model_name``, ``max_completion_tokens``, ``stop_sequences``, ``request_timeout``. ``max_retries`` is
+    accepted as an upper bound, since nothing is retried (use ``with_retry``), and ``api_key`` is ignored.
 
-    A copy shares the weights. A pickle holds names, options and what is known of the traffic: what was
-    opened by name is opened anew when it is first used there.
+    A copy shares the weights. A pickle contains names, options and the knowledge of the traffic; whatever was
+    opened by name is opened again on first use after unpickling.
 
     Attributes:
-        model: A model's name (``smollm2-135m``, a folder, a ``.gguf`` file, a hub id) or a ``LocalModel``;
-            the policy's own, and otherwise the built-in, if not given.
-        policy: Path, ``builtin:NAME``, or a policy that was loaded.
-        max_tokens: Most tokens of an answer. This and the next four can also be given to a call, or bound;
-            where they are not, answers are drawn as those were that the policy's profile was made of.
-        temperature: 0 for greedy decoding.
-        top_p: Draw from the smallest set of tokens with this much probability.
-        seed: Makes drawing repeatable.
+        model: Name of a model (``smollm2-135m``, a folder, a ``.gguf`` file, a hub id) or a ``LocalModel``.
+            The default is the policy's model, or else the built-in one.
+        policy: Path, ``builtin:NAME``, or a loaded policy.
+        max_tokens: Maximum number of tokens in an answer. This option and the next four can also be given to
+            a call or bound; defaults are the sampling settings that the policy's profile was made with.
+        temperature: Sampling temperature; 0 for greedy decoding.
+        top_p: Cumulative probability of the smallest set of tokens to sample from.
+        seed: Seed that makes sampling repeatable.
         stop: Strings that end an answer.
-        max_reasoning_tokens: Most tokens that a model which reasons may think for before it answers; 2,048 if
-            not given. One that has not come to an answer by then is cut off, and its answer withheld.
+        max_reasoning_tokens: Maximum number of tokens for reasoning before the answer; 2,048 if not given. A
+            model that has not begun its answer by then is cut off, and its answer is withheld.
         chat_template_kwargs: Arguments of the model's chat template, such as ``{"enable_thinking": False}``,
-            over those of the policy. Also for a call; a profile does not hold for what a call changes.
-        timeout: Seconds that a caller waits for the verdict, its turn included, before
-            :class:`~guardrail.errors.AnswerTimeoutError` is raised and the model freed at the next token.
-            What an escalation asks has times of its own. Also for a call; None for as long as it takes.
-        on_abstain: What happens where nothing answers: ``message`` (the content is the policy's message),
-            ``refusal`` (the same, marked as a refusal in the way that the installed LangChain knows) or
-            ``raise`` (:class:`~guardrail.errors.AbstainedError`, before the first chunk: for
+            which override the policy's. Also per call; a profile does not hold for what a call changes.
+        timeout: Seconds that a caller waits for the verdict, including the wait for its turn, before
+            :class:`~guardrail.errors.AnswerTimeoutError` is raised and the model is freed at the next token.
+            Escalation targets have their own timeouts. Also per call; None for no limit.
+        on_abstain: What happens if nothing answers: ``message`` (the content is the policy's message),
+            ``refusal`` (the same, marked as a refusal in the form that the installed LangChain supports) or
+            ``raise`` (:class:`~guardrail.errors.AbstainedError`, before the first chunk, for
             ``with_fallbacks``).
-        targets: Chat models, functions or queues for names of the policy's ``escalation``.
-        policy_tags: What the policy's rules, and its ``streams``, may go by. Also for a call.
-        familiarity: What an earlier guard of the same profile knew of the traffic
-            (``chat.guard.familiarity``), to go on from there; then what is known now. Copies learn together.
-        batch_size: How many waiting requests are answered together at most.
-        streaming: Have ``invoke`` stream inside, so that whoever listens hears the chunks.
+        targets: Chat models, functions or queues for names in the policy's ``escalation``.
+        policy_tags: Tags that the policy's rules and its ``streams`` can match. Also per call.
+        familiarity: Knowledge of the traffic from an earlier guard with the same profile
+            (``chat.guard.familiarity``), to continue from; afterwards the current knowledge. Copies share it.
+        batch_size: Maximum number of waiting requests that are answered in one batch.
+        streaming: Make ``invoke`` stream internally, so that callback handlers receive the chunks.
         with_draft: Put drafts into verdicts, withheld or not; for debugging.
-        device: Where a model given by name is opened; ``auto`` chooses.
-        dtype: Type that its weights are read in; ``auto`` chooses.
-        quantization: Quantize it while loading; needs CUDA.
+        device: Device for a model given by name; ``auto`` chooses.
+        dtype: Data type of its weights; ``auto`` chooses.
+        quantization: Quantization to apply while loading; needs CUDA.
 
     Raises:
         PolicyError: The policy has mistakes.
         GuardrailError: The model cannot be opened, or its profile or a target cannot be used.
-        OptionError: An option is out of its range.
+        OptionError: An option is out of range.
     """
 
     model: Any = None
@@ -129,23 +129,24 @@ class ChatGuardrail(ConfigCheckedChatModel):
     _opened: Opened | None = PrivateAttr(default=None)
 
     if not TYPE_CHECKING:
-        # Not in a validator: pydantic wraps what is raised there. Hidden: the fields are the arguments.
+        # Not in a validator, because pydantic wraps errors raised there. Hidden from type checkers, for which
+        # the fields are the arguments.
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            """Open everything, so that what cannot work is known at once."""
+            """Open everything at once, so that errors appear here and not at the first call."""
             given = named_fields(kwargs, type(self).model_fields)
-            # Before pydantic, which takes True for 1; and before the weights, which take longer.
+            # Checked before pydantic, which accepts True as 1, and before the weights, which take longer.
             _ = CallOptions.of_fields(given, Sampling())
             super().__init__(*args, **given)
             self._open()
 
     @property
     def model_name(self) -> str:
-        """What messages call the model."""
+        """Name of the model in messages."""
         return self.guard.model.name
 
     @property
     def guard(self) -> "Guard":
-        """The guard inside."""
+        """Guard of this chat model."""
         return self._open().guard
 
     @property
@@ -154,10 +155,10 @@ class ChatGuardrail(ConfigCheckedChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        """Everything that an answer or its verdict hangs on: LangChain's caches go by it."""
-        # Not by the name of a call's own stop strings, which LangChain writes beside it.
+        """Everything that an answer or its verdict depends on; LangChain uses it as a cache key."""
+        # Prefixed, because LangChain adds a call's stop strings under the same name.
         options = {f"default_{name}": value for name, value in asdict(self._options).items()}
-        # No answer hangs on it.
+        # Answers do not depend on the timeout.
         del options["default_timeout"]
         return {
             **self._open().identity,
@@ -168,7 +169,7 @@ class ChatGuardrail(ConfigCheckedChatModel):
         }
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        # Another model's name, or what only a request would refuse, is told as it was given.
+        # Options of the call are reported as given, even those that the request will refuse.
         told = {name: value for name, value in kwargs.items() if value is not None}
         options = self._options
         parameters = LangSmithParams(
@@ -183,7 +184,7 @@ class ChatGuardrail(ConfigCheckedChatModel):
         return parameters
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        # Neither objects, which are long, nor a path of this machine.
+        # Names only: objects have long representations, and paths would reveal the machine's file system.
         guard = self._opened.guard if self._opened else None
         yield "model", guard.model.name if guard else self.model
         yield "policy", guard.policy.name if guard else self.policy
@@ -204,13 +205,13 @@ class ChatGuardrail(ConfigCheckedChatModel):
             self.batch_size,
             arguments_as_json(self.chat_template_kwargs),
         )
-        # Fields may be set anew, and copies made with others: a guard of another policy must not go on.
+        # Fields may be reassigned or changed in a copy; a guard of the former policy must not stay in use.
         known = self._opened.guard.streams if self._opened else None
         if self._opened is None or not self._opened.is_of(source) or self.familiarity is not known:
             before = self._opened.model_profile if self._opened else None
             self._opened = open_source(source, self.familiarity)
             self.familiarity = self._opened.guard.streams
-            # Unless a caller gave another: what was said of one model does not hold for the next.
+            # The former model's profile does not hold for the next model, but one set by the caller is kept.
             if self.profile in (None, before):
                 self.profile = self._opened.model_profile
         return self._opened
@@ -264,7 +265,7 @@ class ChatGuardrail(ConfigCheckedChatModel):
         return ChatRequest(self.guard, messages, options, with_draft=self.with_draft, run=run)
 
     def get_token_ids(self, text: str) -> list[int]:
-        """The ids of a text's tokens, by the model's own tokenizer."""
+        """Tokenize a text with the model's own tokenizer."""
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids(text)
         return self.guard.model.token_ids(text)
@@ -272,34 +273,34 @@ class ChatGuardrail(ConfigCheckedChatModel):
     def get_num_tokens_from_messages(
         self, messages: Sequence[BaseMessage], tools: Sequence[Any] | None = None
     ) -> int:
-        """How many tokens the model reads of a conversation, with all that its chat template writes.
+        """Count the tokens of a conversation as the model reads it, including those its chat template adds.
 
-        That is exact for what it can be asked. Parts of a conversation that are none by themselves, at which
-        ``trim_messages`` looks, are rather counted too long than too short.
+        The count is exact for a valid prompt. For parts of a conversation that are not a prompt on their own,
+        which ``trim_messages`` counts, it errs on the high side.
 
         Args:
-            messages: The conversation.
-            tools: The tools that are offered, as for :meth:`bind_tools`.
+            messages: Conversation.
+            tools: Tools that are offered, as for :meth:`bind_tools`.
 
         Raises:
-            PromptError: A message holds what no text model can read.
+            PromptError: A message has content that a text model cannot read.
         """
         from guardrail.langchain.shared_models import count_tokens
 
         offered = offer(tools or (), "auto")["tools"]
-        # As the guard reads it: turns that were withheld are none.
+        # The guard leaves out turns that were withheld, so they are not counted.
         spoken = self.guard.spoken(prompt_of(messages)).messages
         return count_tokens(self.guard.model.tokenizer, spoken, offered)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy, which shares the weights.
+        """Make a copy that shares the weights.
 
         Args:
-            update: Fields to be others; options by any of their names.
-            deep: Copy also what the fields hold.
+            update: Fields to change, by name or alias.
+            deep: Also copy the values of the fields.
 
         Raises:
-            OptionError: A name is none of a field.
+            OptionError: A name is not a field.
         """
         copied = super().model_copy(update=named_fields(update or {}, type(self).model_fields), deep=deep)
         copied._open()
@@ -313,7 +314,7 @@ class ChatGuardrail(ConfigCheckedChatModel):
     def __getstate__(self) -> dict[Any, Any]:
         check_keyless(self.targets)
         state = super().__getstate__()
-        # Whoever unpickles it opens the model anew.
+        # The model is opened again after unpickling.
         fields = dict(state["__dict__"])
         if self._opened is not None and fields["familiarity"] is self._opened.guard.streams:
             fields["familiarity"] = self._opened.guard.familiarity
@@ -330,21 +331,21 @@ class ChatGuardrail(ConfigCheckedChatModel):
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """Let the model call tools.
 
-        The policy decides on a call as on any answer. A rule that names tools (``tool_call``) goes by the
-        least of the answer's confidence and of those of the calls that it names; each is in the verdict's
-        ``tool_calls``. Calls of a withheld answer are withheld.
+        The policy decides on a tool call as on any answer. A rule that names tools (``tool_call``) uses the
+        lowest of the answer's confidence and the confidences of the calls it names, each of which is in the
+        verdict's ``tool_calls``. The calls of a withheld answer are withheld.
 
         Args:
             tools: Tools, functions, pydantic classes or JSON schemas.
-            tool_choice: ``auto``, ``none``, ``any`` (or ``required``, or True: one of them must be called) or
-                a tool's name; also as a dict, in the form of OpenAI or of Anthropic. A call that must be made
-                is held to the form of the tool's arguments.
-            **kwargs: Bound as they are.
+            tool_choice: ``auto``, ``none``, ``any`` (or ``required`` or True: a tool must be called) or the
+                name of a tool; also as a dict in OpenAI's or Anthropic's form. A required call is constrained
+                to the schema of the tool's arguments.
+            **kwargs: Other options to bind.
 
         Raises:
-            NotImplementedError: The model's chat template shows no tools.
-            OptionError: A tool is none, or ``tool_choice`` is none of these, or another option is none.
-            MissingDependencyError: A call must be made, and llguidance is not installed.
+            NotImplementedError: The model's chat template does not support tools.
+            OptionError: A tool cannot be offered, or ``tool_choice`` or another option is invalid.
+            MissingDependencyError: A call is required and llguidance is not installed.
         """
         if tools and not self._open().shows_tools:
             raise NotImplementedError(
@@ -364,22 +365,23 @@ class ChatGuardrail(ConfigCheckedChatModel):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
-        """Have answers as data that fits a schema.
+        """Return answers as data that matches a schema.
 
-        The model is told of the schema and held to it, token by token (llguidance); the answer is scored and
-        decided on like any other. Where it is withheld, :class:`~guardrail.errors.AbstainedError` is raised.
+        The prompt contains the schema, and decoding is constrained to it token by token (llguidance). The
+        answer is scored and decided on like any other; if it is withheld,
+        :class:`~guardrail.errors.AbstainedError` is raised.
 
         Args:
-            schema: A pydantic class (gives its objects), a TypedDict, a JSON schema, or a function of
-                OpenAI's form (these give dicts).
-            include_raw: Give ``{"raw": message, "parsed", "parsing_error"}``, and raise nothing for what
-                cannot be read or is withheld.
-            method: All are the same here: answers are always held to the schema.
-            strict: Likewise; they are never held to less.
-            **kwargs: Bound as they are.
+            schema: Pydantic class (yields instances of it), or TypedDict, JSON schema or function in OpenAI's
+                form (these yield dicts).
+            include_raw: Return ``{"raw": message, "parsed", "parsing_error"}``, and raise no error for
+                answers that cannot be parsed or are withheld.
+            method: Has no effect, since answers are always constrained to the schema.
+            strict: Has no effect, for the same reason.
+            **kwargs: Other options to bind.
 
         Raises:
-            OptionError: No answer can be held to the schema.
+            OptionError: Answers cannot be constrained to the schema.
             MissingDependencyError: llguidance is not installed.
         """
         from guardrail.models.decoding import held_to, json_grammar
@@ -387,7 +389,7 @@ class ChatGuardrail(ConfigCheckedChatModel):
         if method not in get_args(_Method):
             raise OptionError(f"method is {method!r}; it can be {', '.join(get_args(_Method))}.")
         form = schema_of(schema)
-        # What cannot be is known at once.
+        # Compiled now, so that a schema that cannot be used is an error here and not in the first call.
         held_to(json_grammar(form))
         _ = self._options.changed(None, {**kwargs, "strict": strict, "json_schema": form})
         model = self.bind(json_schema=form, **told_to_tracers(schema, method), **kwargs)

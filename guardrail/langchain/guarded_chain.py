@@ -1,4 +1,4 @@
-"""A chain with a guard around it, as a runnable of LangChain."""
+"""A chain with a guard around it, as a LangChain runnable."""
 
 import asyncio
 from collections.abc import AsyncIterator, Generator, Iterator
@@ -28,57 +28,57 @@ __all__ = ["GuardedChain"]
 
 
 class GuardedChain(RunnableSerializable[Input, Output]):
-    """What :meth:`UncertaintyGuard.wrap` gives: a chain whose answers are decided on before they are seen.
+    """A guarded chain, as returned by :meth:`UncertaintyGuard.wrap`.
 
     Attributes:
-        chain: The chain.
-        guard: The guard.
+        chain: Chain that is guarded.
+        guard: Guard that decides on its answers.
     """
 
     chain: Runnable[Input, Output]
-    # Its class is in a file that needs this one.
+    # UncertaintyGuard; annotating it would import a module that imports this one.
     guard: Any = Field(repr=False)
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     @property
     def InputType(self) -> type[Input]:  # noqa: N802
-        """The chain's."""
+        """Input type of the chain."""
         return self.chain.InputType
 
     @property
     def OutputType(self) -> type[Output]:  # noqa: N802
-        """The chain's."""
+        """Output type of the chain."""
         return self.chain.OutputType
 
     def get_input_schema(self, config: RunnableConfig | None = None) -> TypeBaseModel:
-        """The chain's."""
+        """Return the input schema of the chain."""
         return self.chain.get_input_schema(config)
 
     def get_output_schema(self, config: RunnableConfig | None = None) -> TypeBaseModel:
-        """The chain's."""
+        """Return the output schema of the chain."""
         return self.chain.get_output_schema(config)
 
     @property
     def config_specs(self) -> list[ConfigurableFieldSpec]:
-        """The chain's."""
+        """Configurable fields of the chain."""
         return self.chain.config_specs
 
     def get_graph(self, config: RunnableConfig | None = None) -> Graph:
-        """The chain's."""
+        """Return the graph of the chain."""
         return self.chain.get_graph(config)
 
     def invoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:  # noqa: A002
-        """Run the chain, and give its output if the policy lets it through.
+        """Run the chain and return its output if the policy lets it through.
 
         Raises:
-            AbstainedError: The policy withheld it, and the output has no place for a message, or the guard
-                was made with ``on_abstain="raise"``.
+            AbstainedError: The policy withheld the output, and either a message cannot take its place or the
+                guard was made with ``on_abstain="raise"``.
         """
         return self._call_with_config(self._invoke, input, config, **kwargs)
 
     async def ainvoke(self, input: Input, config: RunnableConfig | None = None, **kwargs: Any) -> Output:  # noqa: A002
-        """As :meth:`invoke`, within an event loop."""
+        """Async version of :meth:`invoke`."""
         return await self._acall_with_config(self._ainvoke, input, config, **kwargs)
 
     def stream(
@@ -87,11 +87,11 @@ class GuardedChain(RunnableSerializable[Input, Output]):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> Iterator[Output]:
-        """Run the chain, and give its chunks: after the verdict (``buffer``), or as they come (``annotate``).
+        """Run the chain and yield its chunks after the verdict (``buffer``) or on arrival (``annotate``).
 
         Raises:
-            AbstainedError: As for :meth:`invoke`; before the first chunk, or, with ``annotate``, where an
-                answer turned out not to be checkable, after all but the last.
+            AbstainedError: As for :meth:`invoke`. It is raised before the first chunk; with ``annotate``, it
+                is raised after all chunks but the last if the answer could not be checked.
         """
         yield from self.transform(iter([input]), config, **kwargs)
 
@@ -101,7 +101,7 @@ class GuardedChain(RunnableSerializable[Input, Output]):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[Output]:
-        """As :meth:`stream`, within an event loop."""
+        """Async version of :meth:`stream`."""
         async with closed(self.atransform(aiter_of(input), config, **kwargs)) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -112,7 +112,7 @@ class GuardedChain(RunnableSerializable[Input, Output]):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> Iterator[Output]:
-        """As :meth:`stream`, of an input that comes in chunks."""
+        """Run the chain as :meth:`stream` does, on an input that arrives in chunks."""
         how = self._annotated if self.guard.streams_live else self._buffered
         yield from self._transform_stream_with_config(input, how, config, **kwargs)
 
@@ -122,13 +122,13 @@ class GuardedChain(RunnableSerializable[Input, Output]):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[Output]:
-        """As :meth:`transform`, within an event loop."""
+        """Async version of :meth:`transform`."""
         how = self._aannotated if self.guard.streams_live else self._abuffered
         async with closed(self._atransform_stream_with_config(input, how, config, **kwargs)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
-    # What the chain gives is held by the run alone, which has forgotten it when something is raised.
+    # Only the run holds the chain's output, and it drops the output before anything is raised.
 
     def _invoke(
         self,
@@ -202,7 +202,7 @@ class GuardedChain(RunnableSerializable[Input, Output]):
                 if isinstance(chunks, Generator):
                     context.run(chunks.close)
         ending = run.end(LastChunk(last))
-        # In a traceback they would show the last chunk, which nobody has seen.
+        # A traceback would expose the last chunk through them, and it has not been released.
         del last, run
         yield from finished(ending)
 
@@ -228,7 +228,7 @@ class GuardedChain(RunnableSerializable[Input, Output]):
             finally:
                 await asyncio.create_task(aclose(chunks), context=context)
         ending = await run.aend(LastChunk(last))
-        # As above; ``step`` is done and has nothing.
+        # As above; ``step`` has finished and holds no chunk.
         del last, run
         for chunk in finished(ending):
             yield chunk

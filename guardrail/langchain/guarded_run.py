@@ -1,6 +1,6 @@
-"""One run of a guarded chain: watched while it runs, decided on when it ends, kept apart from its callers.
+"""One run of a guarded chain: watched while it runs, decided on when it ends, and isolated from its caller.
 
-Inputs are copied, errors passed on without their cause, streams closed.
+Inputs are copied, errors are passed on without their causes, and streams are closed.
 """
 
 import asyncio
@@ -49,9 +49,9 @@ E = TypeVar("E", bound=BaseException)
 
 
 def copied(value: T) -> T:
-    """A copy of everything that can be written into, as deep as lists, dicts, sets and messages go.
+    """Copy mutable data recursively: lists, dicts, sets, tuples, messages, dataclasses and pydantic models.
 
-    Other objects (clients, files, tensors) stay the same: they are no data.
+    Other objects (clients, files, tensors) are not data, and are shared with the original.
     """
     return _copied(value, {})  # type: ignore[no-any-return]
 
@@ -86,44 +86,44 @@ def _copied(value: Any, known: dict[int, Any]) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         twin = known[id(value)] = copy.copy(value)
         for one in fields(value):
-            # Also of a frozen one: nobody else has the copy yet.
+            # Works for frozen dataclasses too, and is safe because nothing else refers to the copy yet.
             object.__setattr__(twin, one.name, _copied(getattr(value, one.name), known))
         return twin
     return value
 
 
 def bare(error: E) -> E:
-    """An error without the frames that it went through, and without the errors that it came of.
+    """Strip an error of its traceback, cause and context; its own message stays.
 
-    What it says itself stays. For errors that are passed on although an answer is withheld.
+    Use it for errors that are passed on although an answer is withheld.
     """
     error.__traceback__ = error.__cause__ = error.__context__ = None
     return error
 
 
-# What comes after the last chunk.
+# Marks the end of a stream.
 NOTHING: Any = object()
 
 
 async def amap(change: Callable[[T], T], chunks: AsyncIterator[T]) -> AsyncIterator[T]:
-    """The same stream, each chunk changed."""
+    """Apply a function to every chunk of a stream."""
     async for chunk in chunks:
         yield change(chunk)
 
 
 async def aiter_of(value: T) -> AsyncIterator[T]:
-    """A stream of one chunk."""
+    """Make a stream of one chunk."""
     yield value
 
 
 async def anext_of(chunks: AsyncIterator[Any]) -> Any:
-    """The next chunk, or ``NOTHING``."""
+    """Return the next chunk, or ``NOTHING`` at the end of the stream."""
     return await anext(chunks, NOTHING)
 
 
 @asynccontextmanager
 async def closed(chunks: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
-    """A stream that is closed when whoever reads it leaves, and not some time later."""
+    """Close a stream as soon as its reader leaves the block, and not when it is garbage-collected."""
     try:
         yield chunks
     finally:
@@ -131,25 +131,25 @@ async def closed(chunks: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
 
 
 async def aclose(chunks: AsyncIterator[Any]) -> None:
-    """Close a stream, if it can be."""
+    """Close a stream if it can be closed."""
     if isinstance(chunks, AsyncGenerator):
         await chunks.aclose()
 
 
 class Watch:
-    """A run of a chain, and all that runs within it.
+    """Watcher of a chain's run and of all runs within it.
 
     Args:
-        config: The config that the chain would be run with: its callbacks are a manager of its own.
-        hold: Keep what happens from everybody around until :meth:`HeldRuns.tell`.
-        trace_drafts: But for tracers.
+        config: Config of the run; its callbacks are a manager that no other run uses.
+        hold: Buffer all events until :meth:`HeldRuns.tell`.
+        trace_drafts: Let tracers receive events as they happen, even if the others are buffered.
 
     Raises:
-        MissingDependencyError: This version of LangGraph is not known.
+        MissingDependencyError: This version of LangGraph is not supported.
 
     Attributes:
-        config: The config to run the chain with.
-        held: What happened; None where nothing is kept from anybody.
+        config: Config to run the chain with.
+        held: Buffered events; None if nothing is buffered.
     """
 
     def __init__(self, config: RunnableConfig, *, hold: bool, trace_drafts: bool) -> None:
@@ -164,28 +164,28 @@ class Watch:
 
     @property
     def calls(self) -> list[ModelCall]:
-        """The calls of models until now."""
+        """Model calls so far."""
         return self._collector.calls
 
     @property
     def has_answers(self) -> bool:
-        """Whether a model gave an answer, or a part of one."""
+        """Whether a model has given an answer or part of one."""
         return any(call.text is not None for call in self.calls)
 
     def forget(self) -> None:
-        """Keep nothing of what happened: a config that a traceback holds leads here."""
+        """Drop everything recorded, because a config kept alive by a traceback refers to it."""
         self._collector.forget()
         if self.held is not None:
             self.held.forget()
 
     @contextmanager
     def context(self) -> Iterator[Context]:
-        """A context in which whatever is not handed a config runs with this one."""
+        """Enter a context whose default config is this one."""
         with set_config_context(self.config) as context:
             yield context
 
     def run(self, call: Callable[[], T]) -> T:
-        """Run something that nobody around hears of yet."""
+        """Run a function with its events buffered."""
 
         def isolated() -> T:
             with self.held.isolated() if self.held else nullcontext():
@@ -195,7 +195,7 @@ class Watch:
             return context.run(isolated)
 
     async def arun(self, call: Callable[[], Awaitable[T]]) -> T:
-        """The same within an event loop."""
+        """Async version of :meth:`run`."""
 
         async def isolated() -> T:
             with self.held.isolated() if self.held else nullcontext():
@@ -209,13 +209,13 @@ class GuardedRun:
     """One run of a guarded chain.
 
     Args:
-        guard: The guard.
-        manager: Of the run.
-        config: That the chain would be run with.
+        guard: Guard that decides on the answers.
+        manager: Callback manager of the run.
+        config: Config of the run.
 
     Attributes:
-        watch: What happens within the chain.
-        asked: The chunks of its input, as they are read.
+        watch: Watcher of the runs within the chain.
+        asked: Chunks of the chain's input read so far.
     """
 
     def __init__(
@@ -229,15 +229,15 @@ class GuardedRun:
         self.asked: list[Any] = []
 
     def take(self, chunk: T) -> T:
-        """Note a chunk of the chain's input, and give what the chain may write into."""
+        """Record a chunk of the input, and return a copy that the chain may modify."""
         self.asked.append(chunk)
         return copied(chunk)
 
     def decided(self, read: "Callable[[GuardedRun], ChainResult]") -> Ending:
-        """Run the chain, unheard by those around, and end the run.
+        """Run the chain with its events buffered, and end the run.
 
         Args:
-            read: Gives what comes of the chain.
+            read: Function that runs the chain and returns its result.
         """
         result: ChainResult = Whole()
         error = None
@@ -248,7 +248,7 @@ class GuardedRun:
         return self.end(result, error)
 
     async def adecided(self, read: "Callable[[GuardedRun], Awaitable[ChainResult]]") -> Ending:
-        """As :meth:`decided`, within an event loop."""
+        """Async version of :meth:`decided`."""
         result: ChainResult = Whole()
         error = None
         try:
@@ -258,13 +258,13 @@ class GuardedRun:
         return await self.aend(result, error)
 
     def end(self, result: ChainResult, error: BaseException | None = None) -> Ending:
-        """Decide, tell those around what they may know, and say what is to be given or raised.
+        """Decide, release what the verdict allows, and return the output or error that the run ends with.
 
-        Nothing is raised here, where what the chain gave is at hand: a traceback would hold it.
+        Errors are returned and not raised, because a traceback would expose the chain's result.
 
         Args:
-            result: What the chain gave.
-            error: What it raised instead.
+            result: Result of the chain.
+            error: Error that the chain raised instead.
         """
         try:
             ending = self._interrupted(error) or self._ended(result, cast("Exception | None", error))
@@ -275,7 +275,7 @@ class GuardedRun:
         return ending
 
     async def aend(self, result: ChainResult, error: BaseException | None = None) -> Ending:
-        """As :meth:`end`, within an event loop."""
+        """Async version of :meth:`end`."""
         try:
             ending = self._interrupted(error) or await self._aended(result, cast("Exception | None", error))
         except BaseException as problem:  # noqa: BLE001  (as above)
@@ -285,7 +285,7 @@ class GuardedRun:
         return ending
 
     def _interrupted(self, error: BaseException | None) -> Ending | None:
-        """How a run ends that was stopped from outside: at once. None for any other."""
+        """End a run at once if it was stopped from outside, without a verdict; None for any other run."""
         if error is None or isinstance(error, Exception):
             return None
         return Ending(error=bare(error) if self.watch.calls else error)
@@ -317,14 +317,14 @@ class GuardedRun:
         return ending
 
     def _noted(self, outcome: ChainOutcome | None) -> list[CarriedVerdict]:
-        """The verdicts as events; the one that decided is written into the trace."""
+        """Return the verdicts as events, and write the decisive one into the trace."""
         if outcome is None:
             return []
         note_in_traces(self._manager, outcome.verdict.plain)
         return [verdict.with_run_id() for verdict in outcome.verdicts]
 
     def _is_decided(self, error: Exception | None) -> bool:
-        # An error before any model answered is the chain's own, and nothing is to be decided.
+        # If the chain failed before any model answered, there is nothing to decide on.
         return error is None or self.watch.has_answers
 
 
@@ -333,10 +333,11 @@ def _facts_of(outcome: ChainOutcome | None) -> dict[UUID, TracedVerdict]:
 
 
 def finished(ending: Ending) -> Any:
-    """Give or raise what a run ends with, where nothing of what the chain gave is at hand any more.
+    """Return the output or raise the error that a run ends with, outside the frames that hold its result.
 
     Raises:
-        AbstainedError: It is withheld, and has no place for a message.
+        AbstainedError: The output is withheld, and either a message cannot take its place or the guard raises
+            wherever nothing answers.
     """
     if ending.error is not None:
         raise ending.error

@@ -1,4 +1,4 @@
-"""A draft that waits for a person: what they are shown, and what the agent goes on with."""
+"""Human review of a draft: the request shown to a person, and how the agent continues after the reply."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, cast
@@ -48,24 +48,24 @@ __all__ = [
 ]
 
 
-# Where a verdict says what a person decided.
+# Key of a person's decision in a verdict.
 REVIEW_KEY: Final = "review"
-# A person let it through, as it was or as they put it.
+# Decisions that let the draft through, unchanged or edited.
 STOOD = ("approve", "edit")
-# The action that stands for an answer without calls of tools.
+# Name of the action in a review request for an answer without tool calls.
 _ANSWER = "answer"
 _PERSON = "human review"
 
 
 class Waiting(TypedDict):
-    """A draft that waits for a person: what a checkpoint keeps of it.
+    """A draft that waits for a person, in the form that a checkpoint stores.
 
     Attributes:
-        messages: What the model's turn came to, as plain values.
-        structured_response: What was read from it, where the agent has a format for answers.
-        verdict: The verdict on it.
-        placeholder: Id of the message that stands in its place meanwhile.
-        question: What the user said last.
+        messages: Messages of the model's turn as plain values.
+        structured_response: Response parsed from them, if the agent has a response format.
+        verdict: Verdict on the draft.
+        placeholder: Id of the message that takes the draft's place meanwhile.
+        question: Last message of the user.
     """
 
     messages: list[dict[str, Any]]
@@ -76,7 +76,7 @@ class Waiting(TypedDict):
 
 
 class ReviewReply(TypedDict):
-    """What a person says: one decision for each action, in their order."""
+    """A person's reply: one decision per action, in the order of the request."""
 
     decisions: list[Annotated[ApproveDecision | EditDecision | RejectDecision, Discriminator("type")]]
 
@@ -84,7 +84,7 @@ class ReviewReply(TypedDict):
 def waiting_of(
     response: ModelResponse[Any], verdict: Verdict, placeholder: str, asked: Sequence[Any]
 ) -> Waiting:
-    """Put a draft by."""
+    """Make the record of a draft that waits for a person."""
     said = [one for one in response.result if isinstance(one, AIMessage)]
     message = said[-1] if said else AIMessage("")
     questions = [str(one.text) for one in asked if isinstance(one, HumanMessage)]
@@ -98,7 +98,7 @@ def waiting_of(
 
 
 def request_of(waiting: Waiting) -> dict[str, Any]:
-    """What a person is shown: the value of the interrupt."""
+    """Make the request that a person is shown, which is the value of the interrupt."""
     message = _draft(waiting)
     allowed = _allowed(waiting, message)
     actions = [(call["name"], call["args"]) for call in message.tool_calls] or [
@@ -116,7 +116,7 @@ def request_of(waiting: Waiting) -> dict[str, Any]:
 
 
 def reply_type(waiting: Waiting) -> type[ReviewReply]:
-    """The type of a reply that fits a request; LangGraph checks what comes by it before it is kept."""
+    """Make the type of a valid reply, by which LangGraph validates a reply before storing it."""
     message = _draft(waiting)
     allowed, expected = _allowed(waiting, message), len(message.tool_calls) or 1
 
@@ -135,7 +135,7 @@ def reply_type(waiting: Waiting) -> type[ReviewReply]:
 
 
 def reviewed(waiting: Waiting, reply: ReviewReply) -> dict[str, Any]:
-    """The update of the agent's state by what a person said; whatever is rejected is withheld as a whole."""
+    """Turn a person's reply into an update of the agent's state; one rejection withholds the whole draft."""
     decisions = reply["decisions"]
     rejected = next((decision for decision in decisions if decision["type"] == "reject"), None)
     gone = RemoveMessage(id=waiting["placeholder"])
@@ -189,7 +189,7 @@ def _edited(message: AIMessage, decisions: Sequence[Any]) -> AIMessage:
 
 
 def _new(message: AIMessage, verdict: CarriedVerdict) -> AIMessage:
-    # A stream of messages leaves out those whose id it has seen: the one in the draft's place.
+    # A message stream skips ids that it has seen, and it has seen that of the placeholder.
     renewed: AIMessage = with_verdict(message, verdict).model_copy(update={"id": str(uuid4())})
     return renewed
 
@@ -203,7 +203,7 @@ def _draft(waiting: Waiting) -> AIMessage:
 
 
 def _allowed(waiting: Waiting, message: AIMessage) -> list[str]:
-    # What was read from an answer of a fixed format would not be what a person made of it.
+    # After an edit, the structured response would no longer match the text it was parsed from.
     is_fixed = waiting["structured_response"] is not None or len(waiting["messages"]) > 1
     says_nothing = not message.tool_calls and is_blank(str(message.text))
     kinds = {"approve": not says_nothing, "edit": not is_fixed, "reject": True}
@@ -229,12 +229,12 @@ def _description(waiting: Waiting, message: AIMessage) -> str:
 
 
 class TurnResult(NamedTuple):
-    """What the agent goes on with.
+    """The result of a model's turn with which the agent continues.
 
     Attributes:
-        response: The model's turn, as the agent sees it.
-        shown: The answer that is in it; None where a text stands in its place.
-        waiting: The draft, where it waits for a person.
+        response: Model response that the agent receives.
+        shown: Answer in the response; None if a text replaces it.
+        waiting: Draft that waits for a person, if any.
     """
 
     response: ModelResponse[Any]
@@ -243,12 +243,12 @@ class TurnResult(NamedTuple):
 
 
 def result_of(turn: "AgentTurn", draft: "Held", outcome: "ChainOutcome") -> TurnResult:
-    """Act on what was decided.
+    """Apply the outcome to a model's turn.
 
     Args:
-        turn: The turn, with what the policy's targets gave.
-        draft: What the agent's model answered.
-        outcome: What was decided.
+        turn: Turn with the replies of the policy's escalation targets.
+        draft: Answer of the agent's model.
+        outcome: Outcome of the decision.
     """
     verdict, answer = outcome.verdict.plain, outcome.verdict.answer
     if outcome.text is None:
@@ -258,7 +258,7 @@ def result_of(turn: "AgentTurn", draft: "Held", outcome: "ChainOutcome") -> Turn
         stronger = turn.replies[escalation.target]
         return TurnResult(_told_of(stronger, verdict), stronger)
     instead = in_place_of(draft.message or AIMessage(""), outcome.text, verdict)
-    # Of its own: streams know the draft's id, and what replaces this one has to name it.
+    # It needs an id of its own: streams know the draft's id, and a review removes this message by its id.
     message = instead.model_copy(update={"id": str(uuid4())})
     waiting = None
     if escalation is not None and turn.case is not None and escalation.ticket == turn.case.id:
@@ -267,7 +267,7 @@ def result_of(turn: "AgentTurn", draft: "Held", outcome: "ChainOutcome") -> Turn
 
 
 def ends_agent(message: Any) -> bool:
-    """Whether an agent has nothing to do after a message: a text stands in the place of an answer."""
+    """Whether an agent ends after a message, because a text replaces a withheld answer."""
     verdict = verdict_of(message)
     if verdict is None or not verdict["enforced"]:
         return False
@@ -282,19 +282,20 @@ def _told_of(held: "Held", verdict: Verdict) -> ModelResponse[Any]:
 
 @takes_no_others
 def when_uncertain(threshold: float) -> "Callable[[ToolCallRequest], bool]":
-    """Have a person review a call of a tool only where the model is not sure enough of it.
+    """Have a person review a tool call only if the model is not confident enough in it.
 
-    What counts is the least of the answer's confidence and the call's own. What is not known counts as
-    uncertain: a message without a verdict, a verdict that this process did not give or gave on another
-    message, one without a confidence, one of an answer that could not be scored, a call that has none of its
-    own, and the call of a stronger model, which was not scored. A call that a person let through already is
-    not shown again.
+    The lower of the answer's confidence and the call's own is compared with the threshold. Anything unknown
+    counts as uncertain: a message without a verdict, a verdict that this process did not give or gave on
+    another message, a verdict without a confidence, an answer that could not be scored, a call without a
+    confidence of its own, and a call by a stronger model, which was not scored. A call that a person has
+    already let through is not shown again.
 
     Warning:
-        ``HumanInTheLoopMiddleware`` leaves a call that a person rejected in the message, with an answer to it
-        below. Beside any middleware that jumps to ``tools`` (``jump_to: "tools"``), LangChain runs it all the
-        same. Nothing here can see what else an agent was made with: let :class:`UncertaintyMiddleware` ask
-        the person, which takes rejected calls out of the message, or use no middleware that jumps there.
+        ``HumanInTheLoopMiddleware`` leaves a rejected call in the message, followed by an answer to it. If
+        any other middleware jumps to ``tools`` (``jump_to: "tools"``), LangChain runs the rejected call all
+        the same. This function cannot see which other middleware an agent has. Either let
+        :class:`UncertaintyMiddleware` ask the person, since it removes rejected calls from the message, or
+        use no middleware that jumps to ``tools``.
 
     Examples:
         >>> HumanInTheLoopMiddleware(
@@ -307,10 +308,10 @@ def when_uncertain(threshold: float) -> "Callable[[ToolCallRequest], bool]":
         ... )
 
     Args:
-        threshold: Least probability of being correct, 0 to 1, from which on nobody is asked.
+        threshold: Probability of being correct, 0 to 1; a person is asked only below it.
 
     Returns:
-        A predicate for ``when``. It gives the same answer again when the run resumes.
+        A predicate for ``when``. It returns the same result again when the run resumes.
 
     Raises:
         OptionError: The threshold is not between 0 and 1.
@@ -333,7 +334,7 @@ def when_uncertain(threshold: float) -> "Callable[[ToolCallRequest], bool]":
 
 
 def _caller(request: "ToolCallRequest") -> AIMessage | None:
-    """The message that makes the call."""
+    """Find the message that makes the call."""
     state: Any = request.state
     messages = state.get("messages") if isinstance(state, Mapping) else getattr(state, "messages", None)
     wanted = request.tool_call.get("id")
@@ -344,7 +345,7 @@ def _caller(request: "ToolCallRequest") -> AIMessage | None:
 
 
 def _confidence(verdict: CarriedVerdict, tool: str) -> float | None:
-    """What can be believed of a call of a tool; None where nothing can."""
+    """Return the confidence in a call of the named tool; None if it is unknown."""
     escalation = verdict.get("escalation")
     is_of_another = isinstance(escalation, Mapping) and escalation.get("source") is not None
     calls = [call for call in verdict.get("tool_calls") or () if call.get("name") == tool]

@@ -1,4 +1,4 @@
-"""LangChain's messages as chat templates read them, and a text put in a chain's own output."""
+"""Convert LangChain messages to the form that chat templates read, and replace a chain's output by a text."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass, replace
@@ -46,8 +46,8 @@ _ROLES: Sequence[tuple[type[BaseMessage], str]] = (
     (ToolMessage, "tool"),
     (FunctionMessage, "tool"),
 )
-# What an answer of a model may hold beside its text. Calls are read from ``tool_calls``; what a model
-# thought is for no template to read again.
+# Blocks of an answer that are left out of the prompt: calls are taken from ``tool_calls``, and templates do
+# not read earlier reasoning.
 _BESIDE_TEXT = frozenset(
     {
         "function_call",
@@ -63,12 +63,12 @@ _BESIDE_TEXT = frozenset(
 
 
 def prompt_of(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
-    """Messages as a local model reads them.
+    """Convert messages to the form that a local model reads.
 
-    Blocks of text are joined. An answer brings its verdict along, which a guard goes by and no template
-    reads; and so does a message of the user or the system the document that it declares
-    (``additional_kwargs["document"]``, see :mod:`guardrail.models.documents`). Calls of tools have the form
-    that chat templates read, their arguments a dict.
+    Blocks of text are joined. An answer keeps its verdict, which the guard uses and no template reads.
+    Likewise, a user or system message keeps the document that it declares
+    (``additional_kwargs["document"]``, see :mod:`guardrail.models.documents`). Tool calls have the form that
+    chat templates read, with a dict of arguments.
 
     Raises:
         PromptError: A message holds what a text model cannot read, such as an image.
@@ -77,13 +77,14 @@ def prompt_of(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
 
 
 def as_spoken(messages: Sequence[Any], notices: Notices | None) -> tuple[list[Any], int]:
-    """Messages without the turns that were withheld, and how many these are.
+    """Leave out the turns that were withheld, and count them.
 
-    They are kept as they are, whatever they hold, but for a policy's warnings beside an answer.
+    The other messages are kept unchanged, whatever their content, except that warnings which the policy added
+    to an answer are removed.
 
     Args:
-        messages: Messages of LangChain.
-        notices: What the policy says; None to leave out nothing.
+        messages: LangChain messages.
+        notices: Messages and warnings of the policy; None to leave out nothing.
     """
     shown = [_outline(message) for message in messages]
     history = spoken(shown, notices)
@@ -97,7 +98,7 @@ def as_spoken(messages: Sequence[Any], notices: Notices | None) -> tuple[list[An
 
 
 def _outline(message: Any) -> dict[str, Any]:
-    """What a message says, and whose it is; for what no text model reads, too."""
+    """Extract role, content and calls from a message, even if a text model could not read it."""
     if not isinstance(message, BaseMessage):
         return {}
     said: dict[str, Any] = {"role": _role(message), "content": message.content}
@@ -109,10 +110,10 @@ def _outline(message: Any) -> dict[str, Any]:
 
 
 def _carried(message: AIMessage) -> dict[str, Any]:
-    """The verdict that a message carries, wherever a client kept it."""
+    """Return the verdict that a message carries, wherever a client stored it."""
     places = (message.response_metadata, message.additional_kwargs)
     verdicts = [place[VERDICT_FIELD] for place in places if isinstance(place.get(VERDICT_FIELD), Mapping)]
-    # One that withholds counts, if any does.
+    # If there are several, one that withholds takes precedence.
     return {VERDICT_FIELD: next(filter(withholds, verdicts), verdicts[0])} if verdicts else {}
 
 
@@ -158,28 +159,28 @@ def _is_beside_text(part: Any) -> bool:
     return isinstance(part, dict) and part.get("type") in _BESIDE_TEXT
 
 
-# Where the state of a graph that converses has its messages.
+# Key of the messages in the state of a conversational graph.
 _MESSAGES = "messages"
-# What a chunk of a graph's stream has with ``version="v2"``.
+# Keys of a chunk in a graph's stream with ``version="v2"``.
 _PART = frozenset({"type", "ns", "data"})
 
 
 class NoPlaceError(Exception):
-    """An output that a text cannot be put in place of."""
+    """A text cannot take the place of an output."""
 
 
 def in_place_of(output: Any, text: str, verdict: Verdict, asked: Any = None) -> Any:
-    """A text as an output of the same type: a text, a message, which carries the verdict, or a state.
+    """Make an output of the same type from a text: a string, a message with the verdict, or a state.
 
     Args:
-        output: What the text stands in place of.
-        text: The text.
-        verdict: What was decided.
-        asked: What was asked: the messages of a state are these and the one with the text. Whatever else was
-            in the state is gone, since it may tell of the answer.
+        output: Output that the text replaces.
+        text: Text of the new output.
+        verdict: Verdict to attach.
+        asked: Input of the chain. A state is reduced to its messages and the one with the text; everything
+            else is dropped, since it may reveal the answer.
 
     Raises:
-        NoPlaceError: The output is of another type.
+        NoPlaceError: The output has another type.
     """
     if isinstance(output, str):
         return text
@@ -202,13 +203,13 @@ def in_place_of(output: Any, text: str, verdict: Verdict, asked: Any = None) -> 
 
 
 def in_place_of_chunks(chunks: Sequence[Any], text: str, verdict: Verdict, asked: Any = None) -> list[Any]:
-    """The same for a stream: one chunk in place of all.
+    """Make one chunk from a text in place of all chunks of a stream.
 
-    Of a graph's stream it has the form of the last chunk that has messages: a state, the update of a node, a
-    message with its metadata, or one of these with its mode.
+    For a graph's stream, it has the form of the last chunk with messages: a state, a node's update, a message
+    with its metadata, or one of these with its stream mode.
 
     Raises:
-        NoPlaceError: They are neither all texts nor all messages, nor of a graph, or there are none.
+        NoPlaceError: There are no chunks, or no chunk of this form can be made from a text.
     """
     for kind in (str, AIMessageChunk):
         if chunks and all(isinstance(chunk, kind) for chunk in chunks):
@@ -223,12 +224,12 @@ def in_place_of_chunks(chunks: Sequence[Any], text: str, verdict: Verdict, asked
 
 
 def with_verdict(output: Any, verdict: Verdict, whole: Any = None) -> Any:
-    """The output; a message of a model carries the verdict then. Nothing is changed in place.
+    """Attach the verdict to a copy of the output if it is a model's message; return other outputs unchanged.
 
     Args:
-        output: The output, or the last chunk of one.
-        verdict: What was decided.
-        whole: All chunks in one, if it is a chunk.
+        output: Output, or its last chunk.
+        verdict: Verdict to attach.
+        whole: All chunks merged into one, if ``output`` is a chunk.
     """
     if not isinstance(output, AIMessage):
         return output
@@ -238,7 +239,7 @@ def with_verdict(output: Any, verdict: Verdict, whole: Any = None) -> Any:
 
 
 def without_verdict(output: Any) -> Any:
-    """The output; a message carries no verdict then. In a stream one chunk alone may: merging joins texts."""
+    """Remove the verdict from a message: merging chunks joins strings, so only one chunk may carry it."""
     if not isinstance(output, AIMessage) or VERDICT_KEY not in output.response_metadata:
         return output
     metadata = {key: value for key, value in output.response_metadata.items() if key != VERDICT_KEY}
@@ -246,7 +247,7 @@ def without_verdict(output: Any) -> Any:
 
 
 def _is_graphs(output: Any) -> bool:
-    """Whether it is what a graph gives with ``version="v2"``: its state, and beside it what interrupts it."""
+    """Whether it is a graph's output with ``version="v2"``, which holds the state and its interrupts."""
     return (
         is_dataclass(output)
         and not isinstance(output, type)
@@ -256,7 +257,7 @@ def _is_graphs(output: Any) -> bool:
 
 
 def _in_place_of_graphs(chunk: Any, text: str, verdict: Verdict, asked: Any) -> Any:
-    """A text in place of a chunk of a graph's stream; None where that has no place for one."""
+    """Put a text in place of a chunk of a graph's stream; None if the chunk has no place for it."""
     if isinstance(chunk, Mapping) and chunk.keys() >= _PART:
         instead = _in_place_of_graphs(chunk["data"], text, verdict, asked)
         rest: dict[str, Any] = {"interrupts": ()} if "interrupts" in chunk else {}
@@ -267,7 +268,7 @@ def _in_place_of_graphs(chunk: Any, text: str, verdict: Verdict, asked: Any) -> 
             return in_place_of(chunk, text, verdict, asked)
         for node, update in chunk.items():
             if isinstance(update, Mapping) and isinstance(update.get(_MESSAGES), list):
-                # An update adds to what is there.
+                # An update is added to the state, so it does not repeat the input messages.
                 return {node: in_place_of(update, text, verdict)}
     if isinstance(chunk, tuple) and len(chunk) == 2 and isinstance(chunk[0], AIMessage):
         return in_place_of(chunk[0], text, verdict), {}
@@ -278,7 +279,7 @@ def _in_place_of_graphs(chunk: Any, text: str, verdict: Verdict, asked: Any) -> 
 
 
 def _asked_messages(asked: Any) -> list[BaseMessage]:
-    """The messages of a state that a graph was given, or of another input."""
+    """Extract the messages from a graph's input state, or from any other input."""
     messages = asked.get(_MESSAGES) if isinstance(asked, Mapping) else asked
     if isinstance(messages, str | BaseMessage | tuple):
         messages = [messages]

@@ -1,4 +1,4 @@
-"""Middleware for agents: every answer of the model is decided on before anybody sees it."""
+"""Middleware for agents: the policy decides on every answer of the model before it is visible."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
@@ -54,62 +54,63 @@ _WAITING = "uncertainty_waiting"
 
 
 class UncertaintyState(AgentState[Any]):
-    """What the middleware adds to an agent's state."""
+    """Agent state with the fields that the middleware adds."""
 
     uncertainty_waiting: NotRequired[Annotated[Waiting | None, PrivateStateAttr]]
 
 
 @takes_no_others
 class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
-    """A policy for every answer of an agent's model, before the agent or anybody else sees it.
+    """A policy that decides on every answer of an agent's model before the agent or its observers see it.
 
-    An answer of a ``ChatGuardrail`` that enforces the same policy was decided on, and acted on, already, and
-    what another policy of its withheld stays withheld: for the actions below give it one with ``mode:
-    observe``, and its ``guard.model`` as ``scorer_model``. Its answer is then read by a local model, which
-    scores it, as that of any other model is. Then:
+    The answer of any model is read and scored by a local model, and the policy acts as listed below. A
+    ``ChatGuardrail`` that enforces the same policy has already decided and acted on its answer, and what one
+    with another policy withheld stays withheld. To get the actions below for a ``ChatGuardrail``, give it a
+    policy with ``mode: observe``, and pass its ``guard.model`` as ``scorer_model``.
 
-    * ``pass`` and ``flag``: the agent goes on. The message carries the verdict (:func:`verdict_of`).
-    * ``abstain``: the policy's message stands in the answer's place, its calls of tools are gone, and the
-      agent ends. So it does where the answer could not be scored, and where no target took it.
-    * ``escalate`` to a ``chat_model``: it is asked the same, with the same tools, and the agent goes on with
-      its answer, whose verdict names it as the ``source``.
-    * ``escalate`` to a ``callable``: its text is the answer, and the agent ends.
-    * ``escalate`` to a ``queue``: the agent stops with an ``interrupt``, for which it needs a checkpointer. A
-      person approves, edits or rejects what the interrupt shows, in the form of LangChain's
-      ``HumanInTheLoopMiddleware``, and the agent goes on with
-      ``Command(resume={"decisions": [{"type": "approve"}]})``. What is rejected in part is withheld
-      as a whole.
+    * ``pass`` and ``flag``: the agent continues. The message carries the verdict (:func:`verdict_of`).
+    * ``abstain``: the policy's message replaces the answer, its tool calls are removed, and the agent ends.
+      The same happens if the answer could not be scored, or if no target answered.
+    * ``escalate`` to a ``chat_model``: it receives the same request with the same tools, and the agent
+      continues with its answer, whose verdict names it as the ``source``.
+    * ``escalate`` to a ``callable``: its text becomes the answer, and the agent ends.
+    * ``escalate`` to a ``queue``: the agent stops with an ``interrupt``, which requires a checkpointer. A
+      person approves, edits or rejects what the interrupt shows, in the format of LangChain's
+      ``HumanInTheLoopMiddleware``, and the agent continues with
+      ``Command(resume={"decisions": [{"type": "approve"}]})``. If any part is rejected, the whole draft is
+      withheld.
 
-    Whatever the policy says of ``streaming``, nobody hears anything of an answer before the verdict: no
-    stream mode, no callback, no trace. Of one that is withheld they hear that a model ran and what tokens it
-    took, and no checkpoint has it. A draft that waits for a person is in the interrupt, and until it is
-    decided on in the agent's private state (``uncertainty_waiting``), so in checkpoints of that time.
+    Whatever the policy's ``streaming``, nothing of an answer is visible before the verdict: not in stream
+    modes, callbacks or traces. For a withheld answer, these only show that a model ran and the tokens it
+    used, and no checkpoint contains it. A draft that waits for a person is in the interrupt and, until it is
+    decided on, in the agent's private state (``uncertainty_waiting``), and so in checkpoints of that time.
 
-    A turn that was withheld stays in the agent's state, and is no part of what the model is asked later:
-    neither what stands in the answer's place, nor the question and the calls that led to it.
+    A withheld turn stays in the agent's state but is left out of later prompts: the replacement message as
+    well as the question and the tool calls that led to it.
 
-    Give the middleware last: it is then next to the model, other middleware sees only what is let through,
-    and what looks at calls of tools sees them as a person put them right.
+    Put this middleware last in the list, next to the model. Other middleware then sees only answers that were
+    let through, and middleware that inspects tool calls sees them as corrected by a person.
 
     Examples:
         >>> guard = UncertaintyMiddleware("builtin:default")
         >>> agent = create_agent(model, tools, middleware=[guard], checkpointer=InMemorySaver())
 
     Args:
-        policy: Path, ``builtin:NAME``, or a policy that was loaded.
-        scorer_model: Local model that reads the answers of others, or its name; as ``model`` of
+        policy: Path, ``builtin:NAME``, or a loaded policy.
+        scorer_model: Local model, or its name, that reads the answers of other models; as ``model`` of
             :class:`UncertaintyGuard`.
-        targets: Chat models, functions or queues for names of the policy's ``escalation``.
-        answered_by: Who answers, as for :class:`UncertaintyGuard`.
-        people: What an escalation to a queue does: ``interrupt``, or ``queue`` to put it there and end.
-        tags: What the policy's rules may go by, beside the tags of the run.
-        familiarity: What an earlier middleware of the same profile knew of the traffic
-            (:attr:`familiarity`), to go on from there.
+        targets: Chat models, functions or queues for names in the policy's ``escalation``.
+        answered_by: Model that answers, as for :class:`UncertaintyGuard`.
+        people: What an escalation to a queue does: ``interrupt`` the agent, or put a case into the ``queue``
+            and end the agent.
+        tags: Tags that the policy's rules can match, in addition to those of the run.
+        familiarity: Knowledge of the traffic from an earlier middleware with the same profile
+            (:attr:`familiarity`), to continue from.
 
     Raises:
-        PolicyError: The policy has mistakes; it lists all of them.
+        PolicyError: The policy has mistakes; the error lists all of them.
         OptionError: An argument has an invalid value.
-        GuardrailError: A model cannot be opened, or the policy's profile is of another.
+        GuardrailError: A model cannot be opened, or the policy's profile is of another model.
     """
 
     state_schema = UncertaintyState
@@ -144,27 +145,27 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
         return {**self._made_by, "familiarity": self.familiarity}
 
     def __setstate__(self, made_by: Mapping[str, Any]) -> None:
-        # It is what it was made by.
+        # The state is the constructor's arguments.
         self.__init__(**made_by)  # type: ignore[misc]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        # There is nothing in it that is changed.
+        # The middleware is never changed in place, so copies can share it.
         return self
 
     @property
     def policy(self) -> Policy:
-        """What decides."""
+        """Policy that decides."""
         return self._guard.policy
 
     @property
     def familiarity(self) -> Mapping[str, Any] | None:
-        """What is known of the traffic, to be kept over a restart; as for :class:`UncertaintyGuard`."""
+        """Knowledge of the traffic, to be saved across restarts; as for :class:`UncertaintyGuard`."""
         return self._guard.familiarity
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ExtendedModelResponse[Any]:
-        """Have the model answer, and give what the policy lets through."""
+        """Call the model, and return what the policy lets through."""
         turn, left_out = self._turn(request, handler)
         given = self._decided(request, turn, left_out, turn.ask())
         if isinstance(given, BaseException):
@@ -177,7 +178,7 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
         request: ModelRequest[Any],
         handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
     ) -> ExtendedModelResponse[Any]:
-        """As :meth:`wrap_model_call`, within an event loop."""
+        """Async version of :meth:`wrap_model_call`."""
         turn, left_out = self._turn(request, handler)
         given = await self._adecided(request, turn, left_out, await turn.aask())
         if isinstance(given, BaseException):
@@ -185,7 +186,8 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
             raise given
         return given
 
-    # The answer is in the frames of these two alone, which have returned when something is raised.
+    # Only the frames of these two methods hold the answer. They return errors instead of raising them, so
+    # that no traceback contains these frames.
 
     def _decided(
         self, request: ModelRequest[Any], turn: AgentTurn, left_out: int, draft: Held
@@ -233,8 +235,8 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
 
     @hook_config(can_jump_to=["end"])
     def after_model(self, state: Any, runtime: "Runtime[Any]") -> dict[str, Any] | None:
-        """Ask a person about a draft that waits for one; end the agent where nothing answers."""
-        # Not while the model is called: that would be called again when the agent goes on.
+        """Interrupt for a draft that waits for a person; end the agent if nothing answers."""
+        # Not in wrap_model_call, because the model would be called again when the agent resumes.
         waiting = state.get(_WAITING)
         if waiting is not None:
             reply = interrupt(request_of(waiting), response_schema=reply_type(waiting))
@@ -243,23 +245,23 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
 
     @hook_config(can_jump_to=["end"])
     async def aafter_model(self, state: Any, runtime: "Runtime[Any]") -> dict[str, Any] | None:
-        """As :meth:`after_model`, within an event loop."""
+        """Async version of :meth:`after_model`."""
         return self.after_model(state, runtime)
 
     def _turn(self, request: ModelRequest[Any], handler: Callable[..., Any]) -> tuple[AgentTurn, int]:
-        """The turn, whose model is not asked with what was withheld before, and how many turns that is."""
+        """Make the turn without the turns that were withheld before, and count those."""
         said, left_out = as_spoken(request.messages, self._guard.notices)
         return AgentTurn(request.override(messages=said), handler), left_out
 
     def _call(self, draft: Held) -> ModelCall:
-        """The model's call as it is assessed; where it was not seen what was asked, ``on_error`` decides."""
+        """Return the model call to assess; if its request was not seen, ``on_error`` decides."""
         message = draft.message
         if message is None:
             return ModelCall(uuid4())
         parts = parts_of(message)
         seen = [call for call in draft.watch.calls if call.text == parts.text]
         call = seen[-1] if seen else ModelCall(uuid4(), text=parts.text)
-        # What was seen may have been changed on its way here, and what it says of itself may be anybody's.
+        # Other middleware may have changed the message since, and anybody may have written its verdict.
         verdict = call.verdict if call.parts == parts else None
         claimed = verdict_of(message)
         is_withheld = verdict is None and claimed is not None and withholds(claimed)
@@ -272,7 +274,7 @@ class UncertaintyMiddleware(AgentMiddleware[Any, Any, Any]):
 
 
 def _extended(request: ModelRequest[Any], result: TurnResult) -> ExtendedModelResponse[Any]:
-    # What waited before, and was not decided on, does so no longer.
+    # A draft from an earlier turn that was never decided on no longer waits.
     is_known = result.waiting is not None or cast("Any", request.state).get(_WAITING) is not None
     command: Command[Any] | None = Command(update={_WAITING: result.waiting}) if is_known else None
     return ExtendedModelResponse(model_response=result.response, command=command)

@@ -1,4 +1,4 @@
-"""Decide on every model call in a chain: by its own verdict, or by the local scorer."""
+"""Collect the model calls in a chain, and judge those without a verdict by the local scorer."""
 
 import json
 import threading
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 
-# What providers call the same thing.
+# Keys and values that providers use for the finish reason.
 _REASON_KEYS = ("finish_reason", "stop_reason", "done_reason")
 _STOPPED = frozenset({"stop", "end_turn", "stop_sequence", "tool_calls", "tool_use", "function_call", "eos"})
 _CUT_OFF = frozenset({"length", "max_tokens"})
@@ -55,18 +55,18 @@ _CUT_OFF = frozenset({"length", "max_tokens"})
 
 @dataclass(frozen=True, slots=True)
 class ModelCall:
-    """One call of a model.
+    """One model call.
 
     Attributes:
         run_id: LangChain's id of the run.
-        messages: What was asked; None where that was not seen.
-        text: What was answered; None where the answer was not read to its end.
-        tool_calls: The tools that the answer calls, and whatever else it holds beside its text.
-        finish_reason: Why the answer ended, if the provider says so.
-        model: What the call says of the model that answered.
-        verdict: The verdict that a guard of this process gave on this answer to this question; None where
-            there is none, whatever a message says of itself.
-        is_withheld: Whether the answer says of itself that a guard withheld it, and which guard is not known.
+        messages: Messages of the request; None if they were not seen.
+        text: Text of the answer; None if the answer was not read to its end.
+        tool_calls: Tool calls in the answer, and any other content beyond text.
+        finish_reason: Why the answer ended, if the provider reports it.
+        model: Model that answered, as the call reports it.
+        verdict: Verdict that a guard of this process gave on this answer to this question; None if there is
+            none, even if the message claims one.
+        is_withheld: Whether the message claims that an unknown guard withheld its answer.
     """
 
     run_id: UUID
@@ -80,15 +80,15 @@ class ModelCall:
 
     @property
     def parts(self) -> AnswerParts:
-        """What was answered."""
+        """Text and other content of the answer."""
         return AnswerParts(self.text or "", tuple(self.tool_calls))
 
 
 class CallCollector(BaseCallbackHandler):
-    """Sees every call of a model in the runs that it is handed to, and in all runs within them."""
+    """Callback handler that collects every model call in its runs and in their child runs."""
 
     run_inline = True
-    # What it does not see is not checked: its own failure must fail the chain.
+    # A call that it misses would go unchecked, so a failure of this handler must fail the chain.
     raise_error = True
 
     def __init__(self) -> None:
@@ -99,36 +99,36 @@ class CallCollector(BaseCallbackHandler):
 
     @property
     def calls(self) -> list[ModelCall]:
-        """The calls in the order in which they ended, and those that never did."""
+        """Model calls in the order in which they ended, followed by those that have not ended."""
         with self._lock:
             return [*self._ended, *(ModelCall(run, asked) for run, asked in self._asked.items())]
 
     def on_chat_model_start(
         self, serialized: Any, messages: list[list[BaseMessage]], *, run_id: UUID, **facts: Any
     ) -> None:
-        """A chat model is asked."""
+        """Record the request to a chat model."""
         self._note_model(run_id, serialized, facts)
         with self._lock:
             self._asked[run_id] = list(messages[0])
 
     def on_llm_start(self, serialized: Any, prompts: list[str], *, run_id: UUID, **facts: Any) -> None:
-        """A completion model is asked: its prompt counts as a user's message."""
+        """Record the request to a completion model; its prompt counts as a user message."""
         self._note_model(run_id, serialized, facts)
         with self._lock:
             self._asked[run_id] = [HumanMessage(prompts[0])]
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
-        """A model answered."""
+        """Record the answer of a model."""
         self._end(run_id, response)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **facts: Any) -> None:
-        """A model failed, or was not read to its end: what it said until then may have been used."""
+        """Record the partial answer, if any, of a model that failed or was cut off; it may have been used."""
         response = facts.get("response")
         said = response if isinstance(response, LLMResult) and any(response.generations) else None
         self._end(run_id, said, cut_off=True)
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **_: Any) -> None:
-        """A guard within the chain decided on a call, which may have been hidden from here."""
+        """Record the verdict of a guard within the chain, whose model call may have been hidden from here."""
         if name != VERDICT_EVENT or not is_verdict(data) or not is_given(data):
             return
         of = _run_id(data.get("run_id")) or run_id
@@ -136,7 +136,7 @@ class CallCollector(BaseCallbackHandler):
             known = [call for call in self._ended if call.run_id == of]
             fitting = [call for call in known if is_given(data, said=call.parts)]
             if not fitting and withholds(data):
-                # Nobody is told of an answer that is withheld: what stands there is empty.
+                # A withheld answer is never released, so its recorded call has an empty text.
                 empty = [call for call in known if not call.text and call.verdict is None]
                 fitting = empty or [ModelCall(of)]
                 self._asked.pop(of, None)
@@ -145,7 +145,7 @@ class CallCollector(BaseCallbackHandler):
                 self._ended.append(replace(call, verdict=data))
 
     def forget(self) -> None:
-        """Forget all calls."""
+        """Drop all calls."""
         with self._lock:
             self._asked.clear()
             self._models.clear()
@@ -164,7 +164,7 @@ class CallCollector(BaseCallbackHandler):
                 return
             model = model.with_answer(response.llm_output)
             generations = [one for several in response.generations for one in several]
-            # Of several candidates a chain takes the first, which is therefore the last to be added.
+            # A chain uses the first of several candidates, so that one is added last, as the last call.
             for generation in reversed(generations):
                 self._ended.append(_call(run_id, asked, generation, model, cut_off=cut_off))
             if not generations:
@@ -221,13 +221,13 @@ _WITHHELD = "the message says that a guard withheld its answer, and no guard her
 def decide_on_call(
     guard: "Guard", call: "ModelCall", tags: Iterable[str], declared: AnsweredBy | None = None
 ) -> CallDecision:
-    """Decide on a call whose model has no guard of its own; what cannot be read, ``on_error`` decides on.
+    """Decide on a call whose model has no guard of its own; ``on_error`` decides if it cannot be read.
 
     Args:
-        guard: The guard.
-        call: The call.
-        tags: What the caller says of the request.
-        declared: Who the user says that the model is.
+        guard: Guard that decides.
+        call: Model call to decide on.
+        tags: Tags of the request.
+        declared: Model that the user declares to answer (``answered_by``).
     """
     author = author_of_call(call, guard, declared)
     try:
@@ -250,7 +250,7 @@ def decide_on_call(
 async def adecide_on_call(
     guard: "Guard", call: "ModelCall", tags: Iterable[str], declared: AnsweredBy | None = None
 ) -> CallDecision:
-    """As :func:`decide_on_call`, within an event loop."""
+    """Async version of :func:`decide_on_call`."""
     answer = await ajudge_call(guard, call, tags, author_of_call(call, guard, declared))
     return CallDecision(answer.as_plain(), call.run_id, answer)
 
@@ -262,13 +262,13 @@ async def ajudge_call(
     author: "Author | None",
     request_id: str | None = None,
 ) -> "GuardedAnswer":
-    """The guard's answer on a call; where that cannot be read, by ``on_error``.
+    """Have the guard judge a call; ``on_error`` decides if the call cannot be read.
 
     Args:
-        guard: The guard.
-        call: The call.
-        tags: What the caller says of the request.
-        author: Who gave the answer; None for the guard's own model.
+        guard: Guard that decides.
+        call: Model call to decide on.
+        tags: Tags of the request.
+        author: Model that gave the answer; None for the guard's own model.
         request_id: As for :meth:`~guardrail.guard.guard.Guard.ask`.
     """
     try:
@@ -291,13 +291,13 @@ async def ajudge_call(
 
 
 def refuse_chain(guard: "Guard", asked: Any, run_id: UUID, tags: Iterable[str]) -> CallDecision:
-    """Decide, by ``on_error``, on a chain in which no model was seen.
+    """Decide by ``on_error`` on a chain in which no model call was seen.
 
     Args:
-        guard: The guard.
-        asked: The chain's input.
-        run_id: Of the chain.
-        tags: What the caller says of the request.
+        guard: Guard that decides.
+        asked: Input of the chain.
+        run_id: Id of the chain's run.
+        tags: Tags of the request.
     """
     reason = _reason(_UncheckedError(_UNSEEN))
     answer = guard.refuse(_input_words(asked), None, reason, tags=tags, answered_by=UNSEEN)
@@ -305,18 +305,18 @@ def refuse_chain(guard: "Guard", asked: Any, run_id: UUID, tags: Iterable[str]) 
 
 
 async def arefuse_chain(guard: "Guard", asked: Any, run_id: UUID, tags: Iterable[str]) -> CallDecision:
-    """As :func:`refuse_chain`, within an event loop."""
+    """Async version of :func:`refuse_chain`."""
     reason = _reason(_UncheckedError(_UNSEEN))
     answer = await guard.arefuse(_input_words(asked), None, reason, tags=tags, answered_by=UNSEEN)
     return CallDecision(answer.as_plain(), run_id, answer)
 
 
 class _UncheckedError(GuardrailError):
-    """An answer that there is nothing to check by."""
+    """An answer that cannot be checked."""
 
 
 def _read(call: "ModelCall") -> tuple[list[dict[str, Any]], str, list[CalledTool]]:
-    """What was asked and answered as the local model reads it, and the tools that are called."""
+    """Return the prompt, the answer as the local model reads it, and the tools it calls."""
     if call.messages is None:
         raise _UncheckedError(_UNASKED)
     if call.text is None:
@@ -331,19 +331,19 @@ def _read(call: "ModelCall") -> tuple[list[dict[str, Any]], str, list[CalledTool
 
 
 def _written(call: AnswerCall) -> str:
-    """A call of a tool as most chat templates write it."""
+    """Render a tool call as most chat templates do."""
     values = plain_json({"name": call.name, "arguments": call.given})
     return f"<tool_call>\n{json.dumps(values, ensure_ascii=False)}\n</tool_call>"
 
 
 def _reason(error: Exception) -> str:
-    # Ours alone are raised here, and nothing that was said is in them.
+    # Only errors of this package get here, and their messages quote nothing from the conversation.
     name = "ScoringError" if isinstance(error, _UncheckedError) else type(error).__name__
     return f"{name}: {' '.join(str(error).split())}"
 
 
 def _words(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
-    """Messages for a person's eyes."""
+    """Convert messages to plain values that a person can read."""
     return [
         {
             "role": _ROLES.get(message.type, message.type),
@@ -355,7 +355,7 @@ def _words(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
 
 
 def _input_words(asked: Any) -> list[dict[str, Any]]:
-    """A chain's input for a person's eyes."""
+    """Convert a chain's input to messages that a person can read."""
     if isinstance(asked, PromptValue):
         return _words(asked.to_messages())
     if isinstance(asked, BaseMessage):

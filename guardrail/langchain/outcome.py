@@ -37,20 +37,20 @@ __all__ = [
 ]
 
 
-# By how much an action takes away of what the chain gave.
+# Actions ranked by how much of the chain's output they take away.
 _STRICTNESS = {"pass": 0, "flag": 1, "escalate": 2, "abstain": 3}
 _WITHHOLDING = ("escalate", "abstain")
 
 
 @dataclass(frozen=True, slots=True)
 class CallDecision:
-    """What was decided on one call of a model.
+    """The decision on one model call.
 
     Attributes:
-        plain: The verdict, plain values for JSON.
-        run_id: Of the call; of the chain, where no call was seen.
-        answer: The guard's answer; None where the model has a guard of its own, which acted already.
-        said: What it was decided on.
+        plain: Verdict as plain values for JSON.
+        run_id: Run id of the call, or of the chain if no call was seen.
+        answer: Answer of the guard; None if the model has its own guard, which has acted already.
+        said: Answer that was decided on.
     """
 
     plain: Verdict
@@ -60,26 +60,26 @@ class CallDecision:
 
     @property
     def takes_away(self) -> int:
-        """By how much it takes away of the answer."""
+        """Rank of the enforced action, from 0 (``pass``) to 3 (``abstain``); 0 if it is not enforced."""
         return _STRICTNESS[self.plain["action"]] if self.plain["enforced"] else 0
 
     @property
     def strictness(self) -> tuple[int, int, float]:
-        """Larger is stricter: by what is done, by what would be if it were enforced, by confidence."""
+        """Sort key, larger for stricter: enforced action, then action if it were enforced, then doubt."""
         action = _STRICTNESS[self.plain["action"]]
         confidence = self.plain.get("confidence")
-        # What nothing is known of is worse than what is known to be bad.
+        # An unknown confidence ranks below even the lowest known one.
         doubt = 1 - confidence if isinstance(confidence, int | float) else 2.0
         return (self.takes_away, action, doubt)
 
     def with_run_id(self) -> CarriedVerdict:
-        """The verdict, as whoever listens is told of it."""
+        """Return the sealed verdict with its run id, as handlers receive it."""
         told: CarriedVerdict = {**unsealed(self.plain), "run_id": str(self.run_id)}
         return sealed(told, said=self.said)
 
     @property
     def answered_by(self) -> str | None:
-        """What answered in place of the model, if something did."""
+        """Escalation target that answered in place of the model, if any."""
         escalation = self.plain.get("escalation")
         source = escalation.get("source") if isinstance(escalation, Mapping) else None
         return source if isinstance(source, str) and source else None
@@ -87,13 +87,13 @@ class CallDecision:
 
 @dataclass(frozen=True, slots=True)
 class ChainOutcome:
-    """What becomes of a chain's output.
+    """What happens to a chain's output.
 
     Attributes:
-        verdict: The verdict that decided.
-        verdicts: The verdicts of all calls that were looked at.
-        text: What stands in the output's place; None where the output stays.
-        withheld: Whether nothing answers: ``text`` is then the policy's message.
+        verdict: Decisive verdict.
+        verdicts: Verdicts on all calls that were considered.
+        text: Text that replaces the output; None if the output stays.
+        withheld: Whether the output is withheld and nothing answers in its place; ``text`` is then a message.
     """
 
     verdict: CallDecision
@@ -102,7 +102,7 @@ class ChainOutcome:
     withheld: bool = False
 
     def with_turns_left_out(self, count: int) -> "ChainOutcome":
-        """The same, where turns were left out before a guard was asked."""
+        """Add to every verdict the number of turns that were left out before the guard was asked."""
         if not count:
             return self
 
@@ -114,14 +114,14 @@ class ChainOutcome:
 
 
 def combined(verdicts: Sequence[CallDecision], how: Literal["last", "worst"]) -> ChainOutcome:
-    """Let one of several verdicts decide.
+    """Choose the decisive verdict and the outcome that follows from it.
 
-    ``last``: that of the call which ended last. ``worst``: the strictest action, of these the one with the
-    lowest confidence (an unknown one is lower), and of these the last.
+    ``last`` takes the verdict on the call that ended last. ``worst`` takes the strictest action; ties go to
+    the lowest confidence, where unknown is lowest, and then to the last call.
 
     Args:
-        verdicts: At least one, in the order in which the calls ended.
-        how: Which decides.
+        verdicts: One or more decisions in the order in which the calls ended.
+        how: Rule that chooses the decisive verdict.
     """
     last = verdicts[-1]
     decisive = last
@@ -138,12 +138,12 @@ def combined(verdicts: Sequence[CallDecision], how: Literal["last", "worst"]) ->
         return ChainOutcome(decisive, verdicts, decisive.answer.text, withheld=True)
     if decisive is last:
         return ChainOutcome(decisive, verdicts, decisive.answer.text)
-    # It is an answer to a step on the way, and not to what the chain was asked.
+    # The target answered an intermediate step, and not the question that the chain was asked.
     return ChainOutcome(decisive, verdicts, DEFAULT_MESSAGES["abstain"], withheld=True)
 
 
 def _acted_already(verdict: CallDecision, verdicts: Sequence[CallDecision]) -> ChainOutcome:
-    """Where the model has its own guard: what it let through in the draft's place went into the chain."""
+    """Make the outcome for a model with its own guard; the chain has already used any replacement answer."""
     if verdict.plain["action"] == "escalate" and verdict.answered_by:
         return ChainOutcome(verdict, verdicts)
     message = verdict.plain.get("message")
@@ -155,29 +155,29 @@ ChainOnAbstain = Literal["message", "raise"]
 
 
 class ChainResult(Protocol):
-    """What a chain gave."""
+    """The result of a chain."""
 
     def kept(self, verdict: Verdict) -> Any:
-        """It, with the verdict where it has a place for it."""
+        """Return the result, with the verdict attached if it can carry one."""
         ...
 
     def replaced(self, text: str, verdict: Verdict, asked: Any) -> Any:
-        """A text in its place.
+        """Return a result of the same form with a text in its place.
 
         Args:
-            text: The text.
-            verdict: What was decided.
-            asked: The chain's input: a state that holds messages goes on to hold these.
+            text: Text that replaces the result.
+            verdict: Verdict to attach.
+            asked: Input of the chain; its messages are kept if the result is a state with messages.
 
         Raises:
-            NoPlaceError: It has none.
+            NoPlaceError: A text cannot take the place of this result.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """An output."""
+    """A result that is not streamed."""
 
     output: Any = field(default=None, repr=False)
 
@@ -192,7 +192,7 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class Chunks:
-    """A stream of which nothing was seen."""
+    """A stream of which nothing has been released."""
 
     chunks: Sequence[Any] = field(default=(), repr=False)
 
@@ -209,7 +209,7 @@ class Chunks:
 
 @dataclass(frozen=True, slots=True)
 class LastChunk:
-    """A stream of which all was seen but the last chunk, or that had none."""
+    """A stream of which everything but the last chunk has been released; it may be empty."""
 
     chunks: Sequence[Any] = field(default=(), repr=False)
 
@@ -218,7 +218,7 @@ class LastChunk:
         return [with_verdict(chunk, verdict) for chunk in self.chunks]
 
     def replaced(self, text: str, verdict: Verdict, asked: Any) -> list[Any]:
-        """As in :class:`ChainResult`; never."""
+        """Raise :class:`NoPlaceError`, because the answer has been streamed already."""
         raise NoPlaceError("The answer was streamed before it could be decided on (streaming: annotate).")
 
 
@@ -227,9 +227,9 @@ class Ending:
     """How a run ends.
 
     Attributes:
-        given: What it gives.
-        error: What it raises instead.
-        reveals: Whether those around may learn what happened within.
+        given: Output of the run.
+        error: Error that the run raises instead.
+        reveals: Whether surrounding handlers may receive the events of the run in full.
     """
 
     given: Any = field(default=None, repr=False)
@@ -244,24 +244,24 @@ def ending_of(
     on_abstain: ChainOnAbstain,
     asked: Any = None,
 ) -> Ending:
-    """End a run.
+    """Determine how a run ends.
 
     Args:
-        outcome: What was decided; None where no model gave an answer before the chain failed.
-        result: What the chain gave.
-        error: What it raised instead.
-        on_abstain: What to do in place of an answer that is withheld.
-        asked: What it was given.
+        outcome: Outcome of the verdicts; None if the chain failed before any model gave an answer.
+        result: Result of the chain.
+        error: Error that the chain raised instead.
+        on_abstain: What to return or raise in place of a withheld answer.
+        asked: Input of the chain.
     """
     if outcome is None:
         return Ending(error=error, reveals=True)
     verdict = outcome.verdict
-    # What a model's own guard put in the draft's place may have been streamed: it is no draft.
+    # A replacement from the model's own guard may already have been streamed, since it is not a draft.
     was_shown = isinstance(result, LastChunk) and verdict.answer is None and on_abstain == "message"
     if outcome.text is None or was_shown:
         return Ending(None if error else result.kept(verdict.plain), error, reveals=True)
     if error is not None:
-        # A parser's error, for one, has all that it could not read in it.
+        # The error may quote the answer: a parser's error, for example, contains the text it could not parse.
         why = f"The chain failed as well ({type(error).__name__}); its error may tell of the answer."
         return Ending(error=_abstained(outcome, why))
     if outcome.withheld and on_abstain == "raise":
@@ -284,7 +284,7 @@ def _abstained(outcome: ChainOutcome, why: str = "") -> AbstainedError:
 
 
 def joined(chunks: Sequence[Any]) -> Any:
-    """All chunks as one; the last where they cannot be added, as LangChain does it."""
+    """Add up all chunks; one that cannot be added replaces those before it, as in LangChain."""
     whole = None
     for chunk in chunks:
         try:

@@ -1,4 +1,4 @@
-"""The reply of a chat model: a message with what may be shown and its verdict, or data that fits a schema."""
+"""Replies of the chat model: a message with the answer that may be shown and its verdict, or parsed data."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -42,19 +42,19 @@ OnAbstain = Literal["message", "refusal", "raise"]
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a caller gets of an answer. Where it is withheld, nothing of the draft is in it.
+    """The part of an answer that a caller receives. If it is withheld, it contains nothing of the draft.
 
     Attributes:
-        text: The answer, or the policy's message in its place.
-        metadata: ``response_metadata``: the model's name, why the answer ended, the verdict.
+        text: Answer, or the policy's message in its place.
+        metadata: ``response_metadata``: name of the model, finish reason and verdict.
         usage: Tokens read and written for the draft, shown or not.
-        refuses: Whether the text is to be marked as standing in the place of an answer.
-        calls: Calls of tools.
-        invalid: Those that cannot be read.
-        reasoning: What the model thought before the answer.
-        asked: What was asked.
-        abstained: What is to be raised in place of it all. Not raised where the draft is still at hand: who
-            looks into a traceback would find it there.
+        refuses: Whether to mark the text as a refusal.
+        calls: Tool calls.
+        invalid: Tool calls that could not be parsed.
+        reasoning: Reasoning of the model before the answer.
+        asked: Messages of the request.
+        abstained: Error to raise instead of returning a message. It is raised only after the draft is out of
+            scope, because a traceback would expose it.
     """
 
     text: str = field(repr=False)
@@ -74,10 +74,10 @@ class Shown:
         return verdict
 
     def result(self) -> ChatResult:
-        """The whole as one message.
+        """Make a single message.
 
         Raises:
-            AbstainedError: Nothing answers, and the caller wants this in place of a message.
+            AbstainedError: Nothing answers, and the caller asked for an error in place of a message.
         """
         self._check()
         message = AIMessage(
@@ -90,10 +90,10 @@ class Shown:
         return ChatResult(generations=[ChatGeneration(message=message)])
 
     def last_chunk(self, told: str = "") -> ChatGenerationChunk:
-        """The whole as the last chunk of a stream, the only one with the verdict.
+        """Make the last chunk of a stream, the only one with the verdict.
 
         Args:
-            told: What was streamed before. A text that does not go on from there stands below it.
+            told: Text streamed so far. A text that does not continue it is added below, after a blank line.
 
         Raises:
             AbstainedError: As for :meth:`result`.
@@ -126,27 +126,27 @@ class Shown:
 
     def _content(self, text: str) -> dict[str, Any]:
         if not self.refuses:
-            # LangChain makes a block of reasoning of it, as of what other providers give.
+            # LangChain turns it into a reasoning block, as it does for other providers.
             thought = {"additional_kwargs": {"reasoning_content": self.reasoning}} if self.reasoning else {}
             return {"content": text, **thought}
         make = getattr(blocks, "create_refusal_block", None)
         if make is not None:
             return {"content": [make(text)]}
-        # A core without such a block reads refusals here; the text stays where a reader looks for it.
+        # Versions of langchain-core without refusal blocks read refusals here; the text stays in the content.
         return {"content": text, "additional_kwargs": {"refusal": text}}
 
 
 def shown_of(
     answer: GuardedAnswer, said: Said, on_abstain: OnAbstain, policy: str, *, with_draft: bool = False
 ) -> Shown:
-    """What may be seen of an answer; from here on its draft is gone.
+    """Reduce an answer to what may be shown, and drop its draft.
 
     Args:
-        answer: What the guard gave.
-        said: What the draft calls, as it was read.
-        on_abstain: What happens where nothing answers.
-        policy: The policy's name.
-        with_draft: Put the draft into the verdict, withheld or not.
+        answer: Answer of the guard.
+        said: Tool calls parsed from the draft.
+        on_abstain: What to return or raise if the answer is withheld and nothing replaces it.
+        policy: Name of the policy.
+        with_draft: Put the draft into the verdict, whether or not it is withheld.
     """
     replied = answer.escalation is not None and answer.escalation.source is not None
     nothing_answers = answer.is_withheld and not replied
@@ -169,7 +169,7 @@ def shown_of(
     if answer.finish_reason is not None:
         metadata["finish_reason"] = answer.finish_reason
     if answer.is_withheld:
-        # What was shown before the rest was withheld is no refusal.
+        # If a part was shown before the rest was withheld, the text is not a refusal.
         was_shown = answer.released is not None and bool(answer.released.text)
         refuses = nothing_answers and on_abstain == "refusal" and not was_shown
         return Shown(answer.text, metadata, usage, refuses=refuses, abstained=abstained)
@@ -185,22 +185,22 @@ def shown_of(
 
 
 def _confidence(answer: GuardedAnswer) -> str:
-    # LangChain hands the run of a stream to nobody: a trace has of it what the error says.
+    # LangChain gives no access to the run of a stream, so its trace holds only what the error says.
     return "confidence " + ("unknown" if answer.confidence is None else confidence_percent(answer.confidence))
 
 
-# What a schema has one of at least; a function of OpenAI's form has none of them.
+# A JSON schema has at least one of these keys; a function in OpenAI's form has none.
 _KEYWORDS = frozenset({"$ref", "allOf", "anyOf", "const", "enum", "oneOf", "properties", "type"})
 
 
 def schema_of(schema: Any) -> dict[str, Any]:
-    """The JSON schema of a pydantic class, a TypedDict, a schema, or a function of OpenAI's form, whole.
+    """Make a complete JSON schema from a pydantic class, TypedDict, JSON schema or function in OpenAI's form.
 
     Raises:
-        OptionError: It is none of these.
+        OptionError: The schema is none of these.
     """
     if isinstance(schema, type) and issubclass(schema, BaseModel):
-        # LangChain's form writes out what is referred to, and leaves out what refers to itself.
+        # LangChain's conversion inlines references, and drops recursive ones.
         return schema.model_json_schema()
     if isinstance(schema, Mapping) and _KEYWORDS & schema.keys() and "parameters" not in schema:
         return dict(schema)
@@ -214,7 +214,7 @@ def schema_of(schema: Any) -> dict[str, Any]:
 
 
 def told_to_tracers(schema: Any, method: str) -> dict[str, Any]:
-    """The option by which LangChain tells tracers of a schema, where it can read it."""
+    """Make the option by which LangChain reports a schema to tracers; empty if it cannot convert it."""
     try:
         convert_to_json_schema(schema)
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
@@ -223,10 +223,12 @@ def told_to_tracers(schema: Any, method: str) -> dict[str, Any]:
 
 
 def schema_asked(form: Any) -> dict[str, Any] | None:
-    """What ``response_format`` asks for, in OpenAI's form or as :func:`schema_of`; None for a text.
+    """Read the JSON schema from a ``response_format``; None if it asks for text.
+
+    It accepts OpenAI's form and everything that :func:`schema_of` accepts.
 
     Raises:
-        OptionError: It is of another form.
+        OptionError: It has another form.
     """
     kind = form.get("type") if isinstance(form, Mapping) else None
     if form is None or (kind == "text" and len(form) == 1):
@@ -245,7 +247,7 @@ def schema_asked(form: Any) -> dict[str, Any] | None:
 
 
 def told_of_schema(prompt: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A prompt that says which form the answer is to have; a model that is only held to it guesses."""
+    """Add the schema to the last user message; a model that is only constrained by it has to guess."""
     told = [dict(message) for message in prompt]
     for message in reversed(told):
         if message["role"] == "user":
@@ -257,12 +259,12 @@ def told_of_schema(prompt: Sequence[Mapping[str, Any]], schema: Mapping[str, Any
 def parsed_by(
     model: Runnable[Any, Any], schema: Mapping[str, Any] | type, *, include_raw: bool
 ) -> Runnable[Any, Any]:
-    """A model whose messages are read as data.
+    """Parse a model's messages into data.
 
     Args:
-        model: Gives JSON.
-        schema: What it fits; a pydantic class gives objects of that class, everything else dicts.
-        include_raw: Give ``{"raw", "parsed", "parsing_error"}``.
+        model: Model that writes JSON.
+        schema: Schema of the JSON. A pydantic class yields instances of it, anything else dicts.
+        include_raw: Return ``{"raw", "parsed", "parsing_error"}``.
     """
     parser: BaseOutputParser[Any] = JsonOutputParser()
     if isinstance(schema, type) and is_basemodel_subclass(schema):
@@ -270,14 +272,18 @@ def parsed_by(
     read: Runnable[Any, Any] = RunnableLambda(_answered) | parser
     if not include_raw:
         return model | read
-    # Not by functions without a name, nor by RunnablePassthrough.assign: these cannot be pickled.
+    # Lambdas and RunnablePassthrough.assign are avoided because they cannot be pickled.
     whole = RunnableAssign(RunnableParallel(parsed=itemgetter("raw") | read, parsing_error=_nothing))
     failed = RunnableAssign(RunnableParallel(parsed=_nothing))
     return RunnableMap(raw=model) | whole.with_fallbacks([failed], exception_key="parsing_error")
 
 
 def _answered(message: BaseMessage) -> BaseMessage:
-    """The message, if it is an answer: a policy's words in its place are no data."""
+    """Return the message if it is an answer; a policy's message in its place must not be parsed as data.
+
+    Raises:
+        AbstainedError: The answer was withheld.
+    """
     verdict = verdict_of(message)
     if verdict is not None and withholds(verdict):
         raise AbstainedError(

@@ -1,4 +1,4 @@
-"""One request of a chat model: what its guard is asked, and its draft shown while it grows."""
+"""One request to the chat model: it is passed to the guard, and its draft may be streamed as it grows."""
 
 import asyncio
 import queue
@@ -35,15 +35,15 @@ __all__ = ["Ask", "ChatRequest", "alive", "live"]
 
 T = TypeVar("T")
 
-# Runs the request: is told where pieces go, and what to ask whether anybody still listens.
+# Runs the request, given a callback for pieces of the draft and a check whether anybody still reads them.
 Ask = Callable[[Callable[[str], None], Callable[[], bool]], T]
 
 
 def live(ask: Ask[T]) -> Generator[str | T]:
-    """Give the pieces of a draft, and at last what comes of the request.
+    """Yield the pieces of a draft, then the result of the request.
 
-    It runs in a thread of its own. What goes wrong there is raised here at once; where nobody goes on
-    reading, the model is given up at the next token.
+    The request runs in its own thread. An error there is raised here at once. If the reader stops, generation
+    is cancelled at the next token.
     """
     pieces: queue.SimpleQueue[tuple[str, str | T | BaseException]] = queue.SimpleQueue()
     gone = threading.Event()
@@ -69,13 +69,13 @@ def live(ask: Ask[T]) -> Generator[str | T]:
 
 
 async def alive(ask: Callable[[Callable[[str], None]], Awaitable[T]]) -> AsyncGenerator[str | T]:
-    """The same within an event loop: the request is a task of it."""
+    """Async version of :func:`live`: the request runs as a task of the event loop."""
     loop = asyncio.get_running_loop()
     pieces: asyncio.Queue[str | None] = asyncio.Queue()
     tell = pieces.put_nowait
 
     def ended(task: "asyncio.Future[T]") -> None:
-        # Asked for, so that nobody is warned of an error that nobody is left to be told of.
+        # Retrieved so that asyncio does not warn about an error that nobody awaits any more.
         _ = task.cancelled() or task.exception()
         tell(None)
 
@@ -93,7 +93,7 @@ def _told(loop: asyncio.AbstractEventLoop, tell: Callable[[str], None], piece: s
     try:
         loop.call_soon_threadsafe(tell, piece)
     except RuntimeError as error:
-        # The loop was closed: nobody reads.
+        # The event loop is closed, so nobody reads the pieces.
         raise asyncio.CancelledError from error
 
 
@@ -101,7 +101,7 @@ _WITHHOLDING = ("abstain", "escalate")
 
 
 class _Asked(TypedDict):
-    """What a guard is asked: the arguments of ``Guard.ask``."""
+    """Arguments of ``Guard.ask``."""
 
     messages: "Prompt"
     sampling: "Sampling"
@@ -113,19 +113,19 @@ class _Asked(TypedDict):
 
 
 class ChatRequest:
-    """One request. It alone reads its draft's calls, so that requests that are run together do not mix.
+    """One request. Each has its own parser of tool calls, so that requests in one batch do not mix.
 
     Args:
-        guard: The guard.
-        messages: What is asked.
-        options: The options of the call.
-        with_draft: Whether the verdict holds the draft.
-        run: The run that it is in a trace, whose metadata tells the verdict.
+        guard: Guard that answers.
+        messages: Messages of the request.
+        options: Options of the call.
+        with_draft: Whether the verdict contains the draft.
+        run: Traced run of the request, whose metadata receives the verdict.
         request_id: As for :meth:`~guardrail.guard.guard.Guard.ask`.
 
     Raises:
-        PromptError: A message holds what no text model can read.
-        OptionError: No answer can be held to what the options ask for.
+        PromptError: A message has content that a text model cannot read.
+        OptionError: Answers cannot be constrained as the options ask.
     """
 
     def __init__(
@@ -152,20 +152,20 @@ class ChatRequest:
         """Ask the guard. Neither its answer nor the draft leaves this method.
 
         Args:
-            on_text: Told of the draft while it grows.
-            goes_on: Asked whether anybody still waits.
+            on_text: Callback that receives pieces of the draft as it grows.
+            goes_on: Check whether anybody still waits for the answer.
 
         Raises:
-            AnswerTimeoutError: The caller's time was up.
+            AnswerTimeoutError: The timeout of the call expired.
         """
         return self._shown(self._guard.ask(**self._arguments(on_text, goes_on)))
 
     async def aask(self, on_text: Callable[[str], None] | None = None) -> Shown:
-        """The same within an event loop."""
+        """Async version of :meth:`ask`."""
         return self._shown(await self._guard.aask(**self._arguments(on_text)))
 
     def chunks(self) -> Iterator[ChatGenerationChunk]:
-        """What a stream of the answer is made of: one chunk, or the draft as it grows."""
+        """Yield the chunks of a stream: a single one, or the draft as it grows."""
         if not self.is_live():
             yield self.ask().last_chunk()
             return
@@ -176,7 +176,7 @@ class ChatRequest:
                 told += piece if isinstance(piece, str) else ""
 
     async def achunks(self) -> AsyncGenerator[ChatGenerationChunk]:
-        """The same within an event loop."""
+        """Async version of :meth:`chunks`."""
         if not self.is_live():
             yield (await self.aask()).last_chunk()
             return
@@ -187,9 +187,10 @@ class ChatRequest:
                 told += piece if isinstance(piece, str) else ""
 
     def is_live(self) -> bool:
-        """Whether the answer is shown while it grows: sentence by sentence as each is decided on, or before.
+        """Whether the answer is streamed as it grows.
 
-        Never before it is decided on where a rule could withhold it.
+        With ``streaming: sentences``, each sentence is streamed once it has been decided on. With
+        ``annotate``, text is streamed before the verdict, but only if no rule could withhold the answer.
         """
         policy = self._guard.policy
         if policy.streaming == SENTENCES:
@@ -231,7 +232,7 @@ class ChatRequest:
         return replace(shown, asked=self._messages)
 
     def _held_to(self) -> Any:
-        """What the answer is held to, if anything."""
+        """Make the logits processor that constrains the answer; None for no constraint."""
         options = self._options
         must_call = options.tool_choice == "any" and options.tools
         if not must_call and options.json_schema is None:

@@ -1,4 +1,4 @@
-"""Models shared by all chat models of a process, and what LangChain asks of a model beforehand."""
+"""Models shared by all chat models of a process, and the model facts that LangChain queries."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ _ANY_QUESTION = {"role": "user", "content": "a"}
 
 
 def model_profile(model: "LocalModel") -> ModelProfile:
-    """What a model can do, in LangChain's form; what is not known of it is left out."""
+    """Describe a model's capabilities in LangChain's form; unknown ones are left out."""
     can_hold = find_spec("llguidance") is not None
     calls = shows_tools(model.tokenizer)
     facts: dict[str, Any] = {
@@ -64,9 +64,9 @@ def model_profile(model: "LocalModel") -> ModelProfile:
         "temperature": True,
     }
     if (context := model.anatomy.context_length) is not None:
-        # The whole window, as LangChain has it: prompt and answer share it.
+        # LangChain expects the whole context window, which prompt and answer share.
         facts |= {"max_input_tokens": context, "max_output_tokens": context - 1}
-    # An older core warns of keys that it does not know.
+    # Older versions of langchain-core warn about unknown keys.
     known = ModelProfile.__annotations__.keys()
     return cast("ModelProfile", {name: value for name, value in facts.items() if name in known})
 
@@ -76,10 +76,10 @@ def count_tokens(
     prompt: Sequence[Mapping[str, Any]],
     tools: Sequence[Mapping[str, Any]] = (),
 ) -> int:
-    """How many tokens the model reads of a conversation, with all that its template writes.
+    """Count the tokens of a conversation as the model reads it, including those its chat template adds.
 
-    What no model can be asked, such as an answer alone, is counted as a part of a conversation, and then
-    rather too long than too short: ``trim_messages`` looks at such parts.
+    Messages that are not a valid prompt, such as a single answer, are counted as part of a conversation,
+    because ``trim_messages`` counts such parts. That count errs on the high side.
     """
     if not prompt:
         return 0
@@ -101,7 +101,7 @@ _fingerprints: "WeakKeyDictionary[LocalModel, ModelFingerprint]" = WeakKeyDictio
 
 
 class Source(NamedTuple):
-    """What a chat model is opened by; its own fields of these names, arguments of a template as JSON."""
+    """The fields of a chat model that determine what it opens, with the template's arguments as JSON."""
 
     model: "str | LocalModel | None"
     policy: str | Path | Policy
@@ -115,14 +115,14 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What a chat model runs on.
+    """An opened model with its guard.
 
     Attributes:
-        source: What it was opened by.
-        guard: The guard over the model.
-        identity: Digests of everything that tells its answers and verdicts from another's.
-        shows_tools: Whether the model's chat template shows tools.
-        model_profile: What the model can do, in LangChain's form.
+        source: Fields that it was opened from.
+        guard: Guard around the model.
+        identity: Digests of everything that its answers and verdicts depend on.
+        shows_tools: Whether the model's chat template supports tools.
+        model_profile: Capabilities of the model in LangChain's form.
     """
 
     source: Source
@@ -132,7 +132,10 @@ class Opened:
     model_profile: "ModelProfile"
 
     def is_of(self, source: Source) -> bool:
-        """Whether it was opened by the same things: the same objects, or equal texts and numbers."""
+        """Whether it was opened from the same fields: identical objects, or equal values.
+
+        Only strings, integers and paths are compared by value.
+        """
         return all(
             one is other or (isinstance(one, str | int | Path) and one == other)
             for one, other in zip(self.source, source, strict=True)
@@ -140,10 +143,10 @@ class Opened:
 
 
 def arguments_as_json(kwargs: Mapping[str, Any] | None) -> str:
-    """Arguments of a chat template as a text that can be compared.
+    """Serialize the arguments of a chat template to a string that can be compared.
 
     Raises:
-        OptionError: They hold what is no JSON.
+        OptionError: A value cannot be represented in JSON.
     """
     try:
         return json.dumps(kwargs or {}, sort_keys=True, allow_nan=False)
@@ -155,14 +158,14 @@ def open_source(source: Source, familiarity: Any = None) -> Opened:
     """Open the model and its guard.
 
     Args:
-        source: What they are opened by.
-        familiarity: What is known of the traffic, as for the guard.
+        source: Fields to open them from.
+        familiarity: Knowledge of the traffic, as for the guard.
 
     Raises:
-        OptionError: A model that is open already is to be opened in another way.
+        OptionError: Load options are given for a model that is already open.
         GuardrailError: As for :class:`~guardrail.guard.guard.Guard` and its ``from_policy``.
     """
-    # Before the weights, which take longer: mistakes in a policy are told at once.
+    # Loaded before the weights, which take longer, so that mistakes in the policy are reported at once.
     policy = source.policy if isinstance(source.policy, Policy) else load_policy(source.policy)
     from guardrail.guard.guard import Guard
     from guardrail.models.loading import LoadOptions
@@ -199,7 +202,7 @@ def open_source(source: Source, familiarity: Any = None) -> Opened:
 
 
 def shared_model(name: str, options: "LoadOptions") -> "LocalModel":
-    """Open a model, or give the one that is open already, with the same options, somewhere in this process.
+    """Open a model, or return the one that this process has already opened with the same options.
 
     Raises:
         GuardrailError: As for :meth:`~guardrail.models.local.LocalModel.load`.
@@ -216,7 +219,7 @@ def shared_model(name: str, options: "LoadOptions") -> "LocalModel":
 
 
 def _fingerprint_of(model: "LocalModel") -> "ModelFingerprint":
-    """A model's fingerprint, made once: it reads all weights."""
+    """Fingerprint a model; cached, because it reads all weights."""
     from guardrail.models.fingerprint import fingerprint_model
 
     with _lock:
@@ -226,10 +229,10 @@ def _fingerprint_of(model: "LocalModel") -> "ModelFingerprint":
 
 
 def _identities(targets: Mapping[str, Any] | None) -> dict[str, str]:
-    """What tells targets that a caller handed over from others, for a cache of answers.
+    """Identify the caller's escalation targets for caches of answers.
 
-    A function cannot be told from another of its name, nor a chain from another: each is taken for one of its
-    own, so that nothing is shared between caches that should not be.
+    Functions and chains cannot be compared, so each gets a unique identity, and cached answers are never
+    shared between different ones.
     """
     return {name: _identity(target) for name, target in sorted((targets or {}).items())}
 

@@ -1,4 +1,4 @@
-"""Tools offered to a model, and calls of tools parsed from what it wrote."""
+"""Offer tools to a model, and parse tool calls from its output."""
 
 import json
 import re
@@ -29,15 +29,15 @@ _MUST = ("any", "required")
 
 
 def offer(tools: Sequence[Any], choice: Any) -> dict[str, Any]:
-    """The options of a call that offers tools. What was offered already can be offered again.
+    """Make the call options that offer tools; tools in the resulting form are accepted as well.
 
     Args:
         tools: Tools, functions, pydantic classes or JSON schemas.
-        choice: ``auto``, False or None; ``none``; ``any``, ``required`` or True, where one of them must be
-            called; a tool's name; or any of these as a dict, in the form of OpenAI or of Anthropic.
+        choice: ``auto``, False or None; ``none``; ``any``, ``required`` or True if one of them must be
+            called; the name of a tool; or one of these as a dict in OpenAI's or Anthropic's form.
 
     Raises:
-        OptionError: A tool is none, or the choice is none of these.
+        OptionError: A tool cannot be offered, or the choice is invalid.
     """
     if isinstance(tools, str | Mapping) or not isinstance(tools, Sequence):
         raise OptionError("tools is a list of tools.")
@@ -57,7 +57,7 @@ def offer(tools: Sequence[Any], choice: Any) -> dict[str, Any]:
 
 
 def _chosen(choice: Any) -> Any:
-    """The tool's name, or how one is chosen, of a choice in any form."""
+    """Reduce a choice in any form to the name of a tool or a mode such as ``auto``."""
     if not isinstance(choice, Mapping):
         return choice if choice is None or isinstance(choice, str | bool) else repr(choice)
     function = choice.get("function")
@@ -83,7 +83,7 @@ def _offered(tool: Any) -> dict[str, Any]:
 
 
 def _arguments(tool: Any) -> dict[str, Any] | None:
-    """The schema of a tool's arguments, whole: LangChain's own form leaves out what refers to itself."""
+    """Make the complete schema of a tool's arguments; LangChain's conversion drops recursive references."""
     if isinstance(tool, BaseTool):
         tool = None if isinstance(tool, Tool) and not tool.args_schema else tool.tool_call_schema
     elif callable(tool) and not isinstance(tool, type):
@@ -102,20 +102,20 @@ _AFTER_JSON = re.compile(r"\s*;?\s*")
 _ARGUED = re.compile(r"\[TOOL_CALLS\]\s*(?P<name>[\w.-]+)\s*\[ARGS\]\s*(?=\{)")
 _BEGIN_CALLS = ("<tool_call>", "</tool_call>", "<|python_tag|>", "[TOOL_CALLS]", "[ARGS]")
 _FENCES = ("```", "~~~")
-# Also in what is no JSON, such as a call that was cut off.
+# Finds the name even in invalid JSON, such as a call that was cut off.
 _NAME = re.compile(r'"name"\s*:\s*"([^"\\]+)"')
 _ARGUMENTS = ("arguments", "parameters")
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """An answer, read.
+    """An answer split into text and tool calls.
 
     Attributes:
-        text: What it says beside the calls; None where it calls nothing, and the text is the whole answer.
-        calls: The calls that can be made.
-        invalid: Those that cannot be read.
-        called: All of them for a guard, in the order in which they are written.
+        text: Text beside the calls; None if there are no calls, so that the text is the whole answer.
+        calls: Calls that were parsed.
+        invalid: Calls that could not be parsed.
+        called: All calls for the guard, in the order in which they were written.
     """
 
     text: str | None = field(default=None, repr=False)
@@ -125,12 +125,12 @@ class Said:
 
 
 class ToolReader:
-    """Reads one request's draft for its guard, and keeps what it read for when the draft may be shown.
+    """Parser of tool calls in the draft of one request; it keeps the result until the draft may be shown.
 
     Args:
-        tokenizer: The model's tokenizer.
-        tools: The tools that were offered.
-        prompt: Gives the rendered prompt, which a tokenizer's own way of reading may begin in.
+        tokenizer: Tokenizer of the model.
+        tools: Tools that were offered.
+        prompt: Function that renders the prompt, in which a tokenizer's own parser may have to start.
     """
 
     def __init__(
@@ -143,10 +143,10 @@ class ToolReader:
         self.said = Said()
 
     def calls_in(self, draft: str) -> list[CalledTool]:
-        """The tools that a draft calls; also in calls that cannot be read, as far as they have a name.
+        """Find the tools that a draft calls, including invalid calls, by name where one is found.
 
         Args:
-            draft: The whole of it, with special tokens.
+            draft: Whole draft with special tokens.
         """
         names = [tool["function"]["name"] for tool in self._tools]
         if getattr(self._tokenizer, "response_template", None):
@@ -171,11 +171,11 @@ class ToolReader:
 
 
 def read_answer(answer: str, tools: Iterable[str]) -> Said:
-    """Read the calls in an answer.
+    """Parse the tool calls in an answer.
 
     Args:
-        answer: What the model wrote, without the tokens that begin and end its turn.
-        tools: Names of the tools that were offered: JSON that calls none of these is an answer like another.
+        answer: Output of the model, without the tokens that begin and end its turn.
+        tools: Names of the tools that were offered; JSON that calls none of them is an ordinary answer.
     """
     names = set(tools)
     if values := _only_calls(answer, names):
@@ -199,7 +199,7 @@ def read_answer(answer: str, tools: Iterable[str]) -> Said:
 
 
 def _only_calls(answer: str, names: set[str]) -> list[tuple[Any, str | None]]:
-    """The calls in an answer that is nothing but JSON; none in any other."""
+    """Parse the calls in an answer that consists of JSON only; empty for any other answer."""
     begin = _BEFORE_JSON.match(answer)
     values = _values(answer[begin.end() :]) if begin else []
     are_calls = all(isinstance(value, Mapping) and value.get("name") in names for value, _ in values)
@@ -207,9 +207,9 @@ def _only_calls(answer: str, names: set[str]) -> list[tuple[Any, str | None]]:
 
 
 def _behind_reasoning(answer: str) -> str:
-    """What follows the last marker of reasoning, whichever model wrote it; nothing where one is left open.
+    """Return the text after the last reasoning marker of any known format; empty if a marker is left open.
 
-    A marker within a call is a part of its arguments.
+    A marker within a call is part of its arguments.
     """
     without_calls = _HERMES.sub(lambda match: "_" * len(match[0]), answer)
     split = split_response(without_calls, where="anywhere")
@@ -217,12 +217,12 @@ def _behind_reasoning(answer: str) -> str:
 
 
 def _is_in_code(before: str) -> bool:
-    """Whether a block of code is open behind a text."""
+    """Whether a text ends within an open code block."""
     return any(before.count(fence) % 2 for fence in _FENCES)
 
 
 def _values_argued(text: str) -> list[tuple[Any, str | None]]:
-    """Calls of the form name and arguments; nothing where the text holds more."""
+    """Parse calls written as name and arguments; empty if the text contains anything else."""
     values: list[tuple[Any, str | None]] = []
     at = 0
     while begin := _ARGUED.match(text, at):
@@ -241,7 +241,7 @@ def _of_channel(call: Call) -> tuple[Any, str | None]:
 
 
 def _said(text: str, found: Sequence[tuple[Any, str | None]]) -> Said:
-    """What was said, of values that stand for calls, each with how it is written, if that is known."""
+    """Build the parsed answer from its text and its calls, each with its original wording if known."""
     calls, invalid, called = [], [], []
     for one, as_written in found:
         name = one.get("name") if isinstance(one, Mapping) else None
@@ -261,7 +261,7 @@ def _said(text: str, found: Sequence[tuple[Any, str | None]]) -> Said:
 
 
 def _loaded(text: str) -> Any:
-    """The value that a text stands for, or the text where it is no JSON."""
+    """Parse a text as JSON, or return it unchanged if it is not JSON."""
     try:
         return json_value(text)
     except RecordError:
@@ -269,9 +269,9 @@ def _loaded(text: str) -> Any:
 
 
 def _values(text: str) -> list[tuple[Any, str | None]]:
-    """The JSON values that a text is made of, and how they are written; nothing where it holds more.
+    """Parse a text that consists of JSON values, each with its original wording; empty if there is more.
 
-    Those of a list are given singly, and not how each is written.
+    The items of a list are returned one by one, without their wording.
     """
     values: list[tuple[Any, str | None]] = []
     at = 0
@@ -288,7 +288,7 @@ def _values(text: str) -> list[tuple[Any, str | None]]:
 
 
 def _without_specials(tokenizer: "PreTrainedTokenizerBase", draft: str) -> str:
-    """Without the tokens that end a turn; those that begin a call are special in some tokenizers."""
+    """Remove special tokens, except those that begin a call, which are special in some tokenizers."""
     for token in tokenizer.added_tokens_decoder.values():
         if token.special and token.content not in _BEGIN_CALLS:
             draft = draft.replace(token.content, "")

@@ -1,4 +1,4 @@
-"""Verdicts on LangChain's messages and for whoever listens, sealed so that nobody else can write one."""
+"""Verdicts on LangChain messages and in callback events, sealed so that they cannot be forged."""
 
 import hmac
 import json
@@ -47,12 +47,12 @@ __all__ = [
 
 
 class CarriedVerdict(Verdict):
-    """A verdict within LangChain: on a message, in an event, or where verdicts are collected.
+    """A verdict within LangChain: on a message, in a callback event, or in a collection of verdicts.
 
     Attributes:
-        seal: Shows that this process gave the verdict, on which answer and to which question.
-        run_id: Of the model's run, where the verdict was told by an event or collected.
-        review: What a person decided on the draft, where one did: ``approve``, ``edit`` or ``reject``.
+        seal: Proof that this process gave the verdict, on which answer and to which question.
+        run_id: Id of the model's run, if the verdict comes from an event or was collected.
+        review: Decision of the person who reviewed the draft, if any: ``approve``, ``edit`` or ``reject``.
     """
 
     seal: NotRequired[str]
@@ -61,13 +61,13 @@ class CarriedVerdict(Verdict):
 
 
 class TracedVerdict(TypedDict):
-    """What the metadata of a run in a trace says of the verdict on it; each as in the verdict.
+    """Fields of a verdict in the metadata of a traced run; values are those of the verdict.
 
     Attributes:
-        uncertainty_action: What was done.
-        uncertainty_confidence: Probability that the draft is correct, 0 to 1; None where it is not known.
+        uncertainty_action: Action of the policy.
+        uncertainty_confidence: Probability that the draft is correct, 0 to 1; None if unknown.
         uncertainty_rule: Id of the rule that decided.
-        uncertainty_enforced: False where the policy only observes.
+        uncertainty_enforced: False if the policy only observes.
         uncertainty_request: Id of the request, as in the decision log and in telemetry.
     """
 
@@ -78,7 +78,7 @@ class TracedVerdict(TypedDict):
     uncertainty_request: str
 
 
-# Where a verdict has its seal.
+# Key of the seal in a verdict.
 SEAL_KEY: Final = "seal"
 
 _KEY = secrets.token_bytes(32)
@@ -89,12 +89,12 @@ Asked = Sequence[BaseMessage]
 def sealed(
     verdict: Verdict, *, asked: Asked | None = None, said: AnswerParts | None = None
 ) -> CarriedVerdict:
-    """The verdict with a seal.
+    """Return the verdict with a seal.
 
     Args:
-        verdict: What was decided.
-        asked: What was asked; the seal holds for no question where it is not given.
-        said: What was answered; the seal holds for no answer where it is not given.
+        verdict: Verdict to seal.
+        asked: Messages of the request; without them, the seal holds for no question.
+        said: Answer; without it, the seal holds for no answer.
     """
     plain = unsealed(verdict)
     codes = (_code(plain), asked and _code(plain, asked=asked), said and _code(plain, said=said))
@@ -102,19 +102,19 @@ def sealed(
 
 
 def unsealed(verdict: Mapping[str, object]) -> CarriedVerdict:
-    """The verdict without its seal."""
+    """Return the verdict without its seal."""
     return cast("CarriedVerdict", {key: value for key, value in verdict.items() if key != SEAL_KEY})
 
 
 def is_given(
     verdict: Mapping[str, object], *, asked: Asked | None = None, said: AnswerParts | None = None
 ) -> bool:
-    """Whether this process gave a verdict, and for what is named here.
+    """Check that this process gave a verdict, on the given question and answer.
 
     Args:
-        verdict: What is taken for a verdict.
-        asked: If given, it must have been given for an answer to this.
-        said: If given, it must have been given for this answer.
+        verdict: Mapping that claims to be a verdict.
+        asked: Request that the verdict must belong to; None to accept any.
+        said: Answer that the verdict must belong to; None to accept any.
     """
     seal = verdict.get(SEAL_KEY)
     codes = seal.split(".") if isinstance(seal, str) else []
@@ -142,21 +142,21 @@ def _code(plain: Mapping[str, object], *, asked: Asked | None = None, said: Answ
     return hmac.new(_KEY, words.encode("utf-8", "surrogatepass"), sha256).hexdigest()[:32]
 
 
-# Where a message has its verdict: in ``response_metadata``.
+# Key of the verdict in the ``response_metadata`` of a message.
 VERDICT_KEY = "uncertainty"
-# A custom event of LangChain, whose data is a verdict and the run that it is of: for verdicts that are on no
-# message of a model, because the model is not guarded itself.
+# Name of a LangChain custom event whose data is a verdict with its run id. It reports verdicts that are not
+# on a model's message, because the model itself is not guarded.
 VERDICT_EVENT = "uncertainty"
 
 
 def verdict_of(message: object) -> CarriedVerdict | None:
-    """The verdict that a message carries; None where it has none, or nothing that is one.
+    """Return the verdict that a message carries; None if it carries none, or something else.
 
-    It is what the message says of itself. Whoever made the message may have written it: a guard goes by a
-    verdict only if this process gave it for this answer.
+    The verdict is only what the message claims: whoever made the message may have written it. A guard relies
+    on a verdict only if this process gave it on this answer.
 
     Args:
-        message: A message of LangChain, whole or a chunk.
+        message: LangChain message, or a chunk of one.
     """
     metadata = getattr(message, "response_metadata", None)
     verdict = metadata.get(VERDICT_KEY) if isinstance(metadata, Mapping) else None
@@ -164,7 +164,7 @@ def verdict_of(message: object) -> CarriedVerdict | None:
 
 
 def is_verdict(value: object) -> TypeGuard[CarriedVerdict]:
-    """Whether a value can be believed to be a verdict: it says what was done, and whether that counts."""
+    """Whether a value has the form of a verdict: an action, a rule, and whether the action is enforced."""
     return (
         isinstance(value, Mapping)
         and value.get("action") in get_args(Action)
@@ -174,7 +174,7 @@ def is_verdict(value: object) -> TypeGuard[CarriedVerdict]:
 
 
 def traced(verdict: Verdict) -> TracedVerdict:
-    """What the metadata of a run says of the verdict on it."""
+    """Select the fields of a verdict for the metadata of a traced run."""
     return TracedVerdict(
         uncertainty_action=verdict["action"],
         uncertainty_confidence=verdict.get("confidence"),
@@ -185,11 +185,11 @@ def traced(verdict: Verdict) -> TracedVerdict:
 
 
 def note_in_traces(manager: "BaseRunManager | None", verdict: Verdict) -> None:
-    """Write a verdict into the metadata of a run that goes on: tracers keep no events of their own kind.
+    """Write a verdict into the metadata of a run in progress, because tracers do not keep custom events.
 
     Args:
-        manager: Of the run.
-        verdict: What was decided.
+        manager: Callback manager of the run.
+        verdict: Verdict on the run.
     """
     if manager is None:
         return
@@ -197,16 +197,16 @@ def note_in_traces(manager: "BaseRunManager | None", verdict: Verdict) -> None:
         if not isinstance(handler, BaseTracer | AsyncBaseTracer):
             continue
         if (run := handler.run_map.get(str(manager.run_id))) is not None:
-            # Anew: others may hold the one that is there.
+            # A new dict, since other code may hold the existing one.
             extra = run.extra or {}
             run.extra = {**extra, "metadata": {**(extra.get("metadata") or {}), **traced(verdict)}}
 
 
 class Verdicts(Sequence[CarriedVerdict]):
-    """Verdicts in the order in which they came, each with the ``run_id`` of the model's run.
+    """Verdicts in the order of arrival, each with the ``run_id`` of the model's run.
 
-    One run has one verdict here, however many ways it came: the last, since a guard around another decides
-    after it; one that withholds stays.
+    Each run has one verdict, even if several arrive. The last one counts, since an outer guard decides after
+    an inner one, but a verdict that withholds the answer is never replaced.
     """
 
     def __init__(self) -> None:
@@ -214,7 +214,7 @@ class Verdicts(Sequence[CarriedVerdict]):
         self._verdicts: list[CarriedVerdict] = []
 
     def add(self, verdict: CarriedVerdict, run_id: "UUID | str") -> None:
-        """Add the verdict of a run, or put it in the place of the one that is there."""
+        """Add the verdict on a run; it replaces an earlier one unless that withholds the answer."""
         new: CarriedVerdict = {**verdict, "run_id": str(run_id)}
         with self._lock:
             for at, known in enumerate(self._verdicts):
@@ -239,13 +239,14 @@ class Verdicts(Sequence[CarriedVerdict]):
 
 
 class UncertaintyCallbackHandler(BaseCallbackHandler):
-    """Collects verdicts; for ``config={"callbacks": [handler]}`` where a ``with`` block does not fit.
+    """Callback handler that collects verdicts, for ``config={"callbacks": [handler]}``.
 
-    It reads nothing else, and it is told of verdicts only: never of a draft that is withheld. Verdicts that
-    no guard of this process gave, or that one gave on another answer, are not collected.
+    Use it where the ``with`` block of :func:`get_uncertainty_callback` does not fit. It collects verdicts
+    only, and never receives a withheld draft. It ignores verdicts that no guard of this process gave, or that
+    one gave on another answer.
 
     Attributes:
-        verdicts: What came.
+        verdicts: Verdicts collected so far.
     """
 
     run_inline = True
@@ -255,33 +256,33 @@ class UncertaintyCallbackHandler(BaseCallbackHandler):
         self._outer = outer
 
     def add(self, verdict: CarriedVerdict, run_id: "UUID | str") -> None:
-        """Take a verdict, and tell whoever listens around this one."""
+        """Add a verdict, here and to the enclosing handlers."""
         self.verdicts.add(verdict, run_id)
         if self._outer is not None:
             self._outer.add(verdict, run_id)
 
     def on_llm_end(self, response: LLMResult, *, run_id: "UUID", **_: Any) -> None:
-        """Read the verdicts that a model's messages carry."""
+        """Collect the verdicts that a model's messages carry."""
         for verdict in verdicts_in(response):
             self.add(verdict, run_id)
 
     def on_custom_event(self, name: str, data: Any, *, run_id: "UUID", **_: Any) -> None:
-        """Read a verdict that is on no message of a model."""
+        """Collect a verdict that is reported by an event instead of a message."""
         if name == VERDICT_EVENT and is_verdict(data) and is_given(data):
             self.add(data, data.get("run_id", run_id))
 
 
 _listening: ContextVar[UncertaintyCallbackHandler | None] = ContextVar("guardrail_verdicts", default=None)
-# Once: LangChain keeps what is registered for ever.
+# Registered once, at import, because LangChain never removes a hook.
 register_configure_hook(_listening, inheritable=True)
 
 
 @contextmanager
 def get_uncertainty_callback() -> Iterator[Verdicts]:
-    """Collect the verdicts of everything that runs within the block.
+    """Collect the verdicts on everything that runs within the block.
 
-    It reads them through anything: parsers, branches, agents, threads that LangChain starts, and tasks. A
-    block sees what runs in it, and in blocks within it, and nothing of other threads, tasks or requests.
+    Verdicts are collected through parsers, branches, agents, tasks and threads that LangChain starts. A block
+    collects from its own runs and from nested blocks, but not from other threads, tasks or requests.
 
     Examples:
         >>> with get_uncertainty_callback() as verdicts:
@@ -289,7 +290,7 @@ def get_uncertainty_callback() -> Iterator[Verdicts]:
         >>> verdicts[-1]["action"], verdicts[-1]["confidence"]
 
     Yields:
-        The verdicts, as they come.
+        The verdicts; more are added as they arrive.
     """
     handler = UncertaintyCallbackHandler(_listening.get())
     token = _listening.set(handler)
@@ -300,7 +301,7 @@ def get_uncertainty_callback() -> Iterator[Verdicts]:
 
 
 def verdicts_in(response: LLMResult) -> list[CarriedVerdict]:
-    """The verdicts that the messages of a model's result carry, as far as this process gave them on these."""
+    """Return the verdicts on a model's messages that this process gave on these very messages."""
     messages = [
         generation.message
         for generations in response.generations

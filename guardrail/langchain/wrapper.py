@@ -1,4 +1,4 @@
-"""A guard around any chain of LangChain."""
+"""A guard around any LangChain chain."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,73 +39,78 @@ __all__ = ["UncertaintyGuard"]
 
 @takes_no_others
 class UncertaintyGuard:
-    """A policy that is put around chains.
+    """A policy around chains.
 
-    Every answer of a chat or completion model within a chain is looked at, whatever comes before and after
-    it: retrievers, parsers, branches, other guards. A model with a guard of its own (``ChatGuardrail``, or a
-    chain that is wrapped already) brings its verdict along. It counts if that guard, of this process,
-    enforces the same policy with the same profile. Under another policy the answer is decided on again, and
-    the stricter counts; what that guard withheld stays withheld. What a message says of itself counts for
-    nothing where no guard of this process gave it for this answer to this question. The answer of any other
-    model (vLLM, Ollama, an API) is read by a local model, which scores it as if it were its own. A profile of
-    that model does not hold for it, unless ``answered_by`` says so: confidence and guarantees are unknown,
-    and where a rule hangs on them the policy's ``on_outside_domain`` decides. Of several calls the policy's
-    ``combine`` says whose verdict decides. A chain that calls no model was not checked, and ``on_error``
-    decides. Whatever an answer holds beside its text counts as a call of a tool for the policy's rules.
+    The guard checks every answer of a chat or completion model within a chain, whatever comes before or after
+    it: retrievers, parsers, branches, other guards. A model with its own guard (``ChatGuardrail``, or a chain
+    that is already wrapped) brings its verdict along. That verdict counts if its guard runs in this process
+    and enforces the same policy with the same profile. Under another policy the answer is decided on again,
+    and the stricter verdict counts; what the inner guard withheld stays withheld. A verdict that a message
+    carries is ignored unless a guard of this process gave it on this answer to this question.
 
-    What the policy does becomes of the chain's output:
+    The answer of any other model (vLLM, Ollama, an API) is read by a local model, which scores it as if it
+    were its own. The local model's profile does not hold for it unless ``answered_by`` says so: confidence
+    and guarantees are unknown, and if a rule depends on them, the policy's ``on_outside_domain`` decides. If
+    there are several calls, the policy's ``combine`` determines whose verdict decides. A chain that calls no
+    model has not been checked, so ``on_error`` decides. Any content of an answer beyond text counts as a tool
+    call for the policy's rules.
 
-    * ``pass`` and ``flag``: the output as it is. A message carries the verdict in its ``response_metadata``
-      (:func:`verdict_of`); otherwise :func:`get_uncertainty_callback` reads it.
-    * ``abstain``: the policy's message, where the output is a text, a message of a model, or the state of a
-      graph with ``messages``, which then holds what was asked and this message alone.
-    * ``escalate``: the target's answer likewise, or the policy's message while a person decides. An answer
-      to a step on the way to the last model is none to what was asked: that is withheld.
-    * Where the output is something else, or ``on_abstain`` says so: :class:`AbstainedError`.
+    The verdict determines the chain's output:
 
-    An error of the chain itself stays what it is if no model had answered, or if what they answered may be
-    shown; otherwise :class:`AbstainedError` takes its place, since errors may quote answers.
+    * ``pass`` and ``flag``: the output is unchanged. A message carries the verdict in its
+      ``response_metadata`` (:func:`verdict_of`); otherwise :func:`get_uncertainty_callback` collects it.
+    * ``abstain``: the policy's message replaces a string, a model's message, or a graph's state with
+      ``messages``, which then contains only the input messages and this one.
+    * ``escalate``: likewise, with the target's answer, or with the policy's message while a person decides.
+      An answer to an intermediate step does not answer the chain's question, so the output is then withheld.
+    * For other outputs, or with ``on_abstain="raise"``, :class:`AbstainedError` is raised.
 
-    Streaming is the policy's. ``buffer``: nothing of what happens within the chain is told to anybody around
-    it before the verdict: not to its stream, nor to callbacks, ``astream_events``, ``astream_log``, tracers
-    and any of LangGraph's stream modes. What may be shown is told afterwards, in the same order and chunks
-    (times in a trace are then those of the telling); of what is withheld, that models ran and their tokens.
-    ``annotate``: everything as it comes, and the verdict on the last chunk.
+    An error of the chain itself is passed on if no model has answered, or if the answers may be shown.
+    Otherwise :class:`AbstainedError` replaces it, since errors may quote answers.
 
-    An answer is decided on as one to the conversation without the turns that were withheld; what the chain's
-    own model reads of these is the chain's affair.
+    The policy determines how answers are streamed. With ``buffer``, nothing that happens within the chain is
+    visible outside before the verdict: not in its stream, callbacks, ``astream_events``, ``astream_log``,
+    tracers or any of LangGraph's stream modes. Afterwards, what may be shown is released in the same order
+    and chunks (a trace then has the times of the release). For a withheld answer, only the facts that models
+    ran and the tokens they used are released. With ``annotate``, everything is released as it happens, and
+    the verdict is on the last chunk.
 
-    What ``buffer`` cannot keep from others, since the chain has it of its own: callbacks that a model or a
-    part of the chain was made with, ``set_debug`` and ``verbose``, a memory, checkpoint or ``@task`` of
-    LangGraph's that the chain writes to, and whatever its functions do. A model that is called in a thread
-    which the chain started without LangChain's context is not seen.
+    An answer is judged as a reply to the conversation without the turns that were withheld. Whether the
+    chain's own model reads those turns is up to the chain.
+
+    Warning:
+        ``buffer`` cannot hide what the chain does on its own: callbacks that a model or a part of the chain
+        was constructed with, ``set_debug`` and ``verbose``, a memory, checkpoint or LangGraph ``@task`` that
+        the chain writes to, and side effects of its functions. A model that is called in a thread which the
+        chain started without LangChain's context is not seen.
 
     Examples:
         >>> guarded = UncertaintyGuard(policy="builtin:default").wrap(prompt | model | StrOutputParser())
         >>> guarded.invoke({"question": "Who wrote Faust?"})
 
     Args:
-        policy: Path, ``builtin:NAME``, or a policy that was loaded.
-        model: Local model that reads the answers of others, or its name; if not given, the policy's
-            ``scorer_model``, its ``model``, or the built-in one, in this order. It is opened at once if it is
-            given here or as ``scorer_model``, otherwise when it is needed first. Guards and ``ChatGuardrail``
-            share the weights of what has the same name.
-        on_abstain: ``message``, or ``raise`` for :class:`AbstainedError` wherever nothing answers: before the
-            first chunk of a stream, so that ``with_fallbacks`` works.
-        targets: Chat models, functions or queues for names of the policy's ``escalation``.
-        answered_by: Who answers in the chains: a model's name as the profile has it (the local model's, or
-            what ``guardrail calibrate --answered-by`` was told), or for several models a map from what each
-            calls itself. Without it every model but a ``ChatGuardrail`` is somebody else, for whom no
-            profile holds. It is not believed of an answer whose own metadata names another model.
-        trace_drafts: Let tracers (LangSmith's, ``collect_runs``) see everything as it happens, with true
-            times, and so every answer, withheld or not.
-        familiarity: What an earlier guard of the same profile knew of the traffic (:attr:`familiarity`), to
-            go on from there.
+        policy: Path, ``builtin:NAME``, or a loaded policy.
+        model: Local model, or its name, that reads the answers of other models. The default is the policy's
+            ``scorer_model``, else its ``model``, else the built-in one. It is opened at once if it is given
+            here or as ``scorer_model``, otherwise on first use. Guards and ``ChatGuardrail`` share the
+            weights of models with the same name.
+        on_abstain: ``message``, or ``raise`` to raise :class:`AbstainedError` whenever nothing answers,
+            before the first chunk of a stream, so that ``with_fallbacks`` works.
+        targets: Chat models, functions or queues for names in the policy's ``escalation``.
+        answered_by: Model that answers in the chains: its name in the profile (that of the local model, or
+            the one given to ``guardrail calibrate --answered-by``), or for several models a mapping from the
+            name each reports to its name in the profile. Without it, every model but a ``ChatGuardrail``
+            counts as another model, for which no profile holds. It does not apply to an answer whose own
+            metadata names another model.
+        trace_drafts: Let tracers (LangSmith, ``collect_runs``) see everything as it happens, with true times.
+            They then see every answer, withheld or not.
+        familiarity: Knowledge of the traffic from an earlier guard with the same profile
+            (:attr:`familiarity`), to continue from.
 
     Raises:
-        PolicyError: The policy has mistakes; it lists all of them.
+        PolicyError: The policy has mistakes; the error lists all of them.
         OptionError: An argument has an invalid value.
-        GuardrailError: The model cannot be opened, or the policy's profile is of another.
+        GuardrailError: The model cannot be opened, or the policy's profile is of another model.
     """
 
     def __init__(
@@ -124,7 +129,7 @@ class UncertaintyGuard:
                 f"on_abstain is {on_abstain!r}; it can be {' or '.join(get_args(ChainOnAbstain))}."
             )
         if not isinstance(trace_drafts, bool):
-            # Any text would show drafts, "no" too.
+            # Any non-empty string is true, so even "no" would expose drafts.
             raise OptionError(f"trace_drafts is {trace_drafts!r}; it can be True or False.")
         self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
         if self.policy.streaming == SENTENCES:
@@ -148,24 +153,24 @@ class UncertaintyGuard:
 
     def __getstate__(self) -> dict[str, Any]:
         check_keyless(self._targets)
-        # Opened anew, and shared where the same is open already.
+        # The guard is opened again after unpickling, and shares a model that is already open.
         return {**self.__dict__, "_guard": None, "_familiarity": self.familiarity}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        # There is nothing in it that is changed.
+        # A guard is never changed in place, so copies can share it.
         return self
 
     @property
     def familiarity(self) -> Mapping[str, Any] | None:
-        """What is known of the traffic of all chains, to be kept over a restart, as ``Guard.familiarity``.
+        """Knowledge of the traffic of all chains, to be saved across restarts, as ``Guard.familiarity``.
 
-        Answers that bring the verdict of a ``ChatGuardrail`` along are among the traffic of that one.
+        Answers that carry the verdict of a ``ChatGuardrail`` belong to the traffic of that one.
         """
         return self._familiarity if self._guard is None else self._guard.familiarity
 
     @property
     def streams_live(self) -> bool:
-        """Whether answers are shown as they come."""
+        """Whether answers are streamed as they arrive (``streaming: annotate``)."""
         return self.policy.streaming == "annotate"
 
     @overload
@@ -184,25 +189,25 @@ class UncertaintyGuard:
         """Put the guard around a chain, an agent, a graph or a model.
 
         Args:
-            chain: A runnable, or what LangChain makes one of: a function, a dict of runnables.
-            name: Of its runs in a trace.
+            chain: Runnable, or an object that LangChain converts to one: a function or a dict of runnables.
+            name: Name of the runs in a trace.
 
         Returns:
-            A runnable of the same types of input and output, config and schemas. It can be part of other
-            chains, be batched, streamed, retried and have fallbacks.
+            A runnable with the same input and output types, config and schemas. It can be part of other
+            chains, and supports batching, streaming, retries and fallbacks.
         """
         return GuardedChain(chain=coerce_to_runnable(chain), guard=self, name=name or type(self).__name__)
 
     def decide(
         self, calls: "Sequence[ModelCall]", asked: Any, *, run_id: UUID, tags: Iterable[str]
     ) -> ChainOutcome:
-        """Decide on what the models of one run of a chain answered.
+        """Decide on the answers of all models in one run of a chain.
 
         Args:
-            calls: Their calls, in the order in which they ended.
-            asked: The chain's input.
-            run_id: Of the chain.
-            tags: What the policy's rules may go by.
+            calls: Model calls, in the order in which they ended.
+            asked: Input of the chain.
+            run_id: Id of the chain's run.
+            tags: Tags that the policy's rules can match.
         """
         tags = tuple(tags)
 
@@ -218,7 +223,7 @@ class UncertaintyGuard:
     async def adecide(
         self, calls: "Sequence[ModelCall]", asked: Any, *, run_id: UUID, tags: Iterable[str]
     ) -> ChainOutcome:
-        """As :meth:`decide`, within an event loop."""
+        """Async version of :meth:`decide`."""
         tags = tuple(tags)
 
         async def decided(call: "ModelCall") -> CallDecision:
@@ -231,13 +236,13 @@ class UncertaintyGuard:
         return self._outcome(verdicts or [await arefuse_chain(await self._aopen(), asked, run_id, tags)])
 
     def _deciding(self, calls: "Sequence[ModelCall]") -> "list[ModelCall]":
-        """The calls to look at: where the last one decides, others only if that costs nothing."""
+        """Select the calls to consider; with ``combine: last``, earlier ones only if they carry a verdict."""
         if self.policy.combine == "worst":
             return [*calls]
         return [call for call in calls[:-1] if call.verdict is not None] + [*calls[-1:]]
 
     def _stands(self, carried: CallDecision, call: "ModelCall", calls: "Sequence[ModelCall]") -> bool:
-        """Whether a verdict of another guard needs no second one."""
+        """Whether another guard's verdict stands, so that the answer is not decided on again."""
         if withholds(carried.plain) or (self.policy.combine == "last" and call is not calls[-1]):
             return True
         return (
@@ -247,9 +252,9 @@ class UncertaintyGuard:
         )
 
     def _has_profile(self, digest: Any) -> bool:
-        """Whether a verdict by the same policy is by the same profile.
+        """Whether a verdict by the same policy used the same profile.
 
-        ``auto`` is the one that ships for the model that answered, if there is one.
+        ``auto`` always matches, since it names the profile that ships for the model that answered, if any.
         """
         if self.policy.profile == AUTO:
             return True
@@ -263,13 +268,13 @@ class UncertaintyGuard:
 
     def _outcome(self, verdicts: Sequence[CallDecision]) -> ChainOutcome:
         outcome = combined(verdicts, self.policy.combine)
-        # A policy that only observes changes nothing, whatever a guard within the chain did.
+        # A policy that only observes leaves the output unchanged, even if a guard within the chain acted.
         return ChainOutcome(outcome.verdict, verdicts) if self.policy.mode == "observe" else outcome
 
     def _open(self) -> "Guard":
         with self._opening:
             if self._guard is None:
-                # Not before it is needed: it loads torch.
+                # Imported on first use, because it loads torch.
                 from guardrail.guard.guard import Guard
                 from guardrail.models.loading import LoadOptions
 
@@ -279,7 +284,7 @@ class UncertaintyGuard:
             return self._guard
 
     async def _aopen(self) -> "Guard":
-        # It may have to be loaded.
+        # Opening the guard may load a model, so it runs in a thread.
         return self._guard if self._guard is not None else await asyncio.to_thread(self._open)
 
 
@@ -288,6 +293,6 @@ def _carried(call: "ModelCall") -> CallDecision | None:
 
 
 def _stricter(own: CallDecision, call: "ModelCall") -> CallDecision:
-    """The guard's own verdict, unless the one that the answer carries takes more away."""
+    """Return the stricter of the guard's own verdict and the one that the answer carries."""
     own, carried = replace(own, said=call.parts), _carried(call)
     return carried if carried is not None and carried.takes_away > own.takes_away else own
